@@ -1,0 +1,5 @@
+"""Cures for faults of the installed OpenMMLab packages, each active only where its fault is."""
+
+
+def apply() -> None:
+    pass
