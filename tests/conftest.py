@@ -1,0 +1,4 @@
+import torch
+
+# The tensors of most tests are tiny: threads would only wait for each other.
+torch.set_num_threads(1)

@@ -1,0 +1,145 @@
+"""What we count is what runs: by hand and by torch's own counter."""
+
+import pytest
+import torch
+from convolutions import CASES, gates_of, make_case, patterns
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
+from vared_mm.method.cost import efficiency_loss, expected_ratio
+from vared_mm.method.observe import forced_gates, record_cost
+
+cases = pytest.mark.parametrize("name", CASES)
+
+
+def macs_seen(run) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() / 2
+
+
+@cases
+def test_full_macs_are_those_that_torch_s_counter_saw_run_for_every_pattern(name):
+    dynamic, plain, x = make_case(name)
+    dynamic.eval()
+    dense = macs_seen(lambda: plain(x))
+    for pattern in patterns(dynamic):
+        with forced_gates(dynamic, gates_of(pattern)), record_cost(dynamic) as record:
+            seen = macs_seen(lambda: dynamic(x))
+        (cost,) = record.passes
+        assert cost.full.sum().item() == seen, pattern
+        assert cost.dense * len(x) == dense
+
+
+@cases
+def test_full_macs_of_mixed_batches_are_those_that_ran(name):
+    dynamic, _, x = make_case(name, samples=8)
+    dynamic.eval()
+    with record_cost(dynamic) as record:
+        seen = macs_seen(lambda: dynamic(x))
+    assert record.passes[0].full.sum().item() == seen
+
+
+def test_half_the_channels_and_half_the_frames_are_a_quarter_by_hand():
+    conv = VaRedConv3d(4, 8, 3, padding=1)
+    x = torch.randn(1, 4, 6, 5, 5)
+    with forced_gates(conv.eval(), (0, 1, 0, 1)), record_cost(conv) as record, torch.no_grad():
+        conv(x)
+    (cost,) = record.passes
+    assert cost.dense == 8 * 6 * 25 * 4 * 27
+    assert cost.share.item() == 0.25
+    rebuilt_channels = 4 * 3 * 25 * 9  # 4 channels in 3 frames of 25 pixels, 3x3 each
+    rebuilt_frames = 8 * 3 * 25 * 9
+    gate = 4 * 16 + 16 * 4
+    assert cost.full.item() == cost.dense / 4 + rebuilt_channels + rebuilt_frames + gate
+
+
+@pytest.mark.parametrize(
+    ("pattern", "share"),
+    [
+        ((1, 1, 1, 1), 1.0),
+        ((1, 0, 0, 1), 3 / 5),  # 3 of 5 frames
+        ((0, 1, 1, 1), 4 / 7),  # 4 of 7 channels
+        ((0, 1, 0, 1), 3 / 5 * 4 / 7),
+    ],
+)
+def test_the_share_is_the_one_really_computed_where_halves_do_not_divide(pattern, share):
+    dynamic, _, x = make_case("odd channels, odd frames")
+    with forced_gates(dynamic, gates_of(pattern)), record_cost(dynamic) as record:
+        dynamic(x)
+    torch.testing.assert_close(record.passes[0].share, torch.full((3,), share).double())
+
+
+def test_the_expected_ratio_by_hand():
+    gates = torch.tensor([[0.5, 0.4, 0.9], [0.0, 0.0, 0.1], [1.0, 0.3, 0.0]])
+    ratios = torch.tensor([1.0, 0.5, 0.25])
+    by_hand = [0.5 * 1 + 0.5 * (0.4 * 0.5 + 0.6 * 0.25), 0.25, 1.0]
+    torch.testing.assert_close(expected_ratio(gates, ratios), torch.tensor(by_hand))
+
+
+def two_layers():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(2, 4, 1), nn.ReLU(), nn.Conv3d(4, 8, 3, padding=1))
+    make_dynamic(model, DynamicConfig())
+    return model
+
+
+def test_layers_weigh_by_their_macs_and_the_value_is_that_of_the_open_paths():
+    model, x = two_layers(), torch.randn(3, 2, 4, 5, 5)
+    with forced_gates(model[0], (0, 1, 1, 0)), record_cost(model) as record:
+        model(x)
+    first, second = 4 * 2, 8 * 4 * 27
+    expected = (first * 0.5 + second) / (first + second)
+    torch.testing.assert_close(record.share(3), torch.full((3,), expected))
+
+
+def test_the_gradient_of_the_share_is_that_of_the_expected_ratio():
+    model, x = two_layers(), torch.randn(3, 2, 4, 5, 5)
+    with record_cost(model) as record:
+        model(x)
+    record.share(3).sum().backward()
+    # Both gates of an axis start at tanh 0.8, tanh 0.3; E = 1/2 + V_1/2 on each axis.
+    v, w = torch.tanh(torch.tensor(0.8)), 864 / 872
+    slope = 3 * w * (1 - v**2) / 2 * (1 + v) / 2
+    expected = torch.tensor([slope, 0.0, slope, 0.0])
+    torch.testing.assert_close(model[2].gate.beta.grad, expected)
+
+
+def test_views_of_a_sample_are_added_up_and_repeated_passes_too():
+    model, x = two_layers(), torch.randn(6, 2, 4, 5, 5)
+    with record_cost(model) as record:
+        model(x)
+        model(x)
+    table = record.per_layer(samples=3)
+    assert record.names == ["0", "2"]
+    # 2 views and 2 passes of 100 output positions each.
+    assert table["dense"].tolist() == [[4 * 100 * 8, 4 * 100 * 864]] * 3
+    assert table["paper"].shape == table["full"].shape == (3, 2)
+    with pytest.raises(DynamicError, match="6 rows of cost cannot belong to 4 samples"):
+        record.per_layer(samples=4)
+
+
+def test_nothing_is_left_on_the_modules_after_the_block_even_after_an_error():
+    model, x = two_layers(), torch.randn(2, 2, 4, 5, 5)
+    before = {n: set(vars(m)) for n, m in model.named_modules()}
+    with pytest.raises(DynamicError), record_cost(model), forced_gates(model, (1, 0)):
+        model(x)
+    assert all(not m._forward_hooks for m in model.modules())
+    assert before == {n: set(vars(m)) for n, m in model.named_modules()}
+    tensors = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    assert not tensors
+
+
+def test_a_static_model_has_no_cost():
+    with record_cost(nn.Linear(2, 2)) as record:
+        pass
+    with pytest.raises(DynamicError, match="is the model static"):
+        record.share(1)
+
+
+def test_the_loss_is_the_mean_square_over_the_samples_that_are_right():
+    share = torch.tensor([0.5, 0.8, 1.0, 0.6])
+    right = torch.tensor([True, False, True, True])
+    torch.testing.assert_close(efficiency_loss(share, right), torch.tensor((0.25 + 1.0 + 0.36) / 4))
+    torch.testing.assert_close(efficiency_loss(share, right, target=0.6), torch.tensor(0.4**2 / 4))

@@ -1,0 +1,91 @@
+"""φ, the floor, the leak; the gate's start; one gate for a block."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vared_mm.method import DynamicConfig, DynamicError
+from vared_mm.method.gate import BlockGate, FollowerGate, Gate, soft_gate
+
+
+def test_a_gate_is_tanh_above_zero_and_zero_below():
+    v = soft_gate(torch.tensor([[0.5, -0.3], [-2.0, 1.0]]), floor=0.01, leak=0.1)
+    expected = [[math.tanh(0.5), 0.0], [0.0, math.tanh(1.0)]]
+    torch.testing.assert_close(v, torch.tensor(expected))
+
+
+def test_with_all_closed_the_largest_opens_at_the_floor_for_that_sample_alone():
+    z = torch.tensor([[-0.5, -0.1, -3.0], [0.2, -0.1, -3.0]])
+    v = soft_gate(z, floor=0.01, leak=0.1)
+    torch.testing.assert_close(v, torch.tensor([[0, 0.01, 0], [math.tanh(0.2), 0, 0]]))
+
+
+def test_a_closed_gate_passes_a_tenth_of_tanh_s_gradient_and_forward_stays_exact():
+    z = torch.tensor([[0.5, -0.5], [-0.5, -0.7]], requires_grad=True)
+    v = soft_gate(z, floor=0.01, leak=0.1)
+    v.sum().backward()
+    slope = 1 - torch.tanh(z.detach()) ** 2
+    torch.testing.assert_close(z.grad, slope * torch.tensor([[1, 0.1], [0.1, 0.1]]))
+    torch.testing.assert_close(v, soft_gate(z.detach(), 0.01, 0.0), rtol=0, atol=0)
+
+
+def test_nan_is_neither_closed_nor_replaced_by_the_floor():
+    assert soft_gate(torch.tensor([[torch.nan, torch.nan]]), 0.01, 0.1).isnan().all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_sample_begins_with_the_bias_whatever_its_input(training):
+    gate = Gate(5, 2, DynamicConfig(gate_bias=(0.8, 0.3))).train(training)
+    v = gate(torch.randn(4, 5, 3, 6, 6))
+    start = torch.tanh(torch.tensor([0.8, 0.3, 0.8, 0.3]))
+    torch.testing.assert_close(v, start.expand(4, 4))
+
+
+def test_the_decision_is_made_in_float32_under_autocast():
+    gate = Gate(5, 1, DynamicConfig())
+    nn.init.normal_(gate.weight2)
+    gate.eval()
+    x = torch.randn(4, 5, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = gate(x)
+    assert under.dtype == torch.float32
+    assert torch.equal(under, gate(x))
+
+
+def test_initialisers_that_visit_modules_by_type_leave_the_gate_s_start_alone():
+    gate = Gate(5, 1, DynamicConfig())
+    assert not [m for m in gate.modules() if isinstance(m, nn.Linear | nn.Conv3d)]
+
+
+def test_macs_are_those_of_the_two_linear_layers():
+    assert Gate(64, 2, DynamicConfig(search_space=3)).macs() == 64 * 16 + 16 * 6
+
+
+def block(followers=2):
+    leader = BlockGate(4, 1, DynamicConfig(search_space=2))
+    return leader, [FollowerGate(leader, 1) for _ in range(followers)]
+
+
+def test_followers_read_the_leader_s_answer_and_nothing_stays_behind():
+    leader, followers = block()
+    x = torch.randn(3, 4, 5, 5)
+    answer = leader(x)
+    for follower in followers:
+        assert torch.equal(follower(torch.randn(3, 9, 2, 2)), answer)
+    assert leader._answer is None
+    assert not list(followers[0].parameters())
+
+
+def test_a_follower_without_its_leader_s_answer_says_so():
+    _, (follower, _) = block()
+    with pytest.raises(DynamicError, match="ran before the block's first one"):
+        follower(torch.randn(3, 4, 5, 5))
+
+
+def test_a_follower_with_another_batch_says_so():
+    leader, (follower, _) = block()
+    leader(torch.randn(3, 4, 5, 5))
+    with pytest.raises(DynamicError, match="decided for 3 samples, this convolution got 2"):
+        follower(torch.randn(2, 4, 5, 5))

@@ -1,0 +1,162 @@
+"""Convolutions are exchanged by name, all or none, and checkpoints keep their names."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vared_mm.method import (
+    DynamicConfig,
+    NoMatchingModuleError,
+    UnsupportedConvError,
+    VaRedConv2d,
+    VaRedConv3d,
+    make_dynamic,
+)
+from vared_mm.method.observe import dynamic_convs, record_cost
+
+
+class Block(nn.Module):
+    """A bottleneck as X3D's: pointwise, depthwise, pointwise."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.conv1 = nn.Conv3d(c, 2 * c, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(2 * c)
+        self.conv2 = nn.Conv3d(2 * c, 2 * c, 3, padding=1, groups=2 * c, bias=False)
+        self.bn2 = nn.BatchNorm3d(2 * c)
+        self.conv3 = nn.Conv3d(2 * c, c, 1, bias=False)
+
+    def forward(self, x):
+        y = self.bn1(self.conv1(x)).relu()
+        return x + self.conv3(self.bn2(self.conv2(y)).relu())
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), Block(8), Block(8))
+
+
+def test_it_says_what_it_changed_and_changes_nothing_else():
+    model = network()
+    keys = set(model.state_dict())
+    names = make_dynamic(model, DynamicConfig(targets=r"\d\.conv[13]"))
+    assert names == ["1.conv1", "1.conv3", "2.conv1", "2.conv3"]
+    assert list(dynamic_convs(model)) == names
+    new = set(model.state_dict()) - keys
+    assert keys <= set(model.state_dict())
+    assert {key.split(".")[2] for key in new} == {"gate", "cheap"}
+
+
+def test_a_static_checkpoint_gives_the_static_network_while_all_is_computed():
+    static, model = network().eval(), network()
+    make_dynamic(model, DynamicConfig(targets=r"\d\.conv\d", gate_bias=(20.0, -1.0)))
+    missing, unexpected = model.load_state_dict(static.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".gate." in key or ".cheap." in key for key in missing)
+    x = torch.randn(2, 3, 4, 6, 6)
+    torch.testing.assert_close(model.eval()(x), static(x), rtol=0, atol=1e-6)
+
+
+def test_no_match_names_candidates_and_leaves_the_model():
+    model = network()
+    before = repr(model)
+    with pytest.raises(NoMatchingModuleError, match=r"none of the 7 convolutions.*'1\.conv1'"):
+        make_dynamic(model, DynamicConfig(targets=r"1.convv"))
+    assert repr(model) == before
+
+
+def test_a_model_without_convolutions_says_so():
+    with pytest.raises(NoMatchingModuleError, match="Sequential has no Conv2d or Conv3d"):
+        make_dynamic(nn.Sequential(nn.Linear(2, 2)), DynamicConfig())
+
+
+def test_a_bare_convolution_is_pointed_to_from_conv():
+    with pytest.raises(NoMatchingModuleError, match=r"use VaRedConv2d\.from_conv"):
+        make_dynamic(nn.Conv2d(2, 2, 1), DynamicConfig())
+
+
+def test_one_bad_convolution_stops_all_before_anything_changed():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 1, 1))
+    with pytest.raises(UnsupportedConvError, match="^1: Conv2d cannot be made dynamic: its 1 out"):
+        make_dynamic(model, DynamicConfig())
+    assert not dynamic_convs(model)
+
+
+def test_a_convolution_that_stands_twice_stays_one():
+    conv = nn.Conv2d(4, 4, 1)
+    model = nn.ModuleDict({"a": conv, "b": nn.Sequential(conv)})
+    assert make_dynamic(model, DynamicConfig()) == ["a"]
+    assert isinstance(model["a"], VaRedConv2d)
+    assert model["a"] is model["b"][0]
+
+
+def block_model():
+    model = network()
+    targets = r"(?P<block>[12])\.conv[123]"
+    make_dynamic(model, DynamicConfig(targets=targets, share="block"))
+    return model
+
+
+def test_a_block_shares_one_gate_which_only_its_first_convolution_stores():
+    model = block_model()
+    owners = {key.split(".gate.")[0] for key in model.state_dict() if ".gate." in key}
+    assert owners == {"1.conv1", "2.conv1"}
+    nn.init.normal_(model[1].conv1.gate.weight2, std=3)
+    x = torch.randn(6, 3, 4, 6, 6)
+    with record_cost(model.eval()) as record:
+        model(x)
+    shares = {p.name: p.share for p in record.passes}
+    assert torch.equal(shares["1.conv1"], shares["1.conv2"])
+    assert torch.equal(shares["1.conv1"], shares["1.conv3"])
+    assert len(shares["1.conv1"].unique()) > 1
+
+
+def test_a_copied_block_follows_its_own_gate():
+    model = block_model().eval()
+    other = copy.deepcopy(model)
+    nn.init.constant_(other[1].conv1.gate.beta, -1.0)
+    x = torch.randn(2, 3, 4, 6, 6)
+    shares = []
+    for m in (model, other):
+        with record_cost(m) as record:
+            m(x)
+        shares.append([p.share[0].item() for p in record.passes])
+    assert shares == [[1.0] * 6, [1.0] * 6] or shares[1][:3] != shares[0][:3]
+    assert other[1].conv3.gate._leader[0] is other[1].conv1.gate
+
+
+def test_gates_of_a_block_train_through_activation_checkpointing():
+    def gradients(checkpointed):
+        model = block_model()
+        x = torch.randn(4, 3, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+        y = model[0](x)
+        for part in model[1:]:
+            if checkpointed:
+                y = torch.utils.checkpoint.checkpoint(part, y, use_reentrant=False)
+            else:
+                y = part(y)
+        y.square().mean().backward()
+        return {key: p.grad for key, p in model.named_parameters()}
+
+    plain, checkpointed = gradients(False), gradients(True)
+    for key, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[key], gradient, msg=key)
+
+
+def test_dimensions_that_differ_cannot_share_a_gate():
+    model = nn.Sequential(nn.Conv3d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    with pytest.raises(UnsupportedConvError, match=r"1 reduces \('channel',\) and 0"):
+        make_dynamic(model, DynamicConfig(targets=r"(?P<block>)\d", share="block"))
+    assert not dynamic_convs(model)
+
+
+def test_frozen_and_evaluating_parts_stay_so():
+    model = network().eval()
+    model[1].conv1.weight.requires_grad_(False)
+    make_dynamic(model, DynamicConfig(targets=r"1\.conv1"))
+    assert isinstance(model[1].conv1, VaRedConv3d)
+    assert not model[1].conv1.training
+    assert not model[1].conv1.gate.training
+    assert not model[1].conv1.weight.requires_grad

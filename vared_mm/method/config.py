@@ -1,0 +1,112 @@
+"""The settings of a dynamic convolution, checked when they are made.
+
+Section and equation numbers refer to VA-RED², ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+AXES = ("channel", "time")
+SHARES = ("conv", "block")
+SEARCH_SPACES = range(2, 5)
+
+
+@dataclass(frozen=True)
+class DynamicConfig:
+    """How the convolutions of a model become dynamic.
+
+    Args:
+        targets: Regular expression that a convolution's full name in the model has to match
+            (`re.fullmatch`). With `share="block"` its group `(?P<block>...)` names the block.
+        search_space: S, the number of choices an axis has: shares 1, 1/2, ..., (1/2)^(S-1).
+        axes: Which redundancy is reduced, of "channel" and "time". 2-D convolutions have no time.
+        share: "conv" gives each convolution its own gate, "block" one gate to all convolutions of
+            a block; it sees the input of the block's first convolution.
+        cheap_kernel: Side of the depthwise kernels that rebuild what was left out; odd.
+        gate_hidden: Width of the gate's hidden layer.
+        gate_bias: Start of the gate's bias, one number per choice; the last one is repeated.
+        floor: What the largest gate of an axis is opened at when all of them are closed.
+        leak: Share of the gradient that passes a closed gate, so that it can open again.
+    """
+
+    targets: str = r".*"
+    search_space: int = 2
+    axes: tuple[str, ...] = AXES
+    share: str = "conv"
+    cheap_kernel: int = 3
+    gate_hidden: int = 16
+    gate_bias: tuple[float, ...] = (0.8, 0.3)
+    floor: float = 1e-2
+    leak: float = 0.1
+
+    def __post_init__(self) -> None:
+        axes = (self.axes,) if isinstance(self.axes, str) else tuple(self.axes)
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "gate_bias", tuple(self.gate_bias))
+        if self.search_space not in SEARCH_SPACES:
+            raise ValueError(
+                f"search_space is {self.search_space!r}; wanted one of {list(SEARCH_SPACES)}, the "
+                "number of shares 1, 1/2, 1/4, ... that an axis can choose from"
+            )
+        if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
+            raise ValueError(f"axes is {self.axes!r}; wanted some of {AXES}, each once")
+        if self.share not in SHARES:
+            raise ValueError(f"share is {self.share!r}; wanted one of {SHARES}")
+        if (
+            not isinstance(self.cheap_kernel, int)
+            or self.cheap_kernel < 1
+            or not self.cheap_kernel % 2
+        ):
+            raise ValueError(
+                f"cheap_kernel is {self.cheap_kernel!r}; wanted an odd number, like 1 or 3"
+            )
+        if self.gate_hidden < 1:
+            raise ValueError(f"gate_hidden is {self.gate_hidden!r}; wanted at least 1")
+        if not 1 <= len(self.gate_bias) <= self.search_space:
+            raise ValueError(
+                f"gate_bias has {len(self.gate_bias)} numbers; wanted 1 to {self.search_space}, "
+                f"as search_space is {self.search_space}"
+            )
+        if not 0 < self.floor < 1:
+            raise ValueError(f"floor is {self.floor!r}; wanted a number between 0 and 1")
+        if self.leak < 0:
+            raise ValueError(f"leak is {self.leak!r}; wanted 0 or more")
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        try:
+            pattern = re.compile(self.targets)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"targets={self.targets!r} is not a regular expression: {error}"
+            ) from error
+        if self.share == "block" and "block" not in pattern.groupindex:
+            raise ValueError(
+                f"share='block' needs a group (?P<block>...) in targets that names the block of a "
+                f"convolution, as in '(?P<block>layer\\d\\.\\d+)\\.conv\\d'; came {self.targets!r}"
+            )
+
+    @classmethod
+    def make(cls, settings: DynamicConfig | Mapping[str, Any] | None) -> DynamicConfig:
+        """From what a config file holds: nothing, a mapping, or the finished settings."""
+        if isinstance(settings, DynamicConfig):
+            return settings
+        settings = dict(settings or {})
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {known}"
+                raise ValueError(f"dynamic has no setting {name!r}{hint}")
+        return cls(**settings)
+
+    @property
+    def gate_start(self) -> tuple[float, ...]:
+        """β at the start, one number per choice of an axis."""
+        missing = self.search_space - len(self.gate_bias)
+        return self.gate_bias + self.gate_bias[-1:] * missing

@@ -1,0 +1,139 @@
+"""The soft modulation gate (section 3.3): which paths a sample opens, and how wide.
+
+    [V_c, V_t] = φ( W2 · tanh( BatchNorm( W1 · mean(X) ) ) + β ),   φ(z) = max(tanh z, 0)
+
+A gate answers with one tensor (N, G): S numbers in [0, 1) for each of its axes, channel first.
+A path is open where its number is above zero. The numbers are independent of each other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vared_mm.method.config import DynamicConfig
+from vared_mm.method.errors import DynamicError
+
+
+def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
+    """φ over the choices (the last dimension) of one axis.
+
+    Forward is exactly max(tanh z, 0), except that the largest choice is opened at `floor` when
+    all are closed: a layer that opened nothing would answer with zeros. Backward, a closed choice
+    passes `leak` times tanh's gradient, else nothing could ever open it again.
+    """
+    t = z.tanh()
+    v = t.clamp(min=0)
+    if t.requires_grad:
+        closed = t.clamp(max=0) * leak
+        v = v + (closed - closed.detach())
+    # NaN is neither open nor closed: it stays, for whoever reads the gate to refuse.
+    none_open = (t <= 0).all(-1, keepdim=True)
+    largest = torch.arange(z.shape[-1], device=z.device) == z.argmax(-1, keepdim=True)
+    return v + (none_open & largest) * floor
+
+
+class Gate(nn.Module):
+    """Decides for `axes` axes of `config.search_space` choices from an input (N, C, ...).
+
+    Its weights are plain parameters, no `nn.Linear`: the toolboxes' initialisers visit modules
+    by type and would overwrite a start that matters (the last layer at zero, so that every
+    sample begins with the same, mostly full choice).
+    """
+
+    def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
+        super().__init__()
+        self.axes, self.floor, self.leak = axes, config.floor, config.leak
+        self.weight1 = nn.Parameter(torch.empty(config.gate_hidden, in_channels))
+        self.norm = nn.BatchNorm1d(config.gate_hidden)
+        self.weight2 = nn.Parameter(torch.zeros(axes * config.search_space, config.gate_hidden))
+        self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
+        nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A decision is a comparison with zero: half precision would turn near ones over.
+        with torch.autocast(x.device.type, enabled=False):
+            pooled = x.mean(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
+            hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
+            z = F.linear(hidden, self.weight2) + self.beta
+            parts = z.unflatten(-1, (self.axes, -1))
+            return soft_gate(parts, self.floor, self.leak).flatten(-2)
+
+    def _normalise(self, h: Tensor) -> Tensor:
+        if self.norm.training and len(h) == 1 and type(self.norm) is nn.BatchNorm1d:
+            # One sample has no variance: the running statistics serve instead.
+            norm = self.norm
+            return F.batch_norm(
+                h, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+            )
+        return self.norm(h)
+
+    def macs(self) -> int:
+        """MACs of one decision, by its two linear layers."""
+        return self.weight1.numel() + self.weight2.numel()
+
+    def extra_repr(self) -> str:
+        return f"{self.weight1.shape[1]} -> {self.axes} x {len(self.beta) // self.axes}"
+
+
+class BlockGate(Gate):
+    """A gate whose answer the other convolutions of its block take over.
+
+    The block's first convolution calls it, the others read through a `FollowerGate`; the last
+    reader lets the answer go, so that no tensor outlives the block's pass.
+    """
+
+    def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
+        super().__init__(in_channels, axes, config)
+        self.followers = 0
+        self._unread = 0
+        self._answer: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = super().forward(x)
+        self._answer, self._unread = (answer, self.followers) if self.followers else (None, 0)
+        return answer
+
+    def read(self) -> Tensor:
+        if self._answer is None:
+            raise DynamicError(
+                "a convolution that shares its block's gate ran before the block's first one, "
+                "which asks the gate; give each its own with share='conv'"
+            )
+        answer = self._answer
+        self._unread -= 1
+        if self._unread == 0:
+            self._answer = None
+        return answer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_answer": None, "_unread": 0}
+
+
+class FollowerGate(nn.Module):
+    """Reads what the block's gate has just answered; without parameters of its own."""
+
+    def __init__(self, leader: BlockGate, axes: int) -> None:
+        super().__init__()
+        # In a tuple, the leader is not registered a second time: its state-dict keys stay single.
+        self._leader = (leader,)
+        self._choices = axes * (len(leader.beta) // leader.axes)
+        leader.followers += 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = self._leader[0].read()
+        if len(answer) != len(x):
+            raise DynamicError(
+                f"the block's gate decided for {len(answer)} samples, this convolution got {len(x)}"
+            )
+        return answer[:, : self._choices]
+
+    def macs(self) -> int:
+        return 0
+
+    def extra_repr(self) -> str:
+        return f"follows {self._leader[0].extra_repr()}"

@@ -1,0 +1,256 @@
+"""The dynamic convolution: per sample, how many channels and frames to compute (section 3.2).
+
+It is the convolution it replaces, with the same parameters under the same names; `gate` and
+`cheap` are all it adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.method.config import DynamicConfig
+from vared_mm.method.errors import DynamicError, UnsupportedConvError
+from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.prefix_conv import prefix_conv
+from vared_mm.method.rebuild import Path, rebuild_channels, rebuild_frames, strides, total, widths
+
+Pattern = tuple[bool, ...]
+
+
+class CheapOperations(nn.Module):
+    """Φc and Φt of one convolution, one set per path that leaves something out.
+
+    Φt starts as identity, a rebuilt frame as a copy of its neighbour. Φc starts near zero: a
+    channel is no copy of an unrelated one.
+    """
+
+    def __init__(self, conv: _ConvNd, config: DynamicConfig, axes: tuple[str, ...]) -> None:
+        super().__init__()
+        side, c = config.cheap_kernel, conv.out_channels
+        kernel = (1, side, side)[-len(conv.kernel_size) :]
+        self.channel, self.time = nn.ParameterList(), nn.ParameterList()
+        if "channel" in axes:
+            for k in widths(c, config.search_space)[1:]:
+                weight = conv.weight.new_empty(c - k, 1, *kernel)
+                self.channel.append(nn.Parameter(nn.init.normal_(weight, std=1e-2 / side)))
+        if "time" in axes:
+            for r in strides(config.search_space)[1:]:
+                weight = conv.weight.new_zeros(r - 1, c, 1, *kernel)
+                weight[..., side // 2, side // 2] = 1
+                self.time.append(nn.Parameter(weight))
+
+    def extra_repr(self) -> str:
+        return f"channel: {[tuple(w.shape) for w in self.channel]}, time: " + (
+            f"{[tuple(w.shape) for w in self.time]}"
+        )
+
+
+class _Dynamic(_ConvNd):
+    """What the 2-D and the 3-D dynamic convolution share. Mixed into `nn.Conv2d`, `nn.Conv3d`."""
+
+    gate: Gate | FollowerGate
+    cheap: CheapOperations
+    dynamic: DynamicConfig
+    axes: tuple[str, ...]
+
+    def __init__(
+        self, *args: Any, dynamic: DynamicConfig | Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._become_dynamic(DynamicConfig.make(dynamic))
+
+    @classmethod
+    def from_conv(
+        cls, conv: _ConvNd, config: DynamicConfig, leader: _Dynamic | None = None
+    ) -> _Dynamic:
+        """The dynamic form of `conv`, sharing its parameters.
+
+        Args:
+            conv: A plain `nn.Conv2d` for `VaRedConv2d`, `nn.Conv3d` for `VaRedConv3d`.
+            config: Its settings; `targets` plays no part here.
+            leader: The first convolution of its block, whose gate it follows.
+
+        Raises:
+            UnsupportedConvError: The dynamic form would not compute what `conv` does.
+        """
+        check_conv(conv, config)
+        if conv.weight.ndim != (5 if issubclass(cls, nn.Conv3d) else 4):
+            wanted = "Conv3d" if issubclass(cls, nn.Conv3d) else "Conv2d"
+            raise UnsupportedConvError(
+                f"{cls.__name__} is made from a {wanted}; came {type(conv).__name__}"
+            )
+        new = cls.__new__(cls)
+        plain: Any = super(_Dynamic, new)
+        with torch.device("meta"):
+            plain.__init__(
+                conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+                conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode,
+            )  # fmt: skip
+        new.weight, new.bias = conv.weight, conv.bias
+        new._become_dynamic(config, leader)
+        return new.train(conv.training)
+
+    def _become_dynamic(self, config: DynamicConfig, leader: _Dynamic | None = None) -> None:
+        self.dynamic, self.axes = config, dynamic_axes(self, config)
+        n = len(self.axes)
+        if leader is not None:
+            assert isinstance(leader.gate, BlockGate)
+            self.gate = FollowerGate(leader.gate, n)
+        else:
+            kind = BlockGate if config.share == "block" else Gate
+            self.gate = kind(self.in_channels, n, config).to(self.weight)
+        self.cheap = CheapOperations(self, config, self.axes)
+        k = widths(self.out_channels, config.search_space)
+        self.widths = k if "channel" in self.axes else k[:1]
+        r = strides(config.search_space)
+        self.strides = r if "time" in self.axes else r[:1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != self.weight.ndim:
+            raise DynamicError(
+                f"a dynamic convolution takes a batch of {self.weight.ndim} dimensions, "
+                f"(N, C, {'T, ' * (self.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
+            )
+        if not len(x):
+            return super().forward(x)
+        gates = self.gate(x)
+        return self._forward_all(x, gates) if self.training else self._forward_open(x, gates)
+
+    def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
+        """Training: every path, taken from one full convolution."""
+        everything = (True,) * gates.shape[1]
+        y = prefix_conv(self, x, self.widths[0])
+        if y.shape[2] == 1 and self.cheap.time:
+            # Nothing to rebuild in time. Distributed training wants a gradient from every
+            # parameter all the same, if only a zero.
+            gates = gates + 0 * total([weight.sum() for weight in self.cheap.time])
+        return self._rebuild(y, gates, everything, y.shape[2])
+
+    def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
+        """Evaluation: what the open paths need, once for all samples that chose alike."""
+        groups = group_by_pattern(gates)
+        if len(groups) == 1:
+            return self._run(x, gates, next(iter(groups)))
+        out: Tensor | None = None
+        for pattern, samples in groups.items():
+            index = torch.tensor(samples, device=x.device)
+            y = self._run(x.index_select(0, index), gates.index_select(0, index), pattern)
+            if out is None:
+                out = torch.empty_like(y[:1].expand(len(x), *y.shape[1:]))
+            out = out.index_copy(0, index, y)
+        assert out is not None
+        return out
+
+    def _run(self, x: Tensor, gates: Tensor, pattern: Pattern) -> Tensor:
+        k, r = self.extent(pattern)
+        frames = output_frames(self, x.shape[2]) if "time" in self.axes else 1
+        return self._rebuild(prefix_conv(self, x, k, r), gates, pattern, frames)
+
+    def _rebuild(self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int) -> Tensor:
+        paths = self._open_paths(gates, pattern)
+        if "channel" in paths:
+            y = rebuild_channels(y, paths["channel"], self.out_channels)
+        return rebuild_frames(y, paths["time"], frames) if "time" in paths else y
+
+    def _open_paths(self, gates: Tensor, pattern: Pattern) -> dict[str, list[Path]]:
+        scales = {"channel": self.widths, "time": self.strides}
+        cheap = {"channel": self.cheap.channel, "time": self.cheap.time}
+        paths: dict[str, list[Path]] = defaultdict(list)
+        columns = zip(gates.unbind(1), pattern, strict=True)
+        for axis in self.axes:
+            for scale, phi in zip(scales[axis], [None, *cheap[axis]], strict=True):
+                gate, is_open = next(columns)
+                if is_open:
+                    paths[axis].append(Path(gate, scale, phi))
+        return paths
+
+    def extent(self, pattern: Pattern) -> tuple[int, int]:
+        """The largest open share: (channels computed, temporal stride factor R)."""
+        s = self.dynamic.search_space
+        parts = {axis: pattern[i * s : (i + 1) * s] for i, axis in enumerate(self.axes)}
+        k = self.widths[parts["channel"].index(True) if "channel" in parts else 0]
+        r = self.strides[parts["time"].index(True) if "time" in parts else 0]
+        return k, r
+
+    def extra_repr(self) -> str:
+        axes = "+".join(self.axes)
+        return f"{super().extra_repr()}, {axes}, search_space={self.dynamic.search_space}"
+
+
+class VaRedConv2d(_Dynamic, nn.Conv2d):
+    """A 2-D convolution that decides per sample how many channels to compute."""
+
+
+class VaRedConv3d(_Dynamic, nn.Conv3d):
+    """A 3-D convolution that decides per sample how many channels and frames to compute."""
+
+
+def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
+    """Which samples opened the same paths. The one place where the host asks the device.
+
+    Raises:
+        DynamicError: A gate is NaN, as the input or a parameter was.
+    """
+    groups: dict[Pattern, list[int]] = defaultdict(list)
+    for sample, row in enumerate(gates.tolist()):
+        if any(map(math.isnan, row)):
+            raise DynamicError(
+                f"the gate of a dynamic convolution is NaN for sample {sample} of {len(gates)}: "
+                "its input or its parameters hold NaN or infinite numbers"
+            )
+        groups[tuple(v > 0 for v in row)].append(sample)
+    return dict(groups)
+
+
+def output_frames(conv: _ConvNd, frames: int) -> int:
+    """How many frames the plain convolution gives for `frames` input frames."""
+    if conv.padding == "same":
+        return frames
+    padding = 0 if conv.padding == "valid" else int(conv.padding[0])
+    reach = conv.dilation[0] * (conv.kernel_size[0] - 1)
+    return (frames + 2 * padding - reach - 1) // conv.stride[0] + 1
+
+
+def dynamic_axes(conv: _ConvNd, config: DynamicConfig) -> tuple[str, ...]:
+    """The axes of `config` that `conv` has, channel first."""
+    has = ("channel", "time") if isinstance(conv, nn.Conv3d) else ("channel",)
+    return tuple(axis for axis in has if axis in config.axes)
+
+
+# mmcv's own Conv2d and Conv3d differ from torch's in nothing but an old torch's empty batches.
+_PLAIN_ELSEWHERE = ("mmcv.cnn.bricks.wrappers",)
+
+
+def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
+    """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
+
+    def refuse(reason: str) -> NoReturn:
+        raise UnsupportedConvError(f"{type(conv).__name__} cannot be made dynamic: {reason}")
+
+    if isinstance(conv, _Dynamic):
+        refuse("it already is")
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
+        refuse("wanted an nn.Conv2d or nn.Conv3d")
+    base = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
+    plain = type(conv).forward is base.forward and type(conv)._conv_forward is base._conv_forward
+    if not plain and type(conv).__module__ not in _PLAIN_ELSEWHERE:
+        refuse(f"it computes something else than {base.__name__}; leave it out of the targets")
+    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        refuse("its input channels are not known yet; run a batch through the model first")
+    if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
+        refuse("it has hooks or parametrizations, which would be lost; remove them first")
+    if not dynamic_axes(conv, config):
+        refuse(f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone")
+    least = 2 ** (config.search_space - 1)
+    if "channel" in config.axes and conv.out_channels < least:
+        refuse(
+            f"its {conv.out_channels} output channels cannot be halved "
+            f"{config.search_space - 1} times; leave it out of the targets"
+        )

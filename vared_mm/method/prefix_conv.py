@@ -1,0 +1,56 @@
+"""A convolution that computes its first filters at every R-th frame, and nothing else."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.method.rebuild import CONVOLUTIONS
+
+
+def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
+    """The first `width` output channels of `conv(x)`, at output frames 0, step, 2·step, ...
+
+    Exactly those values are computed: frame i of stride s·step is frame i·step of stride s. Grouped
+    filters keep their own input channels.
+
+    Args:
+        conv: The plain convolution; only its settings and parameters are read.
+        x: (N, C_in, [T,] H, W).
+        width: 1 to `conv.out_channels`.
+        step: Temporal stride factor R, 3-D only.
+    """
+    x, padding = _padded(conv, x)
+    stride = (conv.stride[0] * step, *conv.stride[1:]) if step > 1 else conv.stride
+    filters, inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    whole, rest = divmod(width, filters)
+    run = CONVOLUTIONS[x.ndim]
+
+    def part(start: int, count: int, groups: int) -> Tensor:
+        bias = None if conv.bias is None else conv.bias[start : start + count]
+        first = start // filters * inputs
+        source = x if groups == conv.groups else x[:, first : first + groups * inputs]
+        weight = conv.weight[start : start + count]
+        return run(source, weight, bias, stride, padding, conv.dilation, groups)
+
+    parts = [part(0, whole * filters, whole)] if whole else []
+    if rest:
+        parts.append(part(whole * filters, rest, 1))
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def _padded(conv: _ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """The input with what padding the convolution itself cannot add, and the padding it can."""
+    none = (0,) * len(conv.kernel_size)
+    if conv.padding_mode != "zeros":
+        return F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode), none
+    if conv.padding == "valid":
+        return x, none
+    if isinstance(conv.padding, str):
+        # "same" refuses strides, which leaving out frames needs.
+        sides = conv._reversed_padding_repeated_twice
+        low, high = sides[::2][::-1], sides[1::2][::-1]
+        return (x, tuple(low)) if low == high else (F.pad(x, sides), none)
+    return x, conv.padding

@@ -1,0 +1,148 @@
+"""What the open paths make of the maps that were computed (section 3.2).
+
+Symbols: N samples, C channels, T frames, H x W pixels; k_i = ceil(C / 2^i) channels are computed
+on channel path i, ceil(T / R_j) frames, R_j = 2^j, on time path j. V_c, V_t: the gates.
+
+    channels   Y_c = Σ_i V_c[i] · concat(Y'_i, Φc_i(Y'_i)),   Y'_i = Y[:, :k_i]
+    time       Y   = Σ_j V_t[j] · f_t(Y_c, R_j),   frame q + i·R_j = Φt_{j,q}(frame i·R_j)
+
+Φ are depthwise convolutions of one frame, so they commute with leaving frames out: the same two
+functions serve training, from all maps and over all paths, and evaluation, from the computed part
+and over the open paths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+
+
+class Path(NamedTuple):
+    """One open choice of an axis: its gate (N,), its scale (k_i, or R_j) and its Φ.
+
+    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None
+    where the path computes everything.
+    """
+
+    gate: Tensor
+    scale: int
+    cheap: Tensor | None
+
+
+def widths(channels: int, search_space: int) -> tuple[int, ...]:
+    """k_i: how many channels each channel path computes."""
+    return tuple(math.ceil(channels / 2**i) for i in range(search_space))
+
+
+def strides(search_space: int) -> tuple[int, ...]:
+    """R_j: each time path computes every R_j-th frame."""
+    return tuple(2**j for j in range(search_space))
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Φ: one kernel per channel over each frame, size kept."""
+    padding = [side // 2 for side in weight.shape[2:]]
+    return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
+
+
+def scaled(x: Tensor, gate: Tensor) -> Tensor:
+    """Each sample times its gate; in place where nothing could need the old value."""
+    factor = gate.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+    return x * factor if torch.is_grad_enabled() else x.mul_(factor)
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """Their sum, without a start value to add to."""
+    first, *others = terms
+    for term in others:
+        first = first + term
+    return first
+
+
+def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
+    """All `channels` channels from the k of the widest open path.
+
+    Args:
+        y: (N, k, [T,] H, W), the computed channels.
+        paths: The open ones, widest first; the first one's scale is k.
+    """
+    cheap = [channels_of(y, path) for path in paths]
+    # Between two neighbouring widths every channel is made by the same paths.
+    edges = [0, *sorted({path.scale for path in paths}), channels]
+    parts = []
+    for low, high in pairwise(edges):
+        if low == high:
+            continue
+        terms = []
+        direct = [path.gate for path in paths if path.scale > low]
+        if direct:
+            terms.append(scaled(y[:, low:high], total(direct)))
+        for path, rebuilt in zip(paths, cheap, strict=True):
+            if path.scale <= low and rebuilt is not None:
+                terms.append(rebuilt[:, low - path.scale : high - path.scale])
+        parts.append(total(terms))
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def channels_of(y: Tensor, path: Path) -> Tensor | None:
+    """V_c[i] · Φc_i(Y'_i): rebuilt channel c is made from computed channel c mod k_i."""
+    if path.cheap is None or not len(path.cheap):
+        return None
+    chunks = [depthwise(y[:, : len(weight)], weight) for weight in path.cheap.split(path.scale)]
+    return scaled(torch.cat(chunks, 1) if len(chunks) > 1 else chunks[0], path.gate)
+
+
+def rebuild_frames(y: Tensor, paths: Sequence[Path], frames: int) -> Tensor:
+    """All `frames` frames from those of the densest open path.
+
+    Args:
+        y: (N, C, ceil(T / R), H, W), the computed frames.
+        paths: The open ones, smallest R first.
+    """
+    step = paths[0].scale
+    period = paths[-1].scale
+    rebuilt = {
+        path.scale: frames_of(y[:, :, :: path.scale // step], path, frames) for path in paths
+    }
+    phases = []
+    for phase in range(min(period, frames)):
+        terms = []
+        direct = [path.gate for path in paths if phase % path.scale == 0]
+        if direct:
+            terms.append(scaled(y[:, :, phase // step :: period // step], total(direct)))
+        for path in paths:
+            place, part = phase // path.scale, phase % path.scale
+            if part:
+                terms.append(rebuilt[path.scale][part - 1][:, :, place :: period // path.scale])
+        phases.append(total(terms))
+    return interleave(phases)
+
+
+def frames_of(base: Tensor, path: Path, frames: int) -> list[Tensor]:
+    """V_t[j] · Φt_{j,q}(frame i·R_j) for q = 1, ..., R_j - 1; just the frames that exist."""
+    if path.cheap is None:
+        return []
+    counts = [len(range(q, frames, path.scale)) for q in range(1, path.scale)]
+    pairs = zip(path.cheap, counts, strict=True)
+    return [scaled(depthwise(base[:, :, :n], weight), path.gate) for weight, n in pairs if n]
+
+
+def interleave(phases: Sequence[Tensor]) -> Tensor:
+    """Frame i of phase p becomes frame i·P + p of P phases, of which the last may be shorter."""
+    if len(phases) == 1:
+        return phases[0]
+    frames, longest = sum(p.shape[2] for p in phases), phases[0].shape[2]
+    padded = [F.pad(p, (0, 0, 0, 0, 0, longest - p.shape[2])) if p.shape[2] < longest else p
+              for p in phases]  # fmt: skip
+    if phases[0].is_contiguous(memory_format=torch.channels_last_3d):
+        last = [p.permute(0, 2, 3, 4, 1) for p in padded]
+        return torch.stack(last, 2).flatten(1, 2).permute(0, 4, 1, 2, 3)[:, :, :frames]
+    return torch.stack(padded, 3).flatten(2, 3)[:, :, :frames]

@@ -1,0 +1,101 @@
+"""Makes the convolutions of a model dynamic: check all, then change, then say what changed."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.method.config import DynamicConfig
+from vared_mm.method.errors import NoMatchingModuleError, UnsupportedConvError
+from vared_mm.method.layer import VaRedConv2d, VaRedConv3d, _Dynamic, check_conv, dynamic_axes
+
+
+def make_dynamic(model: nn.Module, config: DynamicConfig) -> list[str]:
+    """Exchanges the convolutions that `config.targets` matches for dynamic ones, in place.
+
+    Parameters are shared and keep their names: a checkpoint of the plain model loads, with gate
+    and cheap operations as the only missing keys. On an error the model is as it was.
+
+    Returns:
+        The names of the exchanged convolutions, in the model's order.
+
+    Raises:
+        NoMatchingModuleError: No convolution has such a name.
+        UnsupportedConvError: A matched convolution cannot be made dynamic.
+    """
+    matched = matching_convs(model, config)
+    for name, conv in matched.items():
+        try:
+            check_conv(conv, config)
+        except UnsupportedConvError as error:
+            raise UnsupportedConvError(f"{name}: {error}") from None
+    leaders = _leaders(matched, config)
+    made: dict[int, _Dynamic] = {}
+    for name, conv in matched.items():
+        kind = VaRedConv3d if isinstance(conv, nn.Conv3d) else VaRedConv2d
+        leader = leaders.get(name)
+        made[id(conv)] = kind.from_conv(conv, config, made[id(leader)] if leader else None)
+    _exchange(model, made)
+    return list(matched)
+
+
+def matching_convs(model: nn.Module, config: DynamicConfig) -> dict[str, _ConvNd]:
+    """The convolutions that the targets name, or `NoMatchingModuleError` with candidates."""
+    if isinstance(model, nn.Conv2d | nn.Conv3d):
+        raise NoMatchingModuleError(
+            "the model is itself a convolution, which cannot be exchanged within it; use "
+            "VaRedConv2d.from_conv or VaRedConv3d.from_conv"
+        )
+    convs: dict[str, _ConvNd] = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Conv3d)
+    }
+    matched = {name: m for name, m in convs.items() if re.fullmatch(config.targets, name)}
+    if matched:
+        return matched
+    if not convs:
+        raise NoMatchingModuleError(
+            f"{type(model).__name__} has no Conv2d or Conv3d that could be made dynamic"
+        )
+    near = get_close_matches(config.targets, convs, n=3, cutoff=0.2) or list(convs)[:3]
+    raise NoMatchingModuleError(
+        f"targets={config.targets!r} matches the full name of none of the {len(convs)} "
+        f"convolutions, which are named like {', '.join(map(repr, near))}"
+    )
+
+
+def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _ConvNd]:
+    """With one gate for a block: for each of its further convolutions the first one."""
+    if config.share == "conv":
+        return {}
+    firsts: dict[str, str] = {}
+    leaders: dict[str, _ConvNd] = {}
+    for name in matched:
+        block = re.sub(config.targets, r"\g<block>", name)
+        first = firsts.setdefault(block, name)
+        if first == name:
+            continue
+        axes = [dynamic_axes(matched[n], config) for n in (first, name)]
+        if axes[0] != axes[1]:
+            raise UnsupportedConvError(
+                f"{name} reduces {axes[1]} and {first} {axes[0]}: they cannot share the gate of "
+                f"block {block!r}"
+            )
+        leaders[name] = matched[first]
+    return leaders
+
+
+def _exchange(model: nn.Module, made: dict[int, _Dynamic]) -> None:
+    # A module may stand in several places; all of them get the one dynamic form.
+    places = [
+        (parent, name, made[id(child)])
+        for parent in model.modules()
+        for name, child in parent._modules.items()
+        if id(child) in made
+    ]
+    for parent, name, new in places:
+        setattr(parent, name, new)
