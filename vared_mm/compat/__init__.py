@@ -1,5 +1,43 @@
 """Cures for faults of the installed OpenMMLab packages, each active only where its fault is."""
 
+from __future__ import annotations
+
+from . import (
+    compiled_operators,
+    config_scope,
+    installed_packages,
+    localizer_drn,
+    recompute,
+    safe_checkpoints,
+)
+from .config_scope import config_path
+from .cure import Cure, CureStatus
+
+CURES: tuple[Cure, ...] = (
+    compiled_operators.CURE,
+    localizer_drn.CURE,
+    safe_checkpoints.CURE,
+    installed_packages.CURE,
+    recompute.CURE,
+)
+
+_active: set[str] = set()
+
 
 def apply() -> None:
-    pass
+    """Apply each cure whose fault is present. Calling it again changes nothing."""
+    config_scope.apply()
+    for cure in CURES:
+        if cure.name not in _active and cure.is_needed():
+            cure.apply()
+            _active.add(cure.name)
+
+
+def status() -> list[CureStatus]:
+    """How each cure stands in this process."""
+    return [
+        CureStatus(cure.name, cure.reason, cure.is_needed(), cure.name in _active) for cure in CURES
+    ]
+
+
+__all__ = ["CURES", "Cure", "CureStatus", "apply", "config_path", "status"]
