@@ -56,6 +56,8 @@ class CostRecord:
         Rows of a pass belong to the samples in order, equally many to each (views, frames):
         they are summed, and so are repeated passes through one convolution.
         """
+        if not self.passes:
+            return {kind: torch.zeros(samples, 0) for kind in ("dense", "paper", "full")}
         columns: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for p in self.passes:
             kinds = torch.stack([p.dense * torch.ones_like(p.share), p.dense * p.share, p.full])

@@ -1,1 +1,2 @@
+from vared_mm.models import dynamic_backbones as dynamic_backbones
 from vared_mm.models import inception_i3d as inception_i3d

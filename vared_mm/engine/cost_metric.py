@@ -1,0 +1,95 @@
+"""What the evaluated samples cost, as a metric beside the accuracy.
+
+The unit is the MAC. A sample is one clip: of several views of a video, their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+
+@dataclass(frozen=True)
+class SampleCost:
+    """MACs of one data sample, all its views together.
+
+    `names` are the L dynamic convolutions, `dense`, `paper` and `full` (L,) what they would cost
+    plain, by the paper's formula, and what was really run; `static` is the rest of the network.
+    """
+
+    names: list[str]
+    dense: np.ndarray
+    paper: np.ndarray
+    full: np.ndarray
+    static: float
+    views: int
+
+
+@METRICS.register_module()
+class CostMetric(BaseMetric):
+    """Share and GMACs of the evaluated samples: average, maximum and minimum.
+
+    - `cost/share`: Σ paper / Σ dense over the dynamic convolutions.
+    - `cost/dense_gmacs`, `cost/paper_gmacs`, `cost/full_gmacs`: the whole network per clip.
+
+    Needs `dict(type='CostHook')` in `custom_hooks`, which observes the model. After an evaluation
+    `summary` holds the same numbers and those of each layer.
+    """
+
+    default_prefix = "cost"
+    summary: dict[str, Any] | None = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            if "mac_cost" not in sample:
+                raise ValueError(
+                    "CostMetric found a prediction without its cost; add dict(type='CostHook') "
+                    "to custom_hooks, which counts while the model predicts"
+                )
+            self.results.append(sample["mac_cost"])
+
+    def compute_metrics(self, results: list[SampleCost]) -> dict[str, float]:
+        self.summary = summarise(results)
+        metrics = {"dense_gmacs": self.summary["dense_gmacs"]}
+        for name in ("share", "paper_gmacs", "full_gmacs"):
+            spread = self.summary[name]
+            metrics |= {name: spread["avg"], f"{name}_min": spread["min"]}
+            metrics |= {f"{name}_max": spread["max"]}
+        return metrics
+
+
+def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
+    """Average, maximum and minimum over the samples; `layers` the same of each convolution."""
+    views = np.array([cost.views for cost in costs])
+    static = np.array([cost.static for cost in costs]) / views
+    kinds = ("dense", "paper", "full")
+    per_clip = {k: np.stack([getattr(c, k) for c in costs]) / views[:, None] for k in kinds}
+    whole = {k: (static + table.sum(1)) / 1e9 for k, table in per_clip.items()}
+    dense, paper = per_clip["dense"], per_clip["paper"]
+    # A static network computes all of what it could leave out: nothing.
+    share = paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs))
+    return {
+        "samples": len(costs),
+        "dense_gmacs": float(whole["dense"].mean()),
+        "paper_gmacs": spread(whole["paper"]),
+        "full_gmacs": spread(whole["full"]),
+        "share": spread(share),
+        "layers": [
+            {
+                "name": name,
+                "dense_gmacs": float(dense[:, i].mean() / 1e9),
+                "share": spread(paper[:, i] / dense[:, i]),
+                "full_gmacs": spread(per_clip["full"][:, i] / 1e9),
+            }
+            for i, name in enumerate(costs[0].names)
+        ],
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    return {"avg": float(values.mean()), "min": float(values.min()), "max": float(values.max())}

@@ -1,0 +1,17 @@
+"""Files that are either the old ones or the new ones, never half of the new."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes beside the target and renames, so that an interruption leaves the old file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(json.dumps(content, indent=2) + "\n")
+    half.replace(path)

@@ -1,0 +1,35 @@
+"""Which convolutions of which backbone become dynamic when a config does not say.
+
+The paper's tables and figures fix the choice for its own networks (Figure 4 and Table 1 for
+R(2+1)D, the per-block policy of Figure 3 for X3D); the others follow it: the convolutions of the
+stages, no stem, no shortcut, nothing that fuses branches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\d(\.\d)?(\.conv)?(\.net)?"}
+INVERTED_RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\.\d\.conv"}
+
+# Backbone: settings of `DynamicConfig` that its "VaRed" form starts from.
+PRESETS: dict[str, dict[str, Any]] = {
+    "InceptionI3d": {"targets": r"mixed_\w+\.branch_\d\.\d\.conv"},
+    "ResNet2Plus1d": {"targets": r"layer\d+\.\d+\.conv\d\.conv\.conv_s"},
+    "X3D": {"targets": r"(?P<block>layer\d+\.\d+)\.conv[123]\.conv", "share": "block"},
+    "ResNet3d": RESIDUAL,
+    "ResNet3dSlowOnly": RESIDUAL,
+    "ResNet3dCSN": RESIDUAL,
+    "ResNet3dSlowFast": {"targets": r"(slow|fast)_path\." + RESIDUAL["targets"]},
+    "C3D": {"targets": r"conv[2-5][ab]\.conv"},
+    "ResNet": RESIDUAL,
+    "ResNetTSM": RESIDUAL,
+    "ResNetV1c": RESIDUAL,
+    "ResNetV1d": RESIDUAL,
+    "ResNeXt": RESIDUAL,
+    "MobileNetV2": INVERTED_RESIDUAL,
+    # Its strided depthwise convolutions pad by the input's size and stay as they are.
+    "MobileNetV3": {"targets": r"layer\d+\.(expand|linear)_conv\.conv"},
+    "HRNet": {"targets": r"layer1\.\d\.conv\d|stage\d\.\d\.branches\.\d\.\d\.conv\d"},
+    "UNet": {"targets": r"(encoder|decoder)\.\d\.(\d|conv_block)\.convs\.\d\.conv"},
+}
