@@ -7,6 +7,7 @@ from . import (
     config_scope,
     installed_packages,
     localizer_drn,
+    numpy2,
     recompute,
     safe_checkpoints,
 )
@@ -19,6 +20,8 @@ CURES: tuple[Cure, ...] = (
     safe_checkpoints.CURE,
     installed_packages.CURE,
     recompute.CURE,
+    numpy2.NAMES,
+    numpy2.HUE,
 )
 
 _active: set[str] = set()

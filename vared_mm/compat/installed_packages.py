@@ -61,9 +61,9 @@ def apply() -> None:
         old = getattr(package_utils, new.__name__)
         # mmengine's modules import these by name, so each of them holds its own reference.
         for module_name, module in list(sys.modules.items()):
-            if module_name.partition(".")[0] == "mmengine":
-                if vars(module).get(new.__name__) is old:
-                    setattr(module, new.__name__, new)
+            inside = module_name.partition(".")[0] == "mmengine"
+            if inside and vars(module).get(new.__name__) is old:
+                setattr(module, new.__name__, new)
 
 
 CURE = Cure(

@@ -38,7 +38,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """Indices of the boxes that no kept box of higher score overlaps by more than the threshold."""
     order = scores.cpu().sort(descending=True).indices
     rest = boxes.cpu()[order]
-    kept = []
+    kept: list[Tensor] = []
     while len(order):
         best = rest[:BLOCK]
         # NaN, the IoU of two empty boxes, is not more than any threshold and does not suppress.
@@ -75,7 +75,7 @@ def softnms(
     """
     indices = torch.arange(len(boxes), device=boxes.device)
     rest = torch.cat([boxes, scores[:, None]], dim=1)
-    kept = []
+    kept: list[Tensor] = []
     while len(indices):
         first = int(rest[:, 4].argmax())
         # The best box moves to the front; the one that was there takes its place.
