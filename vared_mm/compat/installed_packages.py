@@ -70,6 +70,6 @@ CURE = Cure(
     name="installed-packages",
     reason="mmengine imports pkg_resources, which setuptools >= 82 no longer has, so "
     "_base_ = 'mmaction::...' fails",
-    is_needed=lambda: find_spec("pkg_resources") is None,
+    is_needed=lambda: find_spec("mmengine") is not None and find_spec("pkg_resources") is None,
     apply=apply,
 )

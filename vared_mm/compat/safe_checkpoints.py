@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from packaging.version import Version
 
 from .cure import Cure
 
@@ -62,7 +61,8 @@ def allowed() -> list[Any]:
 
 def is_needed() -> bool:
     unrestricted = os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower()
-    return Version(torch.__version__) >= Version("2.6") and unrestricted not in ("1", "y", "true")
+    release = tuple(int(number) for number in torch.__version__.split(".")[:2])
+    return release >= (2, 6) and unrestricted not in ("1", "y", "yes", "true")
 
 
 CURE = Cure(
