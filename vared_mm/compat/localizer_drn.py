@@ -1,7 +1,7 @@
 """The wheel of mmaction2 1.2.0 lacks `mmaction.models.localizers.drn`, which it imports.
 
-Every install from PyPI fails on `import mmaction.models` for it, though nothing but the temporal
-localizer DRN is lost.
+That folder has no `__init__.py`, so it is left out when a package is built. Every install from
+PyPI fails on `import mmaction.models` for it, though only the temporal localizer DRN is lost.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class DRN:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
-            "the temporal localizer DRN is missing from the installed mmaction2 (its 1.2.0 wheel "
-            "was built without mmaction/models/localizers/drn); install mmaction2 from its "
-            "repository to use it: pip install git+https://github.com/open-mmlab/mmaction2"
+            "the temporal localizer DRN is missing from the installed mmaction2, whose wheel was "
+            "built without mmaction/models/localizers/drn; to use it, clone the repository of "
+            "mmaction2 and pip install -e it"
         )
 
 

@@ -9,24 +9,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, all_suffixes
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 
 def is_shipped(name: str) -> bool:
-    """Whether an installed package has the module `name`, found without importing the package.
+    """Whether an installed package has the module `name`, found by looking at its files.
 
     `importlib.util.find_spec` would import every parent of a dotted name.
     """
-    top, *rest = name.split(".")
+    top, *between, last = name.split(".")
     spec = find_spec(top)
-    for depth, _ in enumerate(rest, start=2):
-        if spec is None or spec.submodule_search_locations is None:
-            return False
-        part = ".".join(name.split(".")[:depth])
-        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
-    return spec is not None
+    if spec is None:
+        return False
+    folders = [Path(folder, *between) for folder in spec.submodule_search_locations or ()]
+    files = [last + suffix for suffix in all_suffixes()]
+    return any(
+        (folder / last).is_dir() or any((folder / file).is_file() for file in files)
+        for folder in folders
+    )
 
 
 class StandIn(Loader):

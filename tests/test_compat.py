@@ -1,0 +1,523 @@
+"""Each cure mends its fault, touches nothing else, and stays away where the fault is absent."""
+
+from __future__ import annotations
+
+import math
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("mmengine")
+
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+import vared_mm  # noqa: F401  applies the cures
+from vared_mm import compat
+from vared_mm.compat import compiled_operators, config_scope, localizer_drn, numpy2, stand_in
+from vared_mm.compat import installed_packages as packages
+from vared_mm.compat.safe_checkpoints import _getattr
+
+X3D = "recognition/x3d/x3d_s_13x6x1_facebook-kinetics400-rgb.py"
+
+
+def package(folder: Path, *files: str) -> None:
+    """Write an empty package with these empty files in it."""
+    for file in ("__init__.py", *files):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+# All cures
+
+
+def test_a_cure_is_active_exactly_where_its_fault_is_present():
+    assert {cure.name: cure.active for cure in compat.status()} == {
+        cure.name: cure.present for cure in compat.status()
+    }
+
+
+def test_applying_twice_changes_nothing():
+    before = list(sys.meta_path), Config._get_cfg_path
+    compat.apply()
+    assert (list(sys.meta_path), Config._get_cfg_path) == before
+
+
+@pytest.mark.parametrize(
+    ("cure", "top", "there"),
+    [
+        (compiled_operators.CURE, "mmcv", "_ext.py"),
+        (localizer_drn.CURE, "mmaction", "models/localizers/drn/drn.py"),
+    ],
+    ids=["mmcv._ext", "drn"],
+)
+def test_a_module_is_missed_only_where_the_package_lacks_it(
+    cure, top, there, tmp_path, monkeypatch
+):
+    package(tmp_path / "without" / top, "models/localizers/bmn.py")
+    package(tmp_path / "with" / top, "models/localizers/bmn.py", there)
+    monkeypatch.delitem(sys.modules, top, raising=False)
+    with monkeypatch.context() as context:
+        context.syspath_prepend(tmp_path / "without")
+        assert cure.is_needed()
+    monkeypatch.syspath_prepend(tmp_path / "with")
+    assert not cure.is_needed()
+
+
+def test_a_module_that_is_there_wins_over_its_stand_in(tmp_path, monkeypatch):
+    package(tmp_path / "haunted", "real.py")
+    (tmp_path / "haunted" / "real.py").write_text("answer = 42")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("haunted.real", "haunted.ghost"):
+        stand_in.stand_in(name, compiled_operators.CompiledOperators)
+
+    from haunted import ghost, real  # type: ignore[import-not-found]
+
+    assert real.answer == 42
+    assert isinstance(ghost, compiled_operators.CompiledOperators)
+
+
+# Operators without the compiled mmcv, against loops in float64
+
+
+def boxes_and_scores(number: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(number, 2, generator=generator, dtype=torch.float64) * 60
+    size = torch.rand(number, 2, generator=generator, dtype=torch.float64) * 30
+    scores = torch.rand(number, generator=generator, dtype=torch.float64)
+    return torch.cat([corner, corner + size], dim=1), scores
+
+
+def iou_by_hand(a: list[float], b: list[float], offset: int) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
+    areas = [(box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize(("number", "threshold"), [(1, 0.5), (40, 0.2), (300, 0.5), (300, 0.9)])
+def test_nms_keeps_what_a_loop_over_pairs_keeps(number, threshold, offset):
+    boxes, scores = boxes_and_scores(number, seed=number)
+    kept: list[int] = []
+    for index in sorted(range(number), key=lambda index: -scores[index]):
+        overlaps = (iou_by_hand(boxes[index].tolist(), boxes[k].tolist(), offset) for k in kept)
+        if all(overlap <= threshold for overlap in overlaps):
+            kept.append(index)
+
+    assert plain("nms")(boxes, scores, iou_threshold=threshold, offset=offset).tolist() == kept
+
+
+def plain(name: str):
+    """The operator as mmcv finds it in `mmcv._ext`."""
+    return getattr(compiled_operators.CompiledOperators("mmcv._ext"), name)
+
+
+def test_nms_of_no_boxes_keeps_none():
+    assert plain("nms")(torch.zeros(0, 4), torch.zeros(0), iou_threshold=0.5, offset=0).shape == (
+        0,
+    )
+
+
+def test_nms_keeps_empty_boxes_whose_overlap_is_not_a_number():
+    empty, scores = torch.zeros(3, 4), torch.tensor([0.2, 0.9, 0.5])
+    assert plain("nms")(empty, scores, iou_threshold=0.5, offset=0).tolist() == [1, 2, 0]
+
+
+def soft_nms_by_hand(boxes, scores, threshold, sigma, min_score, method):
+    rest = {index: score.item() for index, score in enumerate(scores)}
+    kept = []
+    while rest:
+        best = max(rest, key=rest.__getitem__)
+        kept.append((best, rest.pop(best)))
+        for index in list(rest):
+            overlap = iou_by_hand(boxes[best].tolist(), boxes[index].tolist(), offset=0)
+            if method == "gaussian":
+                rest[index] *= math.exp(-(overlap**2) / sigma)
+            elif overlap >= threshold:
+                rest[index] *= 0.0 if method == "naive" else 1 - overlap
+            if rest[index] < min_score:
+                del rest[index]
+    return kept
+
+
+@pytest.mark.parametrize("method", ["naive", "linear", "gaussian"])
+def test_soft_nms_lowers_scores_as_a_loop_over_pairs_does(method):
+    boxes, scores = boxes_and_scores(60, seed=3)
+    expected = soft_nms_by_hand(boxes, scores, 0.3, 0.5, 0.05, method)
+    dets = boxes.new_empty(60, 5)
+    settings = dict(iou_threshold=0.3, sigma=0.5, min_score=0.05, offset=0)
+    number = ["naive", "linear", "gaussian"].index(method)
+
+    kept = plain("softnms")(boxes, scores, dets, method=number, **settings)
+
+    assert kept.tolist() == [index for index, _ in expected]
+    assert torch.equal(dets[: len(kept), :4], boxes[kept])
+    assert dets[: len(kept), 4].tolist() == pytest.approx([score for _, score in expected])
+
+
+def bilinear_by_hand(image: Tensor, y: float, x: float) -> Tensor:
+    """Value of (C, H, W) at a point; 0 from one pixel outside on, and the edge in between."""
+    height, width = image.shape[1:]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return torch.zeros(len(image), dtype=image.dtype)
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    total = torch.zeros(len(image), dtype=image.dtype)
+    for row in {math.floor(y), math.ceil(y)}:
+        for column in {math.floor(x), math.ceil(x)}:
+            total += (1 - abs(y - row)) * (1 - abs(x - column)) * image[:, row, column]
+    return total
+
+
+def roi_align_by_hand(images, rois, bins, scale, samples, aligned):
+    out = images.new_zeros(len(rois), images.shape[1], *bins)
+    for number, (image, *box) in enumerate(rois.tolist()):
+        x0, y0, x1, y1 = (side * scale - (0.5 if aligned else 0.0) for side in box)
+        height, width = y1 - y0, x1 - x0
+        if not aligned:
+            height, width = max(height, 1.0), max(width, 1.0)
+        rows = samples or math.ceil(height / bins[0])
+        columns = samples or math.ceil(width / bins[1])
+        for p in range(bins[0]):
+            for q in range(bins[1]):
+                for i in range(rows):
+                    for j in range(columns):
+                        y = y0 + (p + (i + 0.5) / rows) * height / bins[0]
+                        x = x0 + (q + (j + 0.5) / columns) * width / bins[1]
+                        value = bilinear_by_hand(images[int(image)], y, x)
+                        out[number, :, p, q] += value / (rows * columns)
+    return out
+
+
+ROI_CASES = [
+    pytest.param((2, 2), 0.25, 0, True, id="adaptive"),
+    pytest.param((3, 2), 0.25, 2, True, id="two samples, oblong"),
+    pytest.param((2, 2), 0.5, 0, False, id="unaligned"),
+    pytest.param((1, 4), 1.0, 0, True, id="full scale"),
+]
+
+
+def images_and_rois() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 6, 9, generator=generator, dtype=torch.float64)
+    # Inside, across the edge, far outside, without area, thinner than a pixel.
+    rois = [[0, 1.3, 2.1, 17.7, 20.2], [1, -9, -7, 12, 30.5], [0, 90, 90, 99, 99]]
+    rois += [[1, 4, 4, 4, 4], [1, 3, 2, 3.5, 21]]
+    return images, torch.tensor(rois, dtype=torch.float64)
+
+
+def roi_settings(bins, scale, samples, aligned) -> dict:
+    return dict(
+        aligned_height=bins[0],
+        aligned_width=bins[1],
+        spatial_scale=scale,
+        sampling_ratio=samples,
+        pool_mode=1,
+        aligned=aligned,
+    )
+
+
+@pytest.mark.parametrize(("bins", "scale", "samples", "aligned"), ROI_CASES)
+def test_roi_align_averages_the_samples_that_a_loop_takes(bins, scale, samples, aligned):
+    images, rois = images_and_rois()
+    out, unused = images.new_zeros(len(rois), 3, *bins), images.new_zeros(0)
+    settings = roi_settings(bins, scale, samples, aligned)
+
+    plain("roi_align_forward")(images, rois, out, unused, unused, **settings)
+
+    expected = roi_align_by_hand(images, rois, bins, scale, samples, aligned)
+    assert expected.abs().max() > 0.1
+    assert torch.allclose(out, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("bins", "scale", "samples", "aligned"), ROI_CASES)
+def test_roi_align_backward_is_the_transpose_of_forward(bins, scale, samples, aligned):
+    images, rois = images_and_rois()
+    out, unused = images.new_zeros(len(rois), 3, *bins), images.new_zeros(0)
+    gradient, into = torch.randn_like(out), torch.zeros_like(images)
+    settings = roi_settings(bins, scale, samples, aligned)
+
+    plain("roi_align_forward")(images, rois, out, unused, unused, **settings)
+    plain("roi_align_backward")(gradient, rois, unused, unused, into, **settings)
+
+    # The forward pass is linear: <A x, g> = <x, Aᵀ g>.
+    assert (out * gradient).sum().item() == pytest.approx((images * into).sum().item(), abs=1e-10)
+
+
+def test_mmcv_differentiates_roi_align_as_finite_differences_do():
+    roi_align = pytest.importorskip("mmcv.ops").roi_align
+    images, rois = images_and_rois()
+    images.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: roi_align(x, rois, 2, 0.25, 0, "avg", True), images)
+
+
+def test_max_pooling_in_roi_align_is_refused():
+    settings = roi_settings((2, 2), 1.0, 0, True) | {"pool_mode": 0}
+    with pytest.raises(NotImplementedError, match="pool_mode='max' needs the compiled mmcv"):
+        plain("roi_align_forward")(*images_and_rois(), *[torch.zeros(0)] * 3, **settings)
+
+
+def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    out = torch.zeros_like(logits)
+    plain("sigmoid_focal_loss_forward")(logits, target, weight, out, gamma=2.0, alpha=0.25)
+    return out
+
+
+def test_focal_loss_of_an_undecided_logit_by_hand():
+    # q = 1/2: alpha (1 - q)^2 ln 2 for the right class, (1 - alpha) (1 - q)^2 ln 2 for the other.
+    loss = focal(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(0))
+    assert loss[0].tolist() == pytest.approx([math.log(2) / 16, 3 * math.log(2) / 16])
+
+
+def test_focal_loss_backward_is_its_derivative():
+    logits = torch.randn(5, 3, dtype=torch.float64) * 4
+    target, weight = torch.tensor([0, 2, 1, 3, 0]), torch.tensor([1.0, 0.5, 2.0]).double()
+    gradient, step = torch.zeros_like(logits), 1e-5
+    plain("sigmoid_focal_loss_backward")(logits, target, weight, gradient, gamma=2.0, alpha=0.25)
+    rise = focal(logits + step, target, weight) - focal(logits - step, target, weight)
+    assert torch.allclose(gradient, rise / (2 * step), atol=1e-9)
+
+
+def test_a_missing_operator_tells_its_name_and_what_to_install(monkeypatch):
+    monkeypatch.setattr(compiled_operators, "installed_mmcv", lambda: "mmcv-lite 2.1.0")
+    message = (
+        r"mmcv operator 'deform_conv_forward' needs the compiled mmcv; installed is mmcv-lite "
+        r"2\.1\.0, which has none\. Install full mmcv in its place: pip uninstall mmcv-lite"
+    )
+    with pytest.raises(compiled_operators.MissingOperatorError, match=message):
+        plain("deform_conv_forward")(torch.zeros(1), stride=1)
+
+
+@pytest.mark.parametrize("name", ["mmaction", "mmdet", "mmseg"])
+def test_the_models_of_each_toolbox_import(name):
+    pytest.importorskip(name)
+    __import__(f"{name}.models")
+
+
+# The localizer that mmaction2's wheel lacks
+
+
+def test_building_the_missing_localizer_says_where_to_get_it():
+    models = pytest.importorskip("mmaction.registry").MODELS
+    __import__("mmaction.models")
+    if not localizer_drn.is_needed():
+        pytest.skip("the installed mmaction2 has the localizer")
+    with pytest.raises(NotImplementedError, match="DRN is missing .* pip install -e"):
+        models.build(dict(type="DRN"))
+
+
+# Checkpoints
+
+
+class OneWeight(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor, mode: str = "loss") -> dict[str, Tensor]:
+        return {"loss": self.layer(x).square().mean()}
+
+
+def runner(folder: Path, epochs: int, resume: bool) -> Runner:
+    return Runner(
+        OneWeight(),
+        str(folder),
+        train_dataloader=dict(
+            dataset=[{"x": torch.ones(3) * i} for i in range(4)],
+            batch_size=2,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            collate_fn=dict(type="default_collate"),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1)),
+        param_scheduler=[
+            dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=3),
+            dict(type="OneCycleLR", eta_max=0.1, total_steps=10, by_epoch=False),
+        ],
+        custom_hooks=[dict(type="EMAHook")],
+        default_hooks=dict(logger=dict(type="LoggerHook", interval=1)),
+        default_scope="mmengine",
+        experiment_name=f"{folder.name}-{epochs}",
+        log_level="ERROR",
+        resume=resume,
+    )
+
+
+def test_a_run_resumes_with_its_history_where_loading_is_restricted(tmp_path):
+    first = runner(tmp_path, epochs=1, resume=False)
+    first.message_hub.update_info("best", np.float32(0.5))
+    first.train()
+    losses = first.message_hub.get_scalar("train/loss").data[0]
+    assert len(losses) == 2
+
+    second = runner(tmp_path, epochs=2, resume=True)
+    second.train()
+
+    history = second.message_hub.get_scalar("train/loss")
+    assert len(history.data[0]) == 4
+    assert history.data[0][:2].tolist() == losses.tolist()
+    assert second.message_hub.get_info("best") == 0.5
+    assert second.iter == 4
+
+
+def test_a_checkpoint_from_numpy_1_loads(tmp_path):
+    new, old = tmp_path / "new.pth", tmp_path / "old.pth"
+    torch.save({"history": np.arange(3.0), "best": np.float64(2)}, new)
+    with zipfile.ZipFile(new) as source, zipfile.ZipFile(old, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            # numpy 1 wrote the module without the underscore; all names end in a line break.
+            target.writestr(name, content.replace(b"numpy._core.", b"numpy.core."))
+    assert b"numpy.core.multiarray" in old.read_bytes()
+
+    loaded = torch.load(old)
+
+    assert loaded["history"].tolist() == [0, 1, 2]
+    assert loaded["best"] == 2
+
+
+class Asks:
+    """Pickles to a call of `getattr`."""
+
+    def __init__(self, *asked) -> None:
+        self.asked = asked
+
+    def __reduce__(self):
+        return getattr, self.asked
+
+
+def test_a_checkpoint_may_not_ask_for_other_attributes(tmp_path):
+    torch.save(Asks(HistoryBuffer, "register_statistics"), tmp_path / "evil.pth")
+    with pytest.raises(Exception, match="asks for attribute 'register_statistics'"):
+        torch.load(tmp_path / "evil.pth")
+    assert _getattr(HistoryBuffer, "mean") is HistoryBuffer.mean
+
+
+def test_loading_stays_restricted(tmp_path):
+    torch.save(Path("anything"), tmp_path / "other.pth")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        torch.load(tmp_path / "other.pth")
+
+
+# Where packages are installed
+
+
+def test_mmengine_finds_packages_by_distribution_and_by_module():
+    mmaction = pytest.importorskip("mmaction")
+    folder = str(Path(mmaction.__file__).parent)
+    assert packages.get_installed_path("mmaction2") == folder
+    assert packages.get_installed_path("mmaction") == folder
+    assert packages.package2module("mmaction2") == "mmaction"
+    assert packages.is_installed("mmaction2")
+    assert not packages.is_installed("no_such_package")
+
+
+def test_a_package_on_the_path_without_metadata_is_found(tmp_path, monkeypatch):
+    package(tmp_path / "bare_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages.is_installed("bare_package")
+    assert packages.get_installed_path("bare_package") == str(tmp_path / "bare_package")
+
+
+def test_a_config_of_a_toolbox_serves_as_base(tmp_path):
+    pytest.importorskip("mmaction")
+    (tmp_path / "mine.py").write_text(f"_base_ = 'mmaction::{X3D}'")
+    assert Config.fromfile(tmp_path / "mine.py").model.backbone.type == "X3D"
+
+
+# Recomputed blocks
+
+
+def test_a_value_read_inside_a_recomputed_block_keeps_its_gradient():
+    blocks = pytest.importorskip("mmaction.models.backbones.resnet3d")
+    block = blocks.Bottleneck3d(8, 2, with_cp=True)
+    seen: list[Tensor] = []
+    block.conv2.register_forward_hook(lambda module, args, out: seen.append(out))
+
+    block(torch.randn(1, 8, 2, 4, 4, requires_grad=True))
+    seen[0].square().mean().backward()
+
+    assert block.conv1.conv.weight.grad.abs().sum() > 0
+
+
+def test_recomputing_gives_the_gradients_of_the_plain_block():
+    blocks = pytest.importorskip("mmaction.models.backbones.resnet3d")
+    block = blocks.Bottleneck3d(8, 2).double()
+    x = torch.randn(1, 8, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for block.with_cp in (False, True):
+        gradients.append(torch.autograd.grad(block(x).square().sum(), block.conv1.conv.weight)[0])
+    assert torch.allclose(*gradients, rtol=1e-12)
+
+
+def test_torch_itself_keeps_its_default():
+    x = torch.ones(2, requires_grad=True)
+    seen: list[Tensor] = []
+    with pytest.warns(UserWarning, match="use_reentrant"):
+        torch.utils.checkpoint.checkpoint(lambda x: seen.append(x * 2) or x * 2, x)
+    assert not seen[0].requires_grad
+
+
+# numpy 2
+
+
+def test_ava_evaluation_runs_with_a_class_that_has_no_ground_truth():
+    metrics = pytest.importorskip("mmaction.evaluation.functional.ava_evaluation.metrics")
+    # 0 of 0 boxes: the recall is not a number, which the module writes as np.NAN.
+    precision, recall = metrics.compute_precision_recall(np.array([0.9]), np.array([False]), 0)
+    assert (precision, recall) == (None, None)
+    assert math.isnan(metrics.compute_average_precision(None, None))
+    assert not hasattr(np, "NAN") or np.__version__ < "2"
+
+
+def test_a_hue_turned_back_by_a_third_makes_red_blue():
+    processing = pytest.importorskip("mmaction.datasets.transforms.processing")
+    red = np.zeros((2, 2, 3), np.uint8)
+    red[..., 0] = 255
+    # 60 of OpenCV's 180 steps; a factor of 1 is 255 steps.
+    for factor, colour in ((-60.1 / 255, [0, 0, 255]), (60.1 / 255, [0, 255, 0])):
+        turned = processing.ColorJitter.adjust_hue(red, factor)
+        assert turned[0, 0].tolist() == colour
+        assert numpy2.adjust_hue(red, factor)[0, 0].tolist() == colour
+
+
+# Our configs by name
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "configs"
+    (folder / "recognition").mkdir(parents=True)
+    (folder / "recognition" / "vared_x3d.py").write_text("model = dict(type='X')")
+    monkeypatch.setattr(config_scope, "config_folder", lambda: folder)
+    return folder
+
+
+def test_our_configs_serve_as_base_by_name(configs, tmp_path):
+    (tmp_path / "mine.py").write_text("_base_ = 'vared_mm::recognition/vared_x3d.py'")
+    assert Config.fromfile(tmp_path / "mine.py").model.type == "X"
+    assert compat.config_path("recognition/vared_x3d.py") == str(
+        configs / "recognition" / "vared_x3d.py"
+    )
+
+
+def test_a_config_that_is_not_there_names_those_like_it(configs):
+    with pytest.raises(FileNotFoundError, match=r"did you mean recognition/vared_x3d\.py\?"):
+        compat.config_path("recognition/vared_x3d_m.py")
+    with pytest.raises(FileNotFoundError, match="there are 1 configs"):
+        compat.config_path("zzz")
+
+
+def test_configs_in_the_package_go_before_those_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_scope, "_PACKAGE", tmp_path / "vared_mm")
+    assert config_scope.config_folder() == tmp_path / "configs"
+    (tmp_path / "vared_mm" / ".mim" / "configs").mkdir(parents=True)
+    assert config_scope.config_folder() == tmp_path / "vared_mm" / ".mim" / "configs"
