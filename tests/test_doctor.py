@@ -52,6 +52,7 @@ def examined(folder: Path, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("missing", "works", "code"),
     [
+        pytest.param(("mmcv", "mmcv_lite"), [False, False, False], 1, id="mmcv"),
         pytest.param(("mmengine",), [False, False, False], 1, id="mmengine"),
         pytest.param(("mmaction", "mmaction2"), [False, False, True], 1, id="mmaction2"),
         pytest.param(("mmseg", "mmsegmentation"), [True, True, False], 0, id="mmsegmentation"),

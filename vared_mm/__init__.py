@@ -2,19 +2,25 @@
 
 Importing the package cures what is broken in the installed OpenMMLab packages (`vared_mm.compat`)
 and registers our backbones, hooks, metrics and data sets in mmengine's root registries, so that a
-config needs only `custom_imports = dict(imports=['vared_mm'])`. Without mmengine the method itself
-(`vared_mm.method`, torch alone) still imports.
+config needs only `custom_imports = dict(imports=['vared_mm'])`. Without mmengine and mmcv the
+method itself (`vared_mm.method`, torch alone) still imports.
 """
 
+import sys
 from importlib.util import find_spec
 
 __version__ = "0.1.0"
 
-if find_spec("mmengine") is not None:
-    from vared_mm import compat
+if all(find_spec(name) is not None for name in ("torch", "mmengine", "mmcv")):
+    try:
+        from vared_mm import compat
 
-    compat.apply()
+        compat.apply()
 
-    from vared_mm import datasets, engine, models
-
-    __all__ = ["datasets", "engine", "models"]
+        from vared_mm import datasets as datasets
+        from vared_mm import engine as engine
+        from vared_mm import models as models
+    except Exception:
+        # The doctor tells what is broken, so it has to start where the package does not.
+        if "vared_mm.doctor" not in sys.orig_argv:
+            raise

@@ -3,5 +3,6 @@
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
+from vared_mm.engine.progress_bar_hook import ProgressBarHook
 
-__all__ = ["CostHook", "CostMetric", "EfficiencyLossHook"]
+__all__ = ["CostHook", "CostMetric", "EfficiencyLossHook", "ProgressBarHook"]

@@ -41,14 +41,25 @@ class ConvCost:
 
 @dataclass
 class CostRecord:
-    """The passes of a model, in the order they ran; filled by `observe.record_cost`."""
+    """What `observe.record_cost` saw of a model's passes, in the order they ran.
 
-    passes: list[ConvCost] = field(default_factory=list)
+    `seen` holds the arguments of `conv_cost`. Nothing is computed from them while the model
+    runs: activation checkpointing would miss those operations when it runs a part again.
+    """
+
+    seen: list[tuple[str, _Dynamic, Tensor, tuple[int, ...]]] = field(default_factory=list)
+    _costs: list[ConvCost] = field(default_factory=list)
+
+    @property
+    def passes(self) -> list[ConvCost]:
+        """The cost of each pass through a dynamic convolution."""
+        self._costs += [conv_cost(*one) for one in self.seen[len(self._costs) :]]
+        return self._costs
 
     @property
     def names(self) -> list[str]:
         """The convolutions that ran, each once."""
-        return list(dict.fromkeys(p.name for p in self.passes))
+        return list(dict.fromkeys(name for name, *_ in self.seen))
 
     def per_layer(self, samples: int) -> dict[str, Tensor]:
         """(samples, L) each: `dense`, `paper` and `full` MACs of every convolution in `names`.

@@ -179,6 +179,13 @@ class _Dynamic(_ConvNd):
         r = self.strides[parts["time"].index(True) if "time" in parts else 0]
         return k, r
 
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # mmengine turns torch's size mismatches into warnings and would go on with random gates.
+        check_checkpoint(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def extra_repr(self) -> str:
         axes = "+".join(self.axes)
         return f"{super().extra_repr()}, {axes}, search_space={self.dynamic.search_space}"
@@ -190,6 +197,21 @@ class VaRedConv2d(_Dynamic, nn.Conv2d):
 
 class VaRedConv3d(_Dynamic, nn.Conv3d):
     """A 3-D convolution that decides per sample how many channels and frames to compute."""
+
+
+def check_checkpoint(conv: _Dynamic, state: Mapping[str, Any], prefix: str) -> None:
+    """Refuses the gate and Φ of other settings; a checkpoint without any is the plain network's."""
+    own = {f"{prefix}{key}": tuple(value.shape) for key, value in conv.state_dict().items()}
+    stems = (f"{prefix}gate.", f"{prefix}cheap.")
+    theirs = {key: tuple(value.shape) for key, value in state.items() if key.startswith(stems)}
+    ours = {key: shape for key, shape in own.items() if key.startswith(stems)}
+    if theirs and theirs != ours:
+        key = next(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
+        raise DynamicError(
+            f"the checkpoint's {key} is {theirs.get(key, 'missing')}, the model's is "
+            f"{ours.get(key, 'missing')}: it was trained with other settings than "
+            f"{conv.dynamic}; give the model those, above all search_space, axes and share"
+        )
 
 
 def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:

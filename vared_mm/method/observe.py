@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from vared_mm.method.cost import CostRecord, conv_cost
+from vared_mm.method.cost import CostRecord
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import _Dynamic
 
@@ -39,12 +39,12 @@ def _observe(name: str, conv: _Dynamic, record: CostRecord) -> list[RemovableHan
     def keep_answer(module: nn.Module, args: tuple, answer: Tensor) -> None:
         answers.append(answer)
 
-    def add_cost(module: nn.Module, args: tuple, out: Tensor) -> None:
+    def note(module: nn.Module, args: tuple, out: Tensor) -> None:
         # An empty batch asks no gate and costs nothing.
         if answers:
-            record.passes.append(conv_cost(name, conv, answers.pop(), tuple(out.shape)))
+            record.seen.append((name, conv, answers.pop(), tuple(out.shape)))
 
-    return [conv.gate.register_forward_hook(keep_answer), conv.register_forward_hook(add_cost)]
+    return [conv.gate.register_forward_hook(keep_answer), conv.register_forward_hook(note)]
 
 
 @contextmanager

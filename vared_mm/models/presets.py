@@ -1,8 +1,9 @@
 """Which convolutions of which backbone become dynamic when a config does not say.
 
-The paper's tables and figures fix the choice for its own networks (Figure 4 and Table 1 for
-R(2+1)D, the per-block policy of Figure 3 for X3D); the others follow it: the convolutions of the
-stages, no stem, no shortcut, nothing that fuses branches.
+The paper's tables and figures fix the choice for its own networks: Figure 4 and Table 1 for
+R(2+1)D, the per-block policy of Figure 3 for X3D. I3D is dynamic from its stem on: the Inception
+blocks are 30 % of its MACs, and Table 2 saves 53 %. The others follow R(2+1)D: the convolutions of
+the stages, no stem, no shortcut, nothing that fuses branches.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ INVERTED_RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\.\d\.conv"}
 
 # Backbone: settings of `DynamicConfig` that its "VaRed" form starts from.
 PRESETS: dict[str, dict[str, Any]] = {
-    "InceptionI3d": {"targets": r"mixed_\w+\.branch_\d\.\d\.conv"},
+    "InceptionI3d": {"targets": r"(conv\w+|mixed_\w+\.branch_\d\.\d)\.conv"},
     "ResNet2Plus1d": {"targets": r"layer\d+\.\d+\.conv\d\.conv\.conv_s"},
     "X3D": {"targets": r"(?P<block>layer\d+\.\d+)\.conv[123]\.conv", "share": "block"},
     "ResNet3d": RESIDUAL,

@@ -1,0 +1,135 @@
+"""What each evaluated clip cost, by hand, and written beside the accuracy."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.engine.around_forward import around_forward
+from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.engine.cost_metric import CostMetric, SampleCost, summarise
+from vared_mm.method.observe import forced_gates, record_cost
+
+DENSE = {"1": 8 * 4 * 27, "4": 8 * 8}  # MACs of the two dynamic convolutions for one position
+STATIC = 4 * 2  # of the stem
+POSITIONS = 4 * 36
+
+
+def tested(tmp_path, **settings):
+    hooks = [{"type": "CostHook"}] * settings.pop("hook", True)
+    runner = Runner(**toy.runner_settings(tmp_path, dynamic={}, hooks=hooks, **settings))
+    gate = runner.model.backbone[1].gate
+    nn.init.normal_(gate.weight2, std=3, generator=torch.Generator().manual_seed(0))
+    return runner, runner.test()
+
+
+def test_the_report_is_that_of_every_clip_run_alone(tmp_path):
+    runner, metrics = tested(tmp_path)
+    dataset, model = runner.test_dataloader.dataset, runner.model.eval()
+    shares, fulls = [], []
+    for i in range(toy.CLIPS):
+        clip = dataset[i]["inputs"][None]
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter, record_cost(model) as record:
+            model(clip)
+        shares.append(record.share(1).item())
+        fulls.append(counter.get_total_flops() / 2e9)
+    assert len(set(shares)) > 1, "clips should differ"
+    for name, values in (("share", shares), ("full_gmacs", fulls)):
+        assert metrics[f"cost/{name}"] == pytest.approx(np.mean(values))
+        assert metrics[f"cost/{name}_min"] == pytest.approx(min(values))
+        assert metrics[f"cost/{name}_max"] == pytest.approx(max(values))
+    dense = POSITIONS * (sum(DENSE.values()) + STATIC) + 8 * 3
+    assert metrics["cost/dense_gmacs"] == pytest.approx(dense / 1e9)
+
+
+def test_the_cost_of_each_layer_lies_beside_the_accuracy_as_json(tmp_path):
+    runner, metrics = tested(tmp_path)
+    report = json.loads(Path(runner.log_dir, "cost.json").read_text())
+    assert report["metrics"] == metrics
+    assert report["metrics"]["accuracy"] == metrics["accuracy"]
+    layers = report["cost"]["layers"]
+    assert [layer["name"] for layer in layers] == ["backbone.1", "backbone.4"]
+    by_hand = [POSITIONS * macs / 1e9 for macs in DENSE.values()]
+    assert [layer["dense_gmacs"] for layer in layers] == pytest.approx(by_hand)
+    assert layers[1]["share"] == {"avg": 1.0, "min": 1.0, "max": 1.0}
+
+
+def test_a_metric_without_its_hook_says_what_to_add(tmp_path):
+    with pytest.raises(ValueError, match=r"add dict\(type='CostHook'\) to custom_hooks"):
+        tested(tmp_path, hook=False)
+
+
+def test_no_hook_stays_on_the_model(tmp_path):
+    runner, _ = tested(tmp_path)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
+
+
+def cost(paper, views=1, static=10.0):
+    table = np.array([100.0, 300.0]) * views
+    return SampleCost(["a", "b"], table, np.array(paper, float), table / 2, static * views, views)
+
+
+def test_average_minimum_and_maximum_by_hand():
+    report = summarise([cost([100, 300]), cost([50, 150]), cost([100, 75])])
+    assert report["share"] == pytest.approx(
+        {"avg": (1 + 0.5 + 175 / 400) / 3, "min": 175 / 400, "max": 1}
+    )
+    gmacs = {"avg": (410 + 210 + 185) / 3e9, "min": 185e-9, "max": 410e-9}
+    assert report["paper_gmacs"] == pytest.approx(gmacs)
+    assert report["dense_gmacs"] == pytest.approx(410e-9)
+    assert report["layers"][1]["share"] == pytest.approx({"avg": 7 / 12, "min": 0.25, "max": 1})
+
+
+def test_views_of_a_video_count_as_their_mean():
+    report = summarise([cost([200, 300], views=2)])
+    assert report["share"]["avg"] == 500 / 800
+    assert report["dense_gmacs"] == pytest.approx(410e-9)
+    assert report["paper_gmacs"]["avg"] == pytest.approx(260e-9)
+
+
+class Views(nn.Module):
+    """As MMAction2's Recognizer3D: inputs (N, views, C, T, H, W), some views at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = toy.ToyRecognizer(dynamic={}).backbone
+
+    def forward(self, inputs, data_samples, mode):
+        for part in inputs.flatten(0, 1).split(2):
+            self.net(part)
+        return data_samples
+
+
+def test_views_that_run_in_parts_belong_to_their_video():
+    model = Views().eval()
+    end = around_forward(model, "predict", CostWatch(model))
+    samples = [BaseDataElement()]
+    inputs = torch.randn(1, 4, 2, 4, 6, 6)
+    with torch.no_grad(), forced_gates(model, (0, 1, 0, 1)):
+        model(inputs=inputs, data_samples=samples, mode="predict")
+    end()
+    (one,) = samples
+    assert one.mac_cost.views == 4
+    assert one.mac_cost.paper.tolist() == [4 * POSITIONS * macs / 4 for macs in DENSE.values()]
+    assert one.mac_cost.static == 4 * POSITIONS * STATIC
+
+
+def test_a_static_model_has_share_one_and_its_dense_cost():
+    one = SampleCost([], np.zeros(0), np.zeros(0), np.zeros(0), 2e9, 1)
+    report = summarise([one])
+    assert report["share"]["avg"] == 1
+    assert report["dense_gmacs"] == report["full_gmacs"]["avg"] == 2
+
+
+def test_the_metric_alone_collects_what_the_samples_carry():
+    metric = CostMetric()
+    metric.process(None, [{"mac_cost": cost([100, 300])}, {"mac_cost": cost([50, 150])}])
+    assert metric.evaluate(2)["cost/share"] == pytest.approx(0.75)

@@ -1,0 +1,204 @@
+"""`VaRedX` is X with dynamic convolutions, for the backbones of three toolboxes."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from torch import nn
+
+import vared_mm  # noqa: F401
+from vared_mm.method import NoMatchingModuleError, VaRedConv3d
+from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.models.presets import PRESETS
+
+HRNET = {
+    f"stage{i + 1}": dict(
+        num_modules=1,
+        num_branches=i + 1,
+        block="BASIC" if i else "BOTTLENECK",
+        num_blocks=(1,) * (i + 1),
+        num_channels=tuple(8 * 2**j for j in range(i + 1)),
+    )
+    for i in range(4)
+}
+R2PLUS1D = dict(
+    depth=34,
+    pretrained=None,
+    pretrained2d=False,
+    conv1_kernel=(3, 7, 7),
+    norm_cfg=dict(type="BN3d"),
+    conv_cfg=dict(type="Conv2plus1d"),
+    inflate=(1, 1, 1, 1),
+    zero_init_residual=False,
+)
+CSN = dict(depth=50, pretrained=None, pretrained2d=False, bottleneck_mode="ir", with_pool2=False)
+DILATED = dict(depth=18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+CLIP, IMAGES = (3, 8, 32, 32), (3, 64, 64)
+
+# scope, backbone, arguments, one input, how many convolutions are dynamic
+BACKBONES = [
+    ("mmaction", "InceptionI3d", dict(width=0.125), CLIP, 57),
+    ("mmaction", "ResNet3d", dict(depth=18, pretrained=None), CLIP, 16),
+    ("mmaction", "ResNet3d", dict(depth=50, pretrained=None), CLIP, 48),
+    ("mmaction", "ResNet3dSlowOnly", dict(depth=50, pretrained=None, lateral=False), CLIP, 48),
+    ("mmaction", "ResNet3dSlowFast", dict(pretrained=None), (3, 32, 32, 32), 96),
+    ("mmaction", "ResNet2Plus1d", R2PLUS1D, CLIP, 32),
+    ("mmaction", "ResNet3dCSN", CSN, CLIP, 48),
+    ("mmaction", "X3D", dict(gamma_w=1, gamma_b=2.25, gamma_d=2.2), CLIP, 78),
+    ("mmaction", "ResNetTSM", dict(depth=18, num_segments=8), (8, 3, 32, 32), 16),
+    ("mmaction", "ResNet", dict(depth=18), IMAGES, 16),
+    ("mmaction", "MobileNetV2", dict(), IMAGES, 50),
+    ("mmseg", "ResNetV1c", DILATED, IMAGES, 16),
+    ("mmseg", "ResNetV1d", dict(depth=18), IMAGES, 16),
+    ("mmseg", "MobileNetV3", dict(arch="small"), IMAGES, 21),
+    ("mmseg", "HRNet", dict(extra=HRNET), IMAGES, 21),
+    ("mmseg", "UNet", dict(base_channels=4), IMAGES, 18),
+    ("mmdet", "ResNet", dict(depth=18), IMAGES, 16),
+    ("mmdet", "ResNeXt", dict(depth=50, groups=32, base_width=4), IMAGES, 48),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_stays():
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+def build(scope, name, arguments):
+    init_default_scope(scope)
+    torch.manual_seed(0)
+    return MODELS.build(dict(type=name, **arguments))
+
+
+def tensors(out):
+    return [out] if isinstance(out, torch.Tensor) else [t for part in out for t in tensors(part)]
+
+
+ids = [f"{scope}-{name}-{i}" for i, (scope, name, *_) in enumerate(BACKBONES)]
+
+
+@pytest.mark.parametrize(("scope", "name", "arguments", "size", "count"), BACKBONES, ids=ids)
+def test_a_static_checkpoint_loads_and_both_forms_of_the_whole_network_agree(
+    scope, name, arguments, size, count
+):
+    static = build(scope, name, arguments)
+    model = build(scope, f"VaRed{name}", arguments)
+    assert type(model) is type(static)
+    assert len(dynamic_convs(model)) == count
+    missing, unexpected = model.load_state_dict(static.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".gate." in key or ".cheap." in key for key in missing)
+
+    x = torch.randn(2, *size) if len(size) != 4 or size[0] == 3 else torch.randn(*size)
+    # Every second path of each axis: what is skipped in evaluation and merely unused in training.
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.0
+    with torch.no_grad(), forced_gates(model, (0, 0.9, 0.3, 0.8)):
+        model.eval()
+        evaluated = tensors(model(x))
+        for conv in dynamic_convs(model).values():
+            conv.training = True
+        trained = tensors(model(x))
+    for a, b in zip(evaluated, trained, strict=True):
+        scale = b.abs().max()
+        assert (a - b).abs().max() <= 1e-4 * scale, (a - b).abs().max() / scale
+
+    model.train()  # MMAction2's ResNet3d.train() returns None
+    sum(t.square().mean() for t in tensors(model(x))).backward()
+    assert all(c.weight.grad is not None for c in dynamic_convs(model).values())
+
+
+def test_the_prefix_takes_the_backbone_of_the_scope_it_is_built_in():
+    modules = [type(build(s, "VaRedResNet", dict(depth=18))).__module__.split(".")[0]
+               for s in ("mmaction", "mmseg", "mmdet")]  # fmt: skip
+    assert modules == ["mmaction", "mmseg", "mmdet"]
+
+
+def test_without_a_scope_a_toolbox_that_has_the_backbone_is_found():
+    model = MODELS.build(dict(type="VaRedX3D", gamma_w=1, gamma_b=2.25, gamma_d=2.2))
+    assert type(model).__module__ == "mmaction.models.backbones.x3d"
+
+
+def test_x3d_has_one_gate_for_the_three_convolutions_of_a_block():
+    model = build("mmaction", "VaRedX3D", dict(gamma_w=1, gamma_b=2.25, gamma_d=2.2))
+    owners = {key.split(".gate.")[0] for key in model.state_dict() if ".gate." in key}
+    assert len(owners) == 26
+    assert all(owner.endswith(".conv1.conv") for owner in owners)
+
+
+def test_settings_given_go_before_the_preset_s():
+    dynamic = dict(targets=r"mixed_5c\..*conv", search_space=3, axes=["time"])
+    model = build("mmaction", "VaRedInceptionI3d", dict(width=0.125, dynamic=dynamic))
+    convs = dynamic_convs(model)
+    assert len(convs) == 6
+    assert all(conv.strides == (1, 2, 4) for conv in convs.values())
+
+
+def test_any_backbone_is_wrapped_by_naming_it():
+    backbone = dict(type="ResNet", depth=18)
+    model = build(
+        "mmseg", "VaRedBackbone", dict(backbone=backbone, dynamic=dict(targets=r".*conv2"))
+    )
+    assert len(dynamic_convs(model)) == 8
+
+
+def test_conv_cfg_exchanges_every_convolution_stem_included():
+    model = build("mmaction", "InceptionI3d", dict(width=0.125, conv_cfg=dict(type="VaRedConv3d")))
+    assert len(dynamic_convs(model)) == 57
+    assert isinstance(model.conv1a_7x7.conv, VaRedConv3d)
+
+
+def test_weights_are_initialised_as_the_static_backbone_s_and_gates_keep_their_start():
+    model = build("mmaction", "VaRedResNet3d", dict(depth=18, pretrained=None))
+    model.init_weights()
+    conv = model.layer1[0].conv1.conv
+    assert conv.weight.std() > 0.01
+    assert conv.gate.weight2.abs().max() == 0
+    assert conv.gate.beta.tolist() == pytest.approx([0.8, 0.3, 0.8, 0.3])
+
+
+def test_unknown_targets_name_candidates():
+    with pytest.raises(NoMatchingModuleError, match=r"'blocks.*' matches .* named like '"):
+        build("mmaction", "VaRedInceptionI3d", dict(width=0.125, dynamic=dict(targets="blocks.*")))
+
+
+def test_a_backbone_without_a_convolution_says_so():
+    @MODELS.register_module(force=True)
+    class OnlyLinear(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(3, 3))
+
+    with pytest.raises(NoMatchingModuleError, match="OnlyLinear has no Conv2d or Conv3d"):
+        build("mmaction", "VaRedBackbone", dict(backbone=dict(type="OnlyLinear")))
+
+
+@pytest.mark.parametrize("space", [0, 5])
+def test_a_search_space_that_does_not_exist_is_refused_in_the_config(space):
+    with pytest.raises(ValueError, match=f"search_space is {space}; wanted one of"):
+        build("mmaction", "VaRedInceptionI3d", dict(dynamic=dict(search_space=space)))
+
+
+def test_a_checkpoint_of_another_search_space_is_refused(tmp_path):
+    from mmengine.runner import load_checkpoint
+
+    three = build("mmaction", "VaRedInceptionI3d", dict(width=0.25, dynamic=dict(search_space=3)))
+    torch.save(dict(state_dict=three.state_dict()), tmp_path / "three.pth")
+    two = build("mmaction", "VaRedInceptionI3d", dict(width=0.25))
+    with pytest.raises(
+        ValueError, match=r"trained with other settings than DynamicConfig\(.*search_space=2"
+    ):
+        load_checkpoint(two, str(tmp_path / "three.pth"))
+
+
+def test_every_preset_is_registered_and_covered_here():
+    covered = {name for _, name, *_ in BACKBONES} | {"C3D"}
+    assert covered == set(PRESETS)
+    assert all(f"VaRed{name}" in MODELS for name in PRESETS)
+
+
+def test_c3d_needs_clips_of_its_size():
+    model = build("mmaction", "VaRedC3D", dict())
+    assert len(dynamic_convs(model)) == 7
+    with torch.no_grad(), record_cost(model.eval()) as record:
+        model(torch.randn(1, 3, 16, 112, 112))
+    assert record.share(1).item() == 1.0

@@ -1,0 +1,164 @@
+"""The efficiency loss reaches the model's losses, by hand and in every way of training."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from mmengine.runner import Runner
+from torch import nn
+
+from vared_mm.engine import EfficiencyLossHook
+from vared_mm.engine.correctness import right_labels, top1
+from vared_mm.method import DynamicError, NoMatchingModuleError
+
+
+def train(tmp_path, hook=None, **settings):
+    hooks = [{"type": "EfficiencyLossHook", "correct": "always", "ramp": 0.0, **(hook or {})}]
+    hooks.append({"type": "CostHook"})
+    settings = {"dynamic": {}, "hooks": hooks, **settings}
+    runner = Runner(**toy.runner_settings(tmp_path, **settings))
+    runner.train()
+    return runner
+
+
+def logged(runner):
+    """One dict for each training iteration that was logged."""
+    lines = Path(runner.log_dir, "vis_data", "scalars.json").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "loss_cls" in row]
+
+
+every_step = dict(
+    default_hooks=dict(logger=dict(type="LoggerHook", interval=1)),
+    log_processor=dict(window_size=1),
+)
+
+
+def test_the_first_step_pays_for_all_that_is_computed_and_nothing_stays_behind(tmp_path):
+    runner = train(tmp_path, {"weight": 3.0}, **every_step)
+    first = logged(runner)[0]
+    assert first["mac_share"] == 1.0
+    assert first["loss_efficiency"] == pytest.approx(3.0)  # 3 · 1²
+    assert first["loss"] == pytest.approx(first["loss_cls"] + 3.0)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
+
+
+def test_the_weight_rises_over_its_part_of_the_training(tmp_path):
+    hook = {"weight": 3.0, "ramp": 2 / 3}
+    runner = train(tmp_path, hook, epochs=3, **every_step)
+    rows = logged(runner)  # 9 steps; the ramp is over after 6
+    rates = [row["loss_efficiency"] / row["mac_share"] ** 2 for row in rows]
+    by_hand = [3 * min(1, step / 6) for step in range(9)]
+    # The mean of squares is the square of the mean while all clips compute the same.
+    assert rates == pytest.approx(by_hand, rel=0.05, abs=1e-6)
+
+
+def test_a_target_share_asks_for_nothing_below_it(tmp_path):
+    runner = train(tmp_path, {"target": 1.0}, **every_step)
+    assert all(row["loss_efficiency"] == 0 for row in logged(runner))
+
+
+def test_the_loss_closes_the_gates(tmp_path):
+    runner = train(tmp_path, {"weight": 30.0}, epochs=8)
+    assert runner.message_hub.get_scalar("train/mac_share").current() < 1
+    betas = [m.gate.beta for m in runner.model.modules() if hasattr(m, "gate")]
+    assert all(beta[0] < 0.8 for beta in betas)
+
+
+def test_only_clips_that_are_right_pay(tmp_path):
+    runner = train(tmp_path, {"correct": "top1", "weight": 1.0}, **every_step)
+    steps_paid = [row["loss_efficiency"] for row in logged(runner)]
+    # 4, 4 and 2 clips: every step pays the share of its clips that is right, a multiple of 1/4.
+    assert all(math.isclose(4 * paid, round(4 * paid), abs_tol=1e-5) for paid in steps_paid)
+    assert any(paid < 1 for paid in steps_paid)
+
+
+sgd = dict(type="SGD", lr=0.05)
+WAYS = {
+    "plain": {},
+    "bf16 amp": dict(optim_wrapper=dict(type="CpuAmpOptimWrapper", optimizer=sgd)),
+    "gradient accumulation": dict(optim_wrapper=dict(accumulative_counts=2, optimizer=sgd)),
+    "activation checkpointing": dict(model=dict(checkpointing="without reentry")),
+}
+
+
+@pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
+def test_the_efficiency_loss_alone_closes_gates_in_every_way_of_training(tmp_path, settings):
+    settings = dict(settings)
+    model = {"loss_weight": 0.0, **settings.pop("model", {})}
+    runner = train(tmp_path, {"weight": 5.0}, model=model, **settings)
+    beta = runner.model.backbone[1].gate.beta
+    # The share of the widest path falls with its gate; the last path is what is left, and moves
+    # only as far as the next layer's gate looks at this one's output.
+    assert (beta[[0, 2]] < 0.75).all()
+    assert (beta[[1, 3]] - 0.3).abs().max() < 1e-5
+
+
+def test_reentrant_checkpointing_is_refused_as_the_loss_could_not_reach_the_gates(tmp_path):
+    with pytest.raises(DynamicError, match="use_reentrant=False"):
+        train(tmp_path, model=dict(checkpointing="reentrant"))
+
+
+def test_a_static_model_is_refused(tmp_path):
+    with pytest.raises(NoMatchingModuleError, match="ToyRecognizer has no dynamic convolution"):
+        train(tmp_path, dynamic=None)
+
+
+def test_decay_on_the_bias_of_the_gates_is_warned_of(tmp_path):
+    optimizer = dict(type="SGD", lr=0.05, weight_decay=1e-4)
+    runner = train(tmp_path, optim_wrapper=dict(optimizer=optimizer))
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    assert "2 gates have weight decay on their bias" in log
+    free = dict(custom_keys={"gate.beta": dict(decay_mult=0.0)})
+    other = train(tmp_path / "b", optim_wrapper=dict(optimizer=optimizer, paramwise_cfg=free))
+    assert "weight decay on their bias" not in next(Path(other.log_dir).glob("*.log")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(weight=-1), "weight is -1"),
+        (dict(target=2), "between 0 and 1"),
+        (dict(ramp=-0.1), "part of the training"),
+        (dict(correct="top5"), r"wanted one of \['always', 'top1'\]"),
+    ],
+)
+def test_nonsense_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EfficiencyLossHook(**settings)
+
+
+def test_a_model_without_a_head_is_told_of_the_other_judges():
+    message = r"cls_head, which Linear lacks; choose .*'always'"
+    with pytest.raises(ValueError, match=message), top1(nn.Linear(1, 1)):
+        pass
+
+
+def test_right_labels_by_hand():
+    scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+    indices = [torch.tensor([1]), torch.tensor([1]), torch.tensor([0]), torch.tensor([0])]
+    assert right_labels(scores, indices).tolist() == [True, False, True, False]
+    soft = [torch.tensor([0.3, 0.7]), torch.tensor([0.3, 0.7])]
+    assert right_labels(scores[:2], soft).tolist() == [True, False]
+    two_views = right_labels(scores, [torch.tensor([1]), torch.tensor([0])])
+    assert two_views.tolist() == [False, False]
+
+
+def test_two_processes_train_and_evaluate_as_one(tmp_path):
+    script = Path(__file__).with_name("distributed_run.py")
+    alone, together = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((alone, 1), (together, 2)):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                   f"--nproc_per_node={processes}", str(script), str(folder)]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=200)
+    one, two = (json.loads((f / "result.json").read_text()) for f in (alone, together))
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-6)
+    assert two["summary"] == one["summary"]
+    assert one["summary"]["samples"] == toy.CLIPS
+    assert one["summary"]["share"]["min"] < one["summary"]["share"]["max"]
+    assert two["beta"] == pytest.approx(one["beta"], abs=1e-5)
+    assert one["beta"][0] < 0.7

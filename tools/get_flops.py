@@ -1,0 +1,67 @@
+"""Prints what a config's model costs in GMACs: dense, by the paper's formula, and in full.
+
+    python tools/get_flops.py configs/recognition/vared_i3d_k400.py --shape 16 256 256
+    python tools/get_flops.py configs/demo/vared_i3d_motion.py --data 50 --checkpoint FILE
+
+With --shape it tells the dense cost and the range that the gates can choose from; with --data it
+runs the first N samples of the test set and tells what they really chose.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.table import Table
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.files import write_json
+from vared_mm.flops import bounds, build_model, measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config")
+    parser.add_argument(
+        "--shape", type=int, nargs="+", metavar="N", help="T H W, or H W for images"
+    )
+    parser.add_argument("--data", type=int, metavar="N", help="run N samples of the test set")
+    parser.add_argument("--checkpoint", help="trained weights, without which gates say little")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    args = parser.parse_args()
+    if (args.shape is None) == (args.data is None):
+        parser.error("give either --shape T H W (H W for images) or --data N")
+    if args.data is not None and args.data < 1:
+        parser.error(f"--data is {args.data}; wanted 1 or more samples")
+
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options or {})
+    model = build_model(config, args.checkpoint)
+    if args.data:
+        report = measured(model, config, args.data)
+    else:
+        report = bounds(model, tuple(args.shape))
+    show(report)
+    if args.json:
+        write_json(args.json, report)
+
+
+def show(report: dict) -> None:
+    table = Table("GMACs per clip", "avg", "min", "max")
+    table.add_row("dense", *[f"{report['dense_gmacs']:.2f}"] * 3)
+    for name in ("paper", "full"):
+        cells = [report[f"{name}_gmacs"][key] for key in ("avg", "min", "max")]
+        table.add_row(name, *("needs --data" if c is None else f"{c:.2f}" for c in cells))
+    console = Console()
+    console.print(table)
+    for name, gmacs in report.get("parts_gmacs", {}).items():
+        console.print(f"  dense, {name}: {gmacs:.3f} GMACs")
+    console.print(f"  parameters: {report['params_m']:.2f} M")
+
+
+if __name__ == "__main__":
+    main()

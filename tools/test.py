@@ -1,0 +1,36 @@
+"""Tests a checkpoint: its accuracy and what each clip cost.
+
+    python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/demo/dynamic/epoch_8.pth
+
+The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.launch import read_config, run_parser
+
+
+def main() -> None:
+    parser = run_parser(__doc__ or "")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--dump", metavar="FILE.pkl", help="save all predictions")
+    args = parser.parse_args()
+    if not Path(args.checkpoint).is_file():
+        raise SystemExit(f"there is no checkpoint {args.checkpoint}")
+
+    config = read_config(args)
+    config.load_from = args.checkpoint
+    if args.dump:
+        evaluators = config.test_evaluator
+        evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+        config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
+    Runner.from_cfg(config).test()
+
+
+if __name__ == "__main__":
+    main()

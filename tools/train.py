@@ -1,0 +1,52 @@
+"""Trains a model, on one device or, with --launcher, on many.
+
+    python tools/train.py configs/recognition/vared_i3d_k400.py
+    bash tools/dist_train.sh configs/recognition/vared_i3d_k400.py 8
+
+An interrupted training goes on from its last checkpoint with --resume.
+"""
+
+from __future__ import annotations
+
+from mmengine.runner import Runner
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.launch import read_config, run_parser, use_amp
+
+
+def main() -> None:
+    parser = run_parser(__doc__ or "")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from this checkpoint, or without a value from the last one in the work dir",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument("--amp-dtype", choices=["float16", "bfloat16"], help="implies --amp")
+    parser.add_argument("--no-validate", action="store_true", help="no validation in between")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch"
+    )
+    parser.add_argument("--deterministic", action="store_true")
+    args = parser.parse_args()
+
+    config = read_config(args)
+    if args.amp or args.amp_dtype:
+        use_amp(config, args.amp_dtype)
+    if args.no_validate:
+        config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    if args.auto_scale_lr:
+        if "base_batch_size" not in config.get("auto_scale_lr", {}):
+            parser.error("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
+        config.auto_scale_lr.enable = True
+    if args.deterministic:
+        config.randomness = {**config.get("randomness", {}), "deterministic": True}
+    if args.resume:
+        config.resume = True
+        config.load_from = None if args.resume == "auto" else args.resume
+    Runner.from_cfg(config).train()
+
+
+if __name__ == "__main__":
+    main()

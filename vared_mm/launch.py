@@ -1,0 +1,58 @@
+"""The command lines of training and test: what mmengine's Runner takes, under the usual names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+
+def run_parser(description: str) -> argparse.ArgumentParser:
+    """The options that training and test share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="for logs, checkpoints and results")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help="settings to override, KEY=VALUE; lists as KEY=a,b or KEY='[(a,b),(c,d)]'",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="random seed")
+    return parser
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config with what the command line says of it."""
+    if not Path(args.config).is_file():
+        raise SystemExit(f"there is no config file {args.config}")
+    # What torchrun sets by itself, older launchers pass as an option.
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        config.work_dir = args.work_dir
+    elif not config.get("work_dir"):
+        config.work_dir = f"work_dirs/{Path(args.config).stem}"
+    if args.seed is not None:
+        config.randomness = {**config.get("randomness", {}), "seed": args.seed}
+    return config
+
+
+def use_amp(config: Config, dtype: str | None = None) -> None:
+    """Mixed precision through mmengine's AmpOptimWrapper."""
+    kind = config.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise SystemExit(f"--amp exchanges the OptimWrapper; the config has a {kind}")
+    config.optim_wrapper.type = "AmpOptimWrapper"
+    if dtype:
+        config.optim_wrapper.dtype = dtype
+    config.optim_wrapper.setdefault("loss_scale", "dynamic")
