@@ -2,16 +2,20 @@
 
     python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/demo/dynamic/epoch_8.pth
 
-The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder.
+The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder
+and to the file that --json names.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.engine.cost_hook import cost_report
+from vared_mm.files import write_json
 from vared_mm.launch import read_config, run_parser
 
 
@@ -19,6 +23,7 @@ def main() -> None:
     parser = run_parser(__doc__ or "")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("--dump", metavar="FILE.pkl", help="save all predictions")
+    parser.add_argument("--json", metavar="FILE", help="write metrics and costs there too")
     args = parser.parse_args()
     if not Path(args.checkpoint).is_file():
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
@@ -29,7 +34,11 @@ def main() -> None:
         evaluators = config.test_evaluator
         evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
         config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
-    Runner.from_cfg(config).test()
+    runner = Runner.from_cfg(config)
+    metrics = runner.test()
+    if args.json and is_main_process():
+        report = {"config": args.config, "checkpoint": args.checkpoint}
+        write_json(args.json, {**report, **cost_report(runner, metrics)})
 
 
 if __name__ == "__main__":

@@ -157,6 +157,8 @@ def examine(task: Task) -> Finding:
     if missing:
         reason = f"{', '.join(missing)} not installed"
         install = task.install
+        if "mmcv" in missing:
+            install = f"pip install 'vared_mm[lite]' && {install}"
         if "torch" in missing:
             install = f"pip install torch && {install}"
         return Finding(task.name, False, reason, install)

@@ -36,10 +36,14 @@ class CostHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._end()
-        costs = [m for m in runner.test_evaluator.metrics if isinstance(m, CostMetric)]
-        if costs and is_main_process():
-            report = {"metrics": metrics, "cost": costs[0].summary}
-            write_json(f"{runner.log_dir}/cost.json", report)
+        if is_main_process():
+            write_json(f"{runner.log_dir}/cost.json", cost_report(runner, metrics))
+
+
+def cost_report(runner: Runner, metrics: dict[str, float] | None) -> dict[str, Any]:
+    """A test's metrics and, where a `CostMetric` took part, its summary with every layer."""
+    costs = [m.summary for m in runner.test_evaluator.metrics if isinstance(m, CostMetric)]
+    return {"metrics": metrics, "cost": costs[0] if costs else None}
 
 
 class CostWatch:

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Environment, format, lint, types, import directions and tests. Options go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash tools/setup.sh
+.venv/bin/ruff format --check .
+.venv/bin/ruff check .
+.venv/bin/mypy
+.venv/bin/lint-imports
+exec .venv/bin/python -m pytest "$@"

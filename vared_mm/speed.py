@@ -1,0 +1,50 @@
+"""Clips per second of several models on the same inputs, measured in turn in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Clips per second: the median over the repeats, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    runs: dict[str, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
+) -> dict[str, Speed]:
+    """Times each of `runs`, which handles `clips` clips, once per round.
+
+    Whatever else the machine does then falls on all of them alike.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(warm_up + repeats):
+        for name, run in runs.items():
+            wait_for_device()
+            start = time.perf_counter()
+            run()
+            wait_for_device()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: speed_of(times, clips) for name, times in seconds.items()}
+
+
+def speed_of(seconds: Sequence[float], clips: int) -> Speed:
+    rates = clips / np.array(seconds)
+    low, median, high = np.percentile(rates, [25, 50, 75])
+    return Speed(float(median), float(low), float(high))
+
+
+def wait_for_device() -> None:
+    """Until a GPU, which answers before it is done, is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
