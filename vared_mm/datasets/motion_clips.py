@@ -39,7 +39,7 @@ CLASSES = tuple(MOTIONS)
 POSE = ("x", "y", "log_radius", "angle")
 # Change of a component over the whole clip, drawn uniformly: x and y as shares of the frame's
 # side, the angle in radians, the radius as the logarithm of a factor (1.8 to 3).
-EXTENT = {"x": (0.3, 0.6), "y": (0.3, 0.6), "angle": (1.6, 3.6), "log_radius": (0.6, 1.1)}
+EXTENT = {"x": (0.3, 0.6), "y": (0.3, 0.6), "angle": (2.4, 4.2), "log_radius": (0.6, 1.1)}
 
 PATCH = 96
 FPS = 12
@@ -112,7 +112,9 @@ def draw_outline(rng: Generator) -> np.ndarray:
         angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
         oval, egg = rng.uniform(0.1, 0.2, 2)
         radii = 0.65 + oval * np.sin(2 * angles) + egg * np.sin(angles)
-    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+    # Longer than wide, so that the rim and not only the texture tells how it turns.
+    width = rng.uniform(0.45, 0.75)
+    return np.stack([radii * np.cos(angles), width * radii * np.sin(angles)], axis=1)
 
 
 def draw_scene(rng: Generator, size: int) -> Scene:
@@ -174,7 +176,7 @@ def render_clip(
     rng = default_rng(seed)
     scene = draw_scene(rng, size)
     x, y = rng.uniform(0.35, 0.65, 2) * size
-    middle = np.array([x, y, np.log(size * rng.uniform(0.2, 0.32)), rng.uniform(-np.pi, np.pi)])
+    middle = np.array([x, y, np.log(size * rng.uniform(0.22, 0.34)), rng.uniform(-np.pi, np.pi)])
     component, direction = MOTIONS[motion]
     extent = rng.uniform(*EXTENT[component]) * (size if component in "xy" else 1)
     noise = rng.normal(0, rng.uniform(2, 8), (frames, size, size, 3)).astype(np.float32)
