@@ -1,0 +1,4 @@
+# The paper's I3D at a quarter of its width, static: what the dynamic one starts from.
+_base_ = './_base_motion.py'
+
+model = dict(backbone=dict(type='InceptionI3d', width=0.25))
