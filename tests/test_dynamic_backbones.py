@@ -37,6 +37,8 @@ CLIP, IMAGES = (3, 8, 32, 32), (3, 64, 64)
 # scope, backbone, arguments, one input, how many convolutions are dynamic
 BACKBONES = [
     ("mmaction", "InceptionI3d", dict(width=0.125), CLIP, 57),
+    ("mmaction", "R2Plus1d18", dict(base_channels=8), CLIP, 16),
+    ("mmaction", "CorrNet", dict(base_channels=8, clip_len=8), CLIP, 16),
     ("mmaction", "ResNet3d", dict(depth=18, pretrained=None), CLIP, 16),
     ("mmaction", "ResNet3d", dict(depth=50, pretrained=None), CLIP, 48),
     ("mmaction", "ResNet3dSlowOnly", dict(depth=50, pretrained=None, lateral=False), CLIP, 48),

@@ -11,11 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\d(\.\d)?(\.conv)?(\.net)?"}
+FACTORED = {"targets": r"layer\d\.\d\.conv\d\.spatial\.conv"}
 INVERTED_RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\.\d\.conv"}
 
 # Backbone: settings of `DynamicConfig` that its "VaRed" form starts from.
 PRESETS: dict[str, dict[str, Any]] = {
     "InceptionI3d": {"targets": r"(conv\w+|mixed_\w+\.branch_\d\.\d)\.conv"},
+    "R2Plus1d18": FACTORED,
+    "CorrNet": FACTORED,
     "ResNet2Plus1d": {"targets": r"layer\d+\.\d+\.conv\d\.conv\.conv_s"},
     "X3D": {"targets": r"(?P<block>layer\d+\.\d+)\.conv[123]\.conv", "share": "block"},
     "ResNet3d": RESIDUAL,
