@@ -14,8 +14,10 @@ from torch import nn
 import vared_mm  # noqa: F401
 
 torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo")  # mmengine's own start would ask for GPUs
-wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
+wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False)
+if "nccl" not in sys.argv:  # mmengine's own start of the processes asks for GPUs
+    torch.distributed.init_process_group("gloo")
+    wrapper["device_ids"] = None
 hooks = [
     dict(type="EfficiencyLossHook", correct="always", ramp=0.0, weight=5.0),
     dict(type="CostHook"),

@@ -1,0 +1,69 @@
+"""The same promises on a GPU; skipped where there is none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from convolutions import CASES, expected_output, gates_of, make_case, patterns
+from mmengine.runner import Runner
+
+import vared_mm  # noqa: F401
+from vared_mm.method.observe import forced_gates
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+
+
+@pytest.fixture(autouse=True)
+def _exact_products():
+    old = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = old
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_forms_follow_the_equations_in_float64(name):
+    dynamic, plain, x = make_case(name, samples=2)
+    for pattern in patterns(dynamic):
+        gates = gates_of(pattern)
+        expected = expected_output(dynamic.cpu(), plain.cpu(), x, gates)
+        dynamic.cuda()
+        with forced_gates(dynamic, gates), torch.no_grad():
+            trained, evaluated = dynamic.train()(x.cuda()), dynamic.eval()(x.cuda())
+        assert (trained.cpu() - expected).abs().max() < 1e-10, pattern
+        assert (evaluated.cpu() - expected).abs().max() < 1e-10, pattern
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_sample_s_result_does_not_depend_on_its_batch(name):
+    dynamic, _, x = make_case(name, samples=8)
+    dynamic.cuda().eval()
+    x = x.cuda()
+    with torch.no_grad():
+        alone = torch.cat([dynamic(sample[None]) for sample in x])
+        assert (dynamic(x) - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mixed_precision_trains_and_closes_gates(tmp_path, dtype):
+    hook = dict(type="EfficiencyLossHook", correct="always", ramp=0.0, weight=5.0)
+    amp = dict(type="AmpOptimWrapper", dtype=dtype, loss_scale="dynamic",
+               optimizer=dict(type="SGD", lr=0.05))  # fmt: skip
+    settings = toy.runner_settings(
+        tmp_path, dynamic={}, hooks=[hook, dict(type="CostHook")], optim_wrapper=amp, epochs=4
+    )
+    runner = Runner(**settings)
+    runner.train()
+    beta = runner.model.backbone[1].gate.beta
+    assert torch.isfinite(beta).all()
+    assert (beta[[0, 2]] < 0.75).all()
+
+
+def test_torchrun_trains_through_nccl(tmp_path):
+    script = Path(__file__).with_name("distributed_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    subprocess.run([*command, str(script), str(tmp_path), "nccl"], check=True, timeout=200)
+    assert (tmp_path / "result.json").exists()
