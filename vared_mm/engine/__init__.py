@@ -4,5 +4,13 @@ from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
+from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
-__all__ = ["CostHook", "CostMetric", "EfficiencyLossHook", "ProgressBarHook"]
+__all__ = [
+    "CostHook",
+    "CostMetric",
+    "EfficiencyLossHook",
+    "ProgressBarHook",
+    "ViewAccuracy",
+    "ViewScoresHook",
+]

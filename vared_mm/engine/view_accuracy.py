@@ -1,0 +1,126 @@
+"""clip-1, video-1 and video-5 from one pass over several views of each video.
+
+A view is one crop of one clip. MMAction2's heads average the views before any metric sees them, so
+a hook keeps what the head answered for each: predictions stay as they are, for inference and for
+other metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, METRICS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
+
+
+@HOOKS.register_module()
+class ViewScoresHook(Hook):
+    """Attaches `view_scores` (views, classes), as the head gives them, to every prediction."""
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._end = keep_view_scores(unwrapped(runner.model))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._end()
+
+    before_test_epoch = before_val_epoch
+    after_test_epoch = after_val_epoch
+
+
+def keep_view_scores(model: nn.Module) -> Any:
+    """Starts what the hook does; returns the function that ends it."""
+    head = getattr(model, "cls_head", None)
+    if not isinstance(head, nn.Module):
+        raise ValueError(
+            f"ViewScoresHook reads the scores of a cls_head, which {type(model).__name__} lacks"
+        )
+
+    def watch(stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
+        seen: list[Tensor] = []
+        stack.callback(head.register_forward_hook(lambda m, a, out: seen.append(out)).remove)
+
+        def finish(samples: list[Any]) -> list[Any]:
+            scores = seen[-1].detach().unflatten(0, (len(samples), -1))
+            for sample, own in zip(samples, scores, strict=True):
+                sample.view_scores = own
+            return samples
+
+        return finish
+
+    return around_forward(model, "predict", watch)
+
+
+@METRICS.register_module()
+class ViewAccuracy(BaseMetric):
+    """Accuracy of clips and of videos.
+
+    - `acc/clip1`: top-1 of one clip, the centre crop of the centre clip. Of an even number of
+      clips none lies in the middle, and the first of the later half is taken.
+    - `acc/video1`, `acc/video5`: top-1 and top-5 of the softmax mean over all views. Left out
+      where every video has one view alone.
+
+    Of classes with equal scores the true one counts as the last: a model that tells nothing apart
+    is right about nothing.
+
+    Args:
+        crops: Crops of each clip, in the order of MMAction2's `ThreeCrop`, whose last one is the
+            centre; all clips of a crop stand together.
+    """
+
+    default_prefix = "acc"
+
+    def __init__(self, crops: int = 3, collect_device: str = "cpu") -> None:
+        super().__init__(collect_device=collect_device)
+        if crops < 1:
+            raise ValueError(f"crops is {crops!r}; wanted at least 1")
+        self.crops = crops
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            if "view_scores" not in sample:
+                raise ValueError(
+                    "ViewAccuracy found a prediction without the scores of its views; add "
+                    "dict(type='ViewScoresHook') to custom_hooks, which keeps them"
+                )
+            scores, label = sample["view_scores"], int(sample["gt_label"])
+            clip = scores[centre_view(len(scores), self.crops)]
+            self.results.append((len(scores), rank(clip, label), rank(video_score(scores), label)))
+
+    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, float]:
+        views, clips, videos = torch.tensor(results).unbind(1)
+
+        def top(k: int, ranks: Tensor) -> float:
+            return (ranks < k).double().mean().item()
+
+        metrics = {"clip1": top(1, clips)}
+        if (views > 1).any():
+            metrics |= {"video1": top(1, videos), "video5": top(5, videos)}
+        return metrics
+
+
+def centre_view(views: int, crops: int) -> int:
+    """Which of a video's views is the centre crop of the centre clip; a lone view is."""
+    if views == 1:
+        return 0
+    clips, rest = divmod(views, crops)
+    if rest:
+        raise ValueError(f"{views} views of a video are not {crops} crops of each clip")
+    return (crops - 1) * clips + clips // 2
+
+
+def video_score(scores: Tensor) -> Tensor:
+    """(views, classes) scores before the softmax to (classes,)."""
+    return scores.double().softmax(1).mean(0)
+
+
+def rank(scores: Tensor, label: int) -> int:
+    """How many other classes score at least as high as the true one; NaN counts as high."""
+    return int((~(scores < scores[label])).sum()) - 1
