@@ -15,5 +15,10 @@ param_scheduler = [
         type='CosineAnnealingLR', T_max=115, eta_min=0, by_epoch=True, begin=5, end=120,
         convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3))
+# Validation is clip-1: one centre clip, centre crop; the test is video-1 and video-5 too, by the
+# mean softmax of all clips and crops.
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=3), view_scores=dict(type='ViewScoresHook'))
+val_evaluator = [dict(type='ViewAccuracy'), dict(type='CostMetric')]
+test_evaluator = val_evaluator
 auto_scale_lr = dict(enable=False, base_batch_size=96)

@@ -1,0 +1,22 @@
+# Kinetics-400 without pipelines, which the files for a clip length and size add.
+train = dict(
+    type='VideoDataset',
+    ann_file='data/kinetics400/kinetics400_train_list_videos.txt',
+    data_prefix=dict(video='data/kinetics400/videos_train'))
+val = dict(
+    type='VideoDataset',
+    ann_file='data/kinetics400/kinetics400_val_list_videos.txt',
+    data_prefix=dict(video='data/kinetics400/videos_val'),
+    test_mode=True)
+loader = dict(batch_size=12, num_workers=8, persistent_workers=True)
+
+# A broken file of the 240,000 shall not end a week of training; it is named and counted.
+train_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='VaRedVideoGuard', broken='skip', dataset=train))
+val_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='VaRedVideoGuard', dataset=val))
+# MMAction2's inferencer looks for the pipeline of this very data set: no guard stands around it.
+test_dataloader = dict(val_dataloader, batch_size=1, dataset=val)
+del train, val, loader

@@ -1,0 +1,9 @@
+# Moments-In-Time in clips of 16 frames, every 5th of the video, at 256 x 256.
+_base_ = 'mit.py'
+from vared_mm.datasets.clips import clip_pipelines  # noqa: E402 (mmengine: _base_ comes first)
+
+train_pipeline, val_pipeline, test_pipeline = clip_pipelines(
+    clip_len=16, interval=5, size=256, clips=3)
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+val_dataloader = dict(dataset=dict(dataset=dict(pipeline=val_pipeline)))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,0 +1,5 @@
+# Table 5: I3D on Kinetics-400, 32 frames, static.
+_base_ = [
+    '../_base_/recognizer_i3d.py', '../_base_/kinetics400_32x2x256.py',
+    '../_base_/sgd_120e.py', '../../_base_/static.py',
+]

@@ -1,0 +1,6 @@
+# Table 1: R(2+1)D-18 on Mini-Kinetics-200, 32 frames, static.
+_base_ = [
+    '../_base_/recognizer_r2plus1d.py', '../_base_/mini-kinetics200_32x2x128.py',
+    '../_base_/sgd_120e.py', '../../_base_/static.py',
+]
+model = dict(cls_head=dict(num_classes=200))

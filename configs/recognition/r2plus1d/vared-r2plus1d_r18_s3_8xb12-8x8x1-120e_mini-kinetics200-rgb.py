@@ -1,0 +1,3 @@
+# Table 1: R(2+1)D-18 on Mini-Kinetics-200, 8 frames, search space 3.
+_base_ = 'vared-r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py'
+model = dict(backbone=dict(dynamic=dict(search_space=3)))

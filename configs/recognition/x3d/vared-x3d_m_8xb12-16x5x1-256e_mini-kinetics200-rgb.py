@@ -1,0 +1,6 @@
+# Table 13: X3D-M on Mini-Kinetics-200, 16 frames, search space 2, 256 epochs.
+_base_ = [
+    '../_base_/recognizer_x3d.py', '../_base_/mini-kinetics200_16x5x256.py',
+    '../_base_/sgd_256e.py', '../../_base_/vared.py',
+]
+model = dict(backbone=dict(type='VaRedX3D'), cls_head=dict(num_classes=200))
