@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Writes beside the target and renames, so that an interruption leaves the old file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(json.dumps(content, indent=2) + "\n")
+    half.write_text(text)
     half.replace(path)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """As `write_text`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

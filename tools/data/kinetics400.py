@@ -1,0 +1,50 @@
+"""Annotation file of Kinetics-400 from its official csv and the folder of its videos.
+
+    python tools/data/kinetics400.py train.csv data/kinetics400/videos_train \\
+        data/kinetics400/kinetics400_train_list_videos.txt --classes data/kinetics400/classes.txt
+
+Videos are found by YouTube id and times in any subfolder. All are decoded once; an interrupted run
+goes on where it stopped. Those missing or broken are left out and listed in *.left_out.txt.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.datasets import video_lists
+from vared_mm.files import write_text
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("csv", type=Path, help="official csv of one split")
+    parser.add_argument("videos", type=Path, help="folder of its videos")
+    video_lists.add_output_options(parser, 400)
+    parser.add_argument(
+        "--classes", type=Path, required=True,
+        help="class names in the order of their labels; if the file does not exist, it is "
+        "written from the names in the csv, sorted",
+    )  # fmt: skip
+    video_lists.add_check_options(parser)
+    args = parser.parse_args()
+    try:
+        rows = video_lists.kinetics_rows(args.csv)
+        exists = args.classes.is_file()
+        names = (
+            video_lists.read_lines(args.classes) if exists else sorted({r["label"] for r in rows})
+        )
+        labels = video_lists.labels_of(
+            names, args.num_classes, args.classes if exists else args.csv
+        )
+        if not exists:
+            write_text(args.classes, "".join(f"{name}\n" for name in names))
+        entries = video_lists.kinetics_entries(args.csv, args.videos, labels)
+        print(video_lists.write_checked(entries, args.videos, args))
+    except (video_lists.AnnotationError, OSError) as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Annotation files of the recognition data sets, from the lists that their authors publish.
+
+What comes out is MMAction2's list of videos: a path and a label on each line. Every video of the
+source that is not in it stands in a second file beside it, `<name>.left_out.txt`, with the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vared_mm.datasets.check_videos import check_videos
+from vared_mm.files import write_text
+
+SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
+KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+# YouTube's ids have 11 characters, of which some may be "_"; the times follow in most downloads.
+YOUTUBE_STEM = re.compile(r"(?P<id>.{11})(_\d+_\d+)?")
+
+
+class AnnotationError(ValueError):
+    """A source or a folder from which no annotation file can be made."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One video of the source: its name there, its path in the folder if it is there, its label."""
+
+    name: str
+    path: str | None
+    label: int
+
+
+def kinetics_entries(source: Path, folder: Path, classes: Mapping[str, int]) -> list[Entry]:
+    """From the official csv: videos are found by id and times, or by id alone, in any subfolder."""
+    files = videos_by_stem(folder)
+    entries = []
+    for row in kinetics_rows(source):
+        label = normalised(row["label"])
+        if label not in classes:
+            raise AnnotationError(f"{source} has the class {row['label']!r}, which is not listed")
+        start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        found = files.get(name) or files.get(row["youtube_id"]) or []
+        # The same clip may stand in the folders of two classes.
+        here = [path for path in found if normalised(Path(path).parent.name) == label]
+        entries.append(Entry(name, next(iter(here or found), None), classes[label]))
+    return entries
+
+
+def kinetics_rows(source: Path) -> list[dict[str, str]]:
+    with source.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = [name for name in KINETICS_COLUMNS if not rows or name not in rows[0]]
+    if missing:
+        raise AnnotationError(
+            f"{source} has no {', '.join(missing)}; wanted the official csv with the columns "
+            f"{', '.join(KINETICS_COLUMNS)}"
+        )
+    return rows
+
+
+def videos_by_stem(folder: Path) -> dict[str, list[str]]:
+    """The paths of all videos below a folder, by file name without suffix."""
+    if not folder.is_dir():
+        raise AnnotationError(f"there is no folder {folder}")
+    files: dict[str, list[str]] = {}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.suffix.lower() in SUFFIXES:
+                files.setdefault(path.stem, []).append(path.relative_to(folder).as_posix())
+    return files
+
+
+def moments_entries(source: Path, folder: Path, categories: Mapping[str, int]) -> list[Entry]:
+    """From the official csv without header: path, category, and the votes for and against it."""
+    if not folder.is_dir():
+        raise AnnotationError(f"there is no folder {folder}")
+    entries = []
+    with source.open(newline="") as file:
+        for row in filter(None, csv.reader(file)):
+            label = normalised(row[1] if len(row) > 1 else Path(row[0]).parent.name)
+            if label not in categories:
+                raise AnnotationError(f"{source} has the category {label!r}, which is not listed")
+            there = (folder / row[0]).is_file()
+            entries.append(Entry(row[0], row[0] if there else None, categories[label]))
+    return entries
+
+
+def mini_kinetics_entries(
+    annotation: Path,
+    kinetics: Mapping[str, int],
+    classes: Mapping[str, int],
+    ids: Sequence[str] | None = None,
+) -> list[Entry]:
+    """The part of a Kinetics-400 annotation file that has these classes and YouTube ids.
+
+    Args:
+        annotation: Of Kinetics-400, as `tools/data/kinetics400.py` writes it.
+        kinetics, classes: Label by name, there and here.
+        ids: Of the videos that are wanted; all by default. Those not found are entries without a
+            path.
+    """
+    labels = {kinetics[name]: label for name, label in classes.items() if name in kinetics}
+    if len(labels) < len(classes):
+        unknown = sorted(set(classes) - set(kinetics))
+        raise AnnotationError(f"Kinetics-400 has no class {', '.join(unknown[:5])}")
+    wanted = None if ids is None else dict.fromkeys(ids)
+    entries, found = [], set()
+    for path, label in read_annotation(annotation):
+        name = youtube_id(path)
+        if label in labels and (wanted is None or name in wanted):
+            entries.append(Entry(name, path, labels[label]))
+            found.add(name)
+    return entries + [Entry(name, None, -1) for name in wanted or () if name not in found]
+
+
+def classes_of_ids(annotation: Path, kinetics: Mapping[str, int], ids: Iterable[str]) -> list[str]:
+    """The classes, sorted, that the videos of a list of YouTube ids have."""
+    names = {label: name for name, label in kinetics.items()}
+    wanted = set(ids)
+    seen = {label for path, label in read_annotation(annotation) if youtube_id(path) in wanted}
+    return sorted(names[label] for label in seen)
+
+
+def read_annotation(file: Path) -> list[tuple[str, int]]:
+    lines = (line.rsplit(maxsplit=1) for line in file.read_text().splitlines() if line.strip())
+    return [(path, int(label)) for path, label in lines]
+
+
+def youtube_id(path: str) -> str:
+    found = YOUTUBE_STEM.fullmatch(Path(path).stem)
+    return found["id"] if found else Path(path).stem
+
+
+def normalised(name: str) -> str:
+    """Class names as they compare: folders write "_" for a space."""
+    return re.sub(r"[\s_]+", " ", name.strip().strip("\"'")).lower()
+
+
+def read_lines(file: Path) -> list[str]:
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+
+
+def labels_of(names: Iterable[str], count: int, source: Path) -> dict[str, int]:
+    """Label by name, in the order of the names; refuses another number of classes than wanted."""
+    ordered = list(dict.fromkeys(map(normalised, names)))
+    if len(ordered) != count:
+        raise AnnotationError(
+            f"{source} names {len(ordered)} classes, wanted {count}; --num-classes tells another "
+            "number"
+        )
+    return {name: label for label, name in enumerate(ordered)}
+
+
+def category_labels(file: Path, count: int) -> dict[str, int]:
+    """Label by category from lines like 'yawning,0', Moments-In-Time's official form."""
+    pairs = [line.rpartition(",") for line in read_lines(file)]
+    if not all(name and label.strip().isdigit() for name, _, label in pairs):
+        raise AnnotationError(f"{file} has lines that are not a category, a comma and its label")
+    labels = {normalised(name): int(label) for name, _, label in pairs}
+    if sorted(labels.values()) != list(range(count)):
+        raise AnnotationError(
+            f"{file} does not have the labels 0 to {count - 1}, once each; --num-classes tells "
+            "another number"
+        )
+    return labels
+
+
+def add_output_options(parser: ArgumentParser, classes: int) -> None:
+    parser.add_argument("out", type=Path, help="annotation file to write")
+    parser.add_argument("--num-classes", type=int, default=classes, help="default: %(default)s")
+    parser.add_argument(
+        "--delimiter", default=" ", help="between path and label; 'tab' for paths with spaces"
+    )
+
+
+def add_check_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, help="processes; default: one for each processor")
+    parser.add_argument(
+        "--no-decode", action="store_true", help="trust every file that is there, decode none"
+    )
+
+
+def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> str:
+    """Decodes the videos and writes those that can be read; returns what to tell of it."""
+    paths = [entry.path for entry in entries if entry.path is not None]
+    if not paths:
+        wanted = entries[0].name if entries else "none"
+        raise AnnotationError(
+            f"none of the {len(entries)} videos is in {folder}; the first one is {wanted}"
+        )
+    if args.no_decode:
+        return write_annotation(entries, {}, args.out, args.delimiter)
+    journal = args.out.with_name(f"{args.out.stem}.checked.jsonl")
+    faults = check_videos(folder, paths, journal, args.workers)
+    return write_annotation(entries, faults, args.out, args.delimiter)
+
+
+def write_annotation(
+    entries: Sequence[Entry], faults: Mapping[str, str | None], out: Path, delimiter: str = " "
+) -> str:
+    """Writes the list of videos and that of the ones left out; returns what to tell of them."""
+    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    kept, left = [], []
+    for entry in entries:
+        fault = "is missing" if entry.path is None else faults.get(entry.path)
+        if fault is not None:
+            left.append(f"{entry.path or entry.name}\t{fault}")
+        elif delimiter in str(entry.path):
+            raise AnnotationError(
+                f"the path {entry.path!r} holds the delimiter {delimiter!r}: rename the folders, "
+                "or give --delimiter tab here and delimiter='\\t' to VideoDataset in the config"
+            )
+        else:
+            kept.append(f"{entry.path}{delimiter}{entry.label}")
+    list_of_left = out.with_name(f"{out.stem}.left_out.txt")
+    write_text(list_of_left, "".join(f"{line}\n" for line in left))
+    write_text(out, "".join(f"{line}\n" for line in kept))
+    counts = Counter("missing" if line.endswith("\tis missing") else "broken" for line in left)
+    return (
+        f"{out}: {len(kept)} of {len(entries)} videos; {counts['missing']} are missing and "
+        f"{counts['broken']} broken, listed in {list_of_left}"
+    )
