@@ -52,11 +52,12 @@ def _correlate(x1: Tensor, x2: Tensor, weight: Tensor, groups: int) -> Tensor:
     out = x1.new_empty(n, groups, shifts, *size)
     scaled = x1 * (groups / c)
     for k, shifted in enumerate(_shifts(_padded(x2, shifts), size, shifts)):
-        product = (scaled * shifted).mul_(_per_channel(weight, k))
+        part, filters = out[:, :, k], _per_channel(weight, k)
         if groups == c:
-            out[:, :, k] = product
+            torch.mul(scaled, shifted, out=part).mul_(filters)
         else:
-            torch.sum(product.unflatten(1, (groups, -1)), 2, out=out[:, :, k])
+            product = (scaled * shifted).mul_(filters)
+            torch.sum(product.unflatten(1, (groups, -1)), 2, out=part)
     return out.flatten(1, 2)
 
 
