@@ -9,14 +9,16 @@ val = dict(
     data_prefix=dict(video='data/kinetics400/videos_val'),
     test_mode=True)
 loader = dict(batch_size=12, num_workers=8, persistent_workers=True)
+# By its path, as importing vared_mm alone does not register it.
+guard = 'vared_mm.datasets.video_guard.VaRedVideoGuard'
 
 # A broken file of the 240,000 shall not end a week of training; it is named and counted.
 train_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='VaRedVideoGuard', broken='skip', dataset=train))
+    dataset=dict(type=guard, broken='skip', dataset=train))
 val_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='VaRedVideoGuard', dataset=val))
+    dataset=dict(type=guard, dataset=val))
 # MMAction2's inferencer looks for the pipeline of this very data set: no guard stands around it.
 test_dataloader = dict(val_dataloader, batch_size=1, dataset=val)
-del train, val, loader
+del train, val, loader, guard

@@ -1,0 +1,70 @@
+"""A recognition config trains and tests on videos, and MMAction2's own functions run it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+import vared_mm  # noqa: F401
+from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+
+RECOGNITION = Path(__file__).parent.parent / "configs" / "recognition"
+NARROW = "vared-r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The config, its metrics and its last checkpoint after one step on two clips."""
+    folder = tmp_path_factory.mktemp("run")
+    make_motion_clips(
+        folder / "clips", MotionClipsConfig(clips_per_class=1, val_clips_per_class=1, frames=20)
+    )
+    for part in ("train", "val"):
+        lines = (folder / "clips" / f"{part}.txt").read_text().splitlines()[:2]
+        (folder / f"{part}.txt").write_text("\n".join(lines))
+    config = Config.fromfile(RECOGNITION / "r2plus1d" / NARROW)
+    config.work_dir = str(folder / "work")
+    config.model.backbone.base_channels = 4
+    config.model.cls_head.in_channels = 32
+    config.train_cfg.max_epochs = 1
+    for part in ("train", "val", "test"):
+        loader = config[f"{part}_dataloader"]
+        loader.update(num_workers=0, persistent_workers=False, batch_size=min(loader.batch_size, 2))
+        data = loader.dataset.get("dataset", loader.dataset)
+        data.ann_file = str(folder / f"{part.replace('test', 'val')}.txt")
+        data.data_prefix = dict(video=str(folder / "clips"))
+    runner = Runner.from_cfg(config)
+    runner.train()
+    metrics = runner.test()
+    yield config, metrics, Path(config.work_dir, "epoch_1.pth"), runner.log_dir
+    DefaultScope._instance_dict.clear()
+
+
+def test_one_test_tells_clip_and_video_accuracy_and_the_cost(run):
+    _, metrics, _, log_dir = run
+    assert {"acc/clip1", "acc/video1", "acc/video5"} < set(metrics)
+    assert metrics["cost/dense_gmacs"] == pytest.approx(metrics["cost/paper_gmacs"])
+    report = json.loads(Path(log_dir, "cost.json").read_text())
+    assert len(report["cost"]["layers"]) == 16
+
+
+def test_mmaction2_s_inferencers_run_config_and_checkpoint_on_a_video(run):
+    from mmaction.apis import inference_recognizer, init_recognizer
+    from mmaction.apis.inferencers import ActionRecogInferencer
+
+    config, _, checkpoint, _ = run
+    prefix = config.test_dataloader.dataset.data_prefix.video
+    video = next(str(path) for path in Path(prefix).rglob("*.mp4"))
+    model = init_recognizer(config, str(checkpoint), device="cpu")
+    sample = inference_recognizer(model, video)
+    assert sample.pred_score.shape == (200,)
+    assert sample.pred_score.sum().item() == pytest.approx(1, abs=1e-4)
+
+    path = Path(config.work_dir, "config.py")
+    config.dump(path)
+    answer = ActionRecogInferencer(str(path), str(checkpoint), device="cpu")(video)
+    (prediction,) = answer["predictions"]
+    assert prediction["pred_scores"] == pytest.approx(sample.pred_score.tolist(), abs=1e-5)
