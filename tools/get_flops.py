@@ -41,10 +41,8 @@ def main() -> None:
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options or {})
     model = build_model(config, args.checkpoint)
-    if args.data:
-        report = measured(model, config, args.data)
-    else:
-        report = bounds(model, tuple(args.shape))
+    by_shape = args.data is None
+    report = bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
     show(report)
     if args.json:
         write_json(args.json, report)

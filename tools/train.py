@@ -8,7 +8,7 @@ An interrupted training goes on from its last checkpoint with --resume.
 
 from __future__ import annotations
 
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.launch import read_config, run_parser, use_amp
@@ -42,9 +42,10 @@ def main() -> None:
         config.auto_scale_lr.enable = True
     if args.deterministic:
         config.randomness = {**config.get("randomness", {}), "deterministic": True}
-    if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == "auto" else args.resume
+    # With nothing to go on from, "auto" starts as the config says, from its load_from if any.
+    last = find_latest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
+    if last:
+        config.resume, config.load_from = True, last
     Runner.from_cfg(config).train()
 
 

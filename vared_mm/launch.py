@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 
 
@@ -44,7 +45,16 @@ def read_config(args: argparse.Namespace) -> Config:
         config.work_dir = f"work_dirs/{Path(args.config).stem}"
     if args.seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": args.seed}
+    if args.launcher == "pytorch" and not torch.cuda.is_available():
+        start_without_gpu(config)
     return config
+
+
+def start_without_gpu(config: Config) -> None:
+    """Joins torchrun's processes over gloo; mmengine's own start asks for GPUs."""
+    torch.distributed.init_process_group("gloo")
+    wrapper = {"type": "MMDistributedDataParallel", "broadcast_buffers": False}
+    config.model_wrapper_cfg = {**wrapper, "device_ids": None}
 
 
 def use_amp(config: Config, dtype: str | None = None) -> None:

@@ -4,5 +4,6 @@ custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='EfficiencyLossHook', weight=2.0, ramp=0.5),
     dict(type='CostHook'),
+    dict(type='ChannelsLastHook'),
     dict(type='ProgressBarHook'),
 ]

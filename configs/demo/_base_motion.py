@@ -1,7 +1,6 @@
 # The motion clips and their training: what every network of the demo shares.
 # `python tools/make_motion_clips.py data/motion_clips` writes the clips in a few seconds.
 default_scope = 'mmaction'
-custom_imports = dict(imports=['vared_mm'])
 
 data_root = 'data/motion_clips'
 
@@ -67,11 +66,14 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='AccMetric',
-    metric_list='top_k_accuracy',
-    metric_options=dict(top_k_accuracy=dict(topk=(1,))),
-)
+val_evaluator = [
+    dict(
+        type='AccMetric',
+        metric_list='top_k_accuracy',
+        metric_options=dict(top_k_accuracy=dict(topk=(1,))),
+    ),
+    dict(type='CostMetric'),
+]
 test_evaluator = val_evaluator
 
 epochs = 20
@@ -79,7 +81,11 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epo
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.004, weight_decay=0.05))
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=0.004, weight_decay=0.05),
+    # Weight decay on the gates' bias would shut them whatever is learned.
+    paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mult=0.0)}),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=2, convert_to_iter_based=True),
     dict(

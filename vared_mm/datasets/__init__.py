@@ -1,0 +1,1 @@
+from vared_mm.datasets import video_guard as video_guard

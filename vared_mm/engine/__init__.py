@@ -1,5 +1,6 @@
 """Bindings to mmengine: the efficiency loss, the cost of each prediction."""
 
+from vared_mm.engine.channels_last_hook import ChannelsLastHook
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
@@ -7,6 +8,7 @@ from vared_mm.engine.progress_bar_hook import ProgressBarHook
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
 __all__ = [
+    "ChannelsLastHook",
     "CostHook",
     "CostMetric",
     "EfficiencyLossHook",

@@ -19,7 +19,15 @@ from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.prefix_conv import prefix_conv
-from vared_mm.method.rebuild import Path, rebuild_channels, rebuild_frames, strides, total, widths
+from vared_mm.method.rebuild import (
+    Path,
+    folded,
+    rebuild_channels,
+    rebuild_frames,
+    strides,
+    total,
+    widths,
+)
 
 Pattern = tuple[bool, ...]
 
@@ -154,22 +162,23 @@ class _Dynamic(_ConvNd):
         return self._rebuild(prefix_conv(self, x, k, r), gates, pattern, frames)
 
     def _rebuild(self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int) -> Tensor:
-        paths = self._open_paths(gates, pattern)
-        if "channel" in paths:
-            y = rebuild_channels(y, paths["channel"], self.out_channels)
-        return rebuild_frames(y, paths["time"], frames) if "time" in paths else y
+        channel, time = folded(*self._open_paths(gates, pattern))
+        if channel:
+            y = rebuild_channels(y, channel, self.out_channels)
+        return rebuild_frames(y, time, frames) if time else y
 
-    def _open_paths(self, gates: Tensor, pattern: Pattern) -> dict[str, list[Path]]:
+    def _open_paths(self, gates: Tensor, pattern: Pattern) -> tuple[list[Path], list[Path]]:
+        """Those of the channel axis and those of the time axis; an axis it lacks has none."""
         scales = {"channel": self.widths, "time": self.strides}
         cheap = {"channel": self.cheap.channel, "time": self.cheap.time}
-        paths: dict[str, list[Path]] = defaultdict(list)
+        paths: dict[str, list[Path]] = {"channel": [], "time": []}
         columns = zip(gates.unbind(1), pattern, strict=True)
         for axis in self.axes:
             for scale, phi in zip(scales[axis], [None, *cheap[axis]], strict=True):
                 gate, is_open = next(columns)
                 if is_open:
                     paths[axis].append(Path(gate, scale, phi))
-        return paths
+        return paths["channel"], paths["time"]
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +28,11 @@ CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 class Path(NamedTuple):
     """One open choice of an axis: its gate (N,), its scale (k_i, or R_j) and its Φ.
 
-    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None
-    where the path computes everything.
+    The gate is None where another axis multiplies by it. Φ is (C - k_i, 1, ...) on the channel
+    axis and (R_j - 1, C, 1, ...) on the time axis; None where the path computes everything.
     """
 
-    gate: Tensor
+    gate: Tensor | None
     scale: int
     cheap: Tensor | None
 
@@ -53,8 +53,20 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
     return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
 
 
-def scaled(x: Tensor, gate: Tensor) -> Tensor:
+def folded(channel: list[Path], time: list[Path]) -> tuple[list[Path], list[Path]]:
+    """With one channel path open, its gate moves to the time paths: a pass over the maps less."""
+    if len(channel) != 1 or not time:
+        return channel, time
+    (only,) = channel
+    by = cast(Tensor, only.gate)
+    moved = [path._replace(gate=cast(Tensor, path.gate) * by) for path in time]
+    return [only._replace(gate=None)], moved
+
+
+def scaled(x: Tensor, gate: Tensor | None) -> Tensor:
     """Each sample times its gate; in place where nothing could need the old value."""
+    if gate is None:
+        return x
     factor = gate.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
     return x * factor if torch.is_grad_enabled() else x.mul_(factor)
 
@@ -65,6 +77,12 @@ def total(terms: Sequence[Tensor]) -> Tensor:
     for term in others:
         first = first + term
     return first
+
+
+def gate_of(paths: Sequence[Path]) -> Tensor | None:
+    """What a map that all these paths hand on is multiplied by."""
+    gates = [path.gate for path in paths if path.gate is not None]
+    return total(gates) if gates else None
 
 
 def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
@@ -82,9 +100,9 @@ def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
         if low == high:
             continue
         terms = []
-        direct = [path.gate for path in paths if path.scale > low]
+        direct = [path for path in paths if path.scale > low]
         if direct:
-            terms.append(scaled(y[:, low:high], total(direct)))
+            terms.append(scaled(y[:, low:high], gate_of(direct)))
         for path, rebuilt in zip(paths, cheap, strict=True):
             if path.scale <= low and rebuilt is not None:
                 terms.append(rebuilt[:, low - path.scale : high - path.scale])
@@ -115,9 +133,9 @@ def rebuild_frames(y: Tensor, paths: Sequence[Path], frames: int) -> Tensor:
     phases = []
     for phase in range(min(period, frames)):
         terms = []
-        direct = [path.gate for path in paths if phase % path.scale == 0]
+        direct = [path for path in paths if phase % path.scale == 0]
         if direct:
-            terms.append(scaled(y[:, :, phase // step :: period // step], total(direct)))
+            terms.append(scaled(y[:, :, phase // step :: period // step], gate_of(direct)))
         for path in paths:
             place, part = phase // path.scale, phase % path.scale
             if part:

@@ -9,8 +9,7 @@ val = dict(
     data_prefix=dict(video='data/kinetics400/videos_val'),
     test_mode=True)
 loader = dict(batch_size=12, num_workers=8, persistent_workers=True)
-# By its path, as importing vared_mm alone does not register it.
-guard = 'vared_mm.datasets.video_guard.VaRedVideoGuard'
+guard = 'VaRedVideoGuard'
 
 # A broken file of the 240,000 shall not end a week of training; it is named and counted.
 train_dataloader = dict(

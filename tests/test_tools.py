@@ -1,0 +1,185 @@
+"""The command lines as a user types them, outside the repository, on real video files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mmaction
+import pytest
+import torch
+
+from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+
+ROOT = Path(__file__).parents[1]
+TRAIN, TEST, FLOPS = (ROOT / "tools" / f"{name}.py" for name in ("train", "test", "get_flops"))
+
+LEAF = """
+_base_ = 'vared_mm::demo/{base}.py'
+custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
+load_from = None
+model = dict(backbone=dict(width=0.125), cls_head=dict(in_channels=128))
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    batch_size=3, **loader,
+    dataset=dict(ann_file='clips/train.txt', data_prefix=dict(video='clips')))
+val_dataloader = dict(
+    batch_size=3, **loader,
+    dataset=dict(ann_file='clips/val.txt', data_prefix=dict(video='clips')))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2, val_interval=2)
+param_scheduler = []
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best=None))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A user's folder: 18 clips to train on, 9 to test, a static and a dynamic config."""
+    folder = tmp_path_factory.mktemp("user")
+    config = MotionClipsConfig(clips_per_class=2, val_clips_per_class=1, frames=16, size=64)
+    make_motion_clips(folder / "clips", config)
+    for name in ("i3d_motion", "vared_i3d_motion"):
+        (folder / f"{name}.py").write_text(LEAF.format(base=name))
+    return folder
+
+
+def command(tool, *options):
+    return [sys.executable, str(tool), *map(str, options)]
+
+
+def run(folder, tool, *options, fails=False):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command(tool, *options), cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    run(folder, TRAIN, "vared_i3d_motion.py", "--work-dir", "work", "--seed", "3")
+    return folder / "work" / "epoch_2.pth"
+
+
+def test_training_leaves_a_checkpoint_and_a_log_with_the_loss_and_the_share(folder, trained):
+    rows = [json.loads(line) for p in (folder / "work").glob("*/vis_data/*.json")
+            for line in p.read_text().splitlines() if p.name != "config.py"]  # fmt: skip
+    steps = [row for row in rows if "loss_efficiency" in row]
+    assert len(steps) == 12
+    assert all(0 < row["mac_share"] <= 1 for row in steps)
+    assert any("acc/top1" in row and "cost/share" in row for row in rows)
+
+
+def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, trained):
+    run(folder, TEST, "vared_i3d_motion.py", trained, "--json", "result.json", "--dump", "all.pkl")
+    report = json.loads((folder / "result.json").read_text())
+    assert report["cost"]["samples"] == 9
+    assert len(report["cost"]["layers"]) == 57
+    assert 0 <= report["metrics"]["acc/top1"] <= 1
+    assert (folder / "all.pkl").exists()
+
+
+def test_the_counter_tells_dense_paper_and_full_from_real_clips(folder, trained):
+    config = "vared_i3d_motion.py"
+    run(folder, FLOPS, config, "--data", 5, "--checkpoint", trained, "--json", "flops.json")
+    report = json.loads((folder / "flops.json").read_text())
+    assert report["samples"] == 5
+    assert report["params_m"] == pytest.approx(0.2, abs=0.1)
+    for name in ("paper_gmacs", "full_gmacs"):
+        assert report[name]["min"] <= report[name]["avg"] <= report[name]["max"]
+    run(folder, FLOPS, config, "--shape", 16, 48, 48, "--json", "shape.json")
+    assert json.loads((folder / "shape.json").read_text())["dense_gmacs"] == report["dense_gmacs"]
+
+
+def test_mmaction2_s_own_tools_train_and_test_our_configs(folder, trained):
+    tools = Path(mmaction.__file__).parent / ".mim" / "tools"
+    # Their tools import us by the config's custom_imports, which come after its bases.
+    text = (folder / "vared_i3d_motion.py").read_text()
+    base = "__import__('vared_mm').compat.config_path('demo/vared_i3d_motion.py')"
+    (folder / "theirs.py").write_text(text.replace("'vared_mm::demo/vared_i3d_motion.py'", base))
+    run(folder, tools / "train.py", "theirs.py", "--work-dir", "theirs")
+    printed = run(folder, tools / "test.py", "theirs.py", "theirs/epoch_2.pth")
+    assert "cost/share" in printed
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint_to_the_same_end(folder):
+    options = ("vared_i3d_motion.py", "--work-dir", "killed", "--cfg-options",
+               "train_cfg.max_epochs=4", "train_cfg.val_interval=4")  # fmt: skip
+    process = subprocess.Popen(
+        command(TRAIN, *options), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for line in process.stdout:
+        if "Epoch(train) [3][2/6]" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(timeout=60)
+    work = folder / "killed"
+    assert (work / "last_checkpoint").read_text().endswith("epoch_2.pth")
+    assert not (work / "epoch_4.pth").exists()
+
+    printed = run(folder, TRAIN, *options[:3], "--resume", *options[3:])
+    assert "resumed epoch: 2, iter: 12" in printed
+    assert "Epoch(train) [1]" not in printed
+    assert "Epoch(train) [3][1/6]" in printed
+    assert "Epoch(val) [4]" in printed
+    checkpoint = torch.load(work / "epoch_4.pth", weights_only=True)
+    assert checkpoint["meta"]["iter"] == 24
+
+
+def test_two_processes_train_and_test_through_the_shell_scripts(folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PORT": str(29000 + os.getpid() % 900)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    for script, *options in (
+        ("dist_train.sh", "vared_i3d_motion.py", "2", "--work-dir", "two"),
+        ("dist_test.sh", "vared_i3d_motion.py", "two/epoch_2.pth", "2", "--json", "two.json"),
+    ):
+        done = subprocess.run(
+            ["bash", str(ROOT / "tools" / script), *options], cwd=folder, env=environment,
+            capture_output=True, text=True, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    run(folder, TEST, "vared_i3d_motion.py", "two/epoch_2.pth", "--json", "one.json")
+    two, one = (json.loads((folder / f"{name}.json").read_text()) for name in ("two", "one"))
+    assert two["cost"]["samples"] == 9
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-6)
+
+
+def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(folder):
+    listed = (folder / "clips" / "train.txt").read_text()
+    (folder / "more.txt").write_text("gone.mp4 0\n" + listed)
+    inner = "dict(type='VideoDataset', ann_file='more.txt', data_prefix=dict(video='clips'))"
+    for broken in ("raise", "skip"):
+        (folder / f"{broken}.py").write_text(
+            "_base_ = 'vared_i3d_motion.py'\n"
+            "pipeline = {{_base_.train_pipeline}}\n"
+            "train_dataloader = dict(dataset=dict(_delete_=True, type='VaRedVideoGuard', "
+            f"broken='{broken}', dataset=dict({inner[5:-1]}, pipeline=pipeline)))\n"
+            "train_cfg = dict(max_epochs=1)\n"
+        )
+    printed = run(folder, TRAIN, "raise.py", fails=True)
+    assert "BrokenVideoError: clips/gone.mp4 does not exist; take it out" in printed
+    printed = run(folder, TRAIN, "skip.py")
+    assert "skipped clips/gone.mp4, which does not exist; 1 of 19 videos so far" in printed
+
+
+def test_what_does_not_exist_is_named(folder):
+    assert "there is no config file none.py" in run(folder, TRAIN, "none.py", fails=True)
+    printed = run(folder, TEST, "vared_i3d_motion.py", "none.pth", fails=True)
+    assert "there is no checkpoint none.pth" in printed
+    printed = run(folder, FLOPS, "vared_i3d_motion.py", fails=True)
+    assert "give either --shape T H W (H W for images) or --data N" in printed
+
+
+@pytest.mark.parametrize("tool", sorted(p.name for p in (ROOT / "tools").glob("*.py")))
+def test_every_tool_helps(folder, tool):
+    start = time.time()
+    assert "usage:" in run(folder, ROOT / "tools" / tool, "--help")
+    assert time.time() - start < 60

@@ -1,0 +1,133 @@
+"""The whole way on generated videos: data, training, test, and one table.
+
+A narrow I3D learns nine motions, then its dynamic form is fine-tuned from it. Every part is one
+of the commands that the README names; finished parts are kept, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.engine.channels_last_hook import channels_last
+from vared_mm.files import write_json
+from vared_mm.flops import build_model
+from vared_mm.speed import Speed, interleaved
+
+CONFIGS = {
+    "static": "configs/demo/i3d_motion.py",
+    "dynamic": "configs/demo/vared_i3d_motion.py",
+}
+BATCH, REPEATS = 8, 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fresh", action="store_true", help="forget finished parts")
+    args = parser.parse_args()
+    start = time.time()
+    if args.fresh:
+        for name in CONFIGS:
+            shutil.rmtree(work_dir(name), ignore_errors=True)
+
+    run("tools/make_motion_clips.py", "data/motion_clips")
+    results = {name: trained_and_tested(name) for name in CONFIGS}
+    speeds = measure(results)
+    show(results, speeds)
+    report = {
+        name: {**result, "clips_per_s": asdict(speeds[name])} for name, result in results.items()
+    }
+    write_json("work_dirs/demo.json", {**report, "speed_measured_on": conditions()})
+    print(f"work_dirs/demo.json holds the numbers; {time.time() - start:.0f} s")
+
+
+def work_dir(name: str) -> Path:
+    return Path("work_dirs", Path(CONFIGS[name]).stem)
+
+
+def run(tool: str, *options: str) -> None:
+    print(f"$ python {tool} {' '.join(options)}", flush=True)
+    subprocess.run([sys.executable, tool, *options], check=True)
+
+
+def trained_and_tested(name: str) -> dict:
+    result = work_dir(name) / "result.json"
+    if not result.exists():
+        run("tools/train.py", CONFIGS[name], "--resume")
+        checkpoint = (work_dir(name) / "last_checkpoint").read_text()
+        run("tools/test.py", CONFIGS[name], checkpoint, "--json", str(result))
+    return json.loads(result.read_text())
+
+
+def measure(results: dict[str, dict]) -> dict[str, Speed]:
+    """Clips per second of whole networks, on held-out clips that are decoded already."""
+    runs: dict[str, Callable[[], object]] = {}
+    for name, path in CONFIGS.items():
+        config = Config.fromfile(path)
+        model = build_model(config, results[name]["checkpoint"])
+        channels_last(model)
+        inputs = decoded(config, model)
+        runs[name] = partial(forward, model, inputs)
+    clips = sum(len(batch) for batch in inputs)
+    return interleaved(runs, clips, REPEATS)
+
+
+def forward(model: BaseModel, inputs: list[torch.Tensor]) -> None:
+    with torch.inference_mode():
+        for batch in inputs:
+            model(batch, mode="tensor", stage="head")
+
+
+def decoded(config: Config, model: BaseModel, batches: int = 4) -> list[torch.Tensor]:
+    """The first batches of the test set, preprocessed; clips spread over all classes."""
+    settings = config.test_dataloader.copy()
+    settings.update(batch_size=BATCH, num_workers=0, persistent_workers=False)
+    settings.sampler = dict(type="DefaultSampler", shuffle=True, seed=0)
+    loader = Runner.build_dataloader(settings)
+    return [model.data_preprocessor(batch)["inputs"] for batch in islice(loader, batches)]
+
+
+def conditions() -> str:
+    return (
+        f"CPU, {torch.get_num_threads()} threads, batch {BATCH}, float32, without decoding, "
+        f"median of {REPEATS} interleaved rounds after a warm-up"
+    )
+
+
+def show(results: dict[str, dict], speeds: dict[str, Speed]) -> None:
+    table = Table("", "top-1", "dense", "avg", "min", "max", "share of MACs", "clips/s",
+                  title="GMACs per clip, in full: gates and cheap operations included")  # fmt: skip
+    for name, result in results.items():
+        cost, speed = result["cost"], speeds[name]
+        table.add_row(
+            name,
+            f"{100 * result['metrics']['acc/top1']:.1f} %",
+            f"{cost['dense_gmacs']:.3f}",
+            *(f"{cost['full_gmacs'][key]:.3f}" for key in ("avg", "min", "max")),
+            f"{100 * cost['share']['avg']:.0f} %",
+            f"{speed.median:.1f} ({speed.low:.1f} to {speed.high:.1f})",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"clips/s: {conditions()}, with quartiles")
+
+
+if __name__ == "__main__":
+    main()

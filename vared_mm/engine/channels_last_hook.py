@@ -1,0 +1,30 @@
+"""The memory layout in which convolutions and cheap operations are fast."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Stores the convolutions' weights channels last; their outputs follow the weights.
+
+    Values do not change. Depthwise convolutions gain most, on CPU an order of magnitude.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        channels_last(runner.model)
+
+
+def channels_last(model: nn.Module) -> None:
+    """In place, for 2-D and 3-D convolutions side by side."""
+    for parameter in model.parameters():
+        if parameter.ndim in LAYOUTS:
+            layout = LAYOUTS[parameter.ndim]
+            parameter.data = parameter.data.contiguous(memory_format=layout)
