@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmengine.utils import track_iter_progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import around_forward
@@ -80,13 +80,16 @@ def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[s
     return counter.get_total_flops() / 2, full, dense, parts
 
 
-def input_of(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+def input_of(model: BaseModel, shape: tuple[int, ...]) -> Tensor:
     """One random input of T H W or H W, as the model's data preprocessor would hand it over."""
     generator = torch.Generator().manual_seed(0)
     if len(shape) not in (2, 3):
         raise ValueError(f"a shape is T H W for clips or H W for images; came {shape}")
-    video = hasattr(model, "cls_head") and len(shape) == 3
-    leading = (1, 1, 3) if video else (1, 3)
+    # MMAction2: clips are (N, views, C, T, H, W) to 3-D networks, (N, T, C, H, W) to 2-D ones.
+    layout = getattr(model.data_preprocessor, "format_shape", None)
+    if layout == "NCHW" and len(shape) == 3:
+        return torch.randn(1, shape[0], 3, *shape[1:], generator=generator)
+    leading = (1, 1, 3) if layout == "NCTHW" else (1, 3)
     return torch.randn(*leading, *shape, generator=generator)
 
 

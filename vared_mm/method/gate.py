@@ -27,14 +27,14 @@ def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
     passes `leak` times tanh's gradient, else nothing could ever open it again.
     """
     t = z.tanh()
-    v = t.clamp(min=0)
-    if t.requires_grad:
-        closed = t.clamp(max=0) * leak
-        v = v + (closed - closed.detach())
-    # NaN is neither open nor closed: it stays, for whoever reads the gate to refuse.
-    none_open = (t <= 0).all(-1, keepdim=True)
-    largest = torch.arange(z.shape[-1], device=z.device) == z.argmax(-1, keepdim=True)
-    return v + (none_open & largest) * floor
+    # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
+    # for whoever reads the gate to refuse.
+    largest, place = t.max(-1, keepdim=True)
+    v = t.relu().scatter(-1, place, torch.where(largest <= 0, floor, largest))
+    if not t.requires_grad:
+        return v
+    closed = t.clamp(max=0) * leak
+    return v + (closed - closed.detach())
 
 
 class Gate(nn.Module):
