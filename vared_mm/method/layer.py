@@ -25,7 +25,6 @@ from vared_mm.method.rebuild import (
     rebuild_channels,
     rebuild_frames,
     strides,
-    total,
     widths,
 )
 
@@ -138,7 +137,7 @@ class _Dynamic(_ConvNd):
         if y.shape[2] == 1 and self.cheap.time:
             # Nothing to rebuild in time. Distributed training wants a gradient from every
             # parameter all the same, if only a zero.
-            gates = gates + 0 * total([weight.sum() for weight in self.cheap.time])
+            gates = gates + 0 * torch.stack([weight.sum() for weight in self.cheap.time]).sum()
         return self._rebuild(y, gates, everything, y.shape[2])
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:

@@ -63,30 +63,35 @@ def folded(channel: list[Path], time: list[Path]) -> tuple[list[Path], list[Path
     return [only._replace(gate=None)], moved
 
 
-def scaled(x: Tensor, gate: Tensor | None) -> Tensor:
-    """Each sample times its gate; in place where nothing could need the old value."""
-    if gate is None:
-        return x
-    factor = gate.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-    return x * factor if torch.is_grad_enabled() else x.mul_(factor)
-
-
-def total(terms: Sequence[Tensor]) -> Tensor:
-    """Their sum, without a start value to add to."""
-    first, *others = terms
-    for term in others:
-        first = first + term
-    return first
-
-
 def gate_of(paths: Sequence[Path]) -> Tensor | None:
     """What a map that all these paths hand on is multiplied by."""
     gates = [path.gate for path in paths if path.gate is not None]
-    return total(gates) if gates else None
+    return sum(gates[1:], gates[0]) if gates else None
+
+
+def weighted_sum(terms: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """Σ gate · map; in the first map's own memory where no gradient could need its old value."""
+    (out, gate), *others = terms
+    if gate is not None:
+        factor = _per_sample(gate, out)
+        out = out.mul_(factor) if _in_place() else out * factor
+    for term, gate in others:
+        # One pass; a term without a gate stands alone, as another axis then multiplies.
+        factor = _per_sample(cast(Tensor, gate), term)
+        out = out.addcmul_(term, factor) if _in_place() else out.addcmul(term, factor)
+    return out
+
+
+def _in_place() -> bool:
+    return not torch.is_grad_enabled()
+
+
+def _per_sample(gate: Tensor, x: Tensor) -> Tensor:
+    return gate.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
 def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
-    """All `channels` channels from the k of the widest open path.
+    """All `channels` channels from the k of the widest open path. May write into `y`.
 
     Args:
         y: (N, k, [T,] H, W), the computed channels.
@@ -100,26 +105,28 @@ def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
         if low == high:
             continue
         terms = []
-        direct = [path for path in paths if path.scale > low]
-        if direct:
-            terms.append(scaled(y[:, low:high], gate_of(direct)))
+        if low < paths[0].scale:
+            direct = [path for path in paths if path.scale > low]
+            terms.append((y[:, low:high], gate_of(direct)))
         for path, rebuilt in zip(paths, cheap, strict=True):
             if path.scale <= low and rebuilt is not None:
-                terms.append(rebuilt[:, low - path.scale : high - path.scale])
-        parts.append(total(terms))
+                terms.append((rebuilt[:, low - path.scale : high - path.scale], path.gate))
+        parts.append(weighted_sum(terms))
+    if _in_place() and paths[0].scale == channels:
+        return y
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 def channels_of(y: Tensor, path: Path) -> Tensor | None:
-    """V_c[i] · Φc_i(Y'_i): rebuilt channel c is made from computed channel c mod k_i."""
+    """Φc_i(Y'_i): rebuilt channel c is made from computed channel c mod k_i."""
     if path.cheap is None or not len(path.cheap):
         return None
     chunks = [depthwise(y[:, : len(weight)], weight) for weight in path.cheap.split(path.scale)]
-    return scaled(torch.cat(chunks, 1) if len(chunks) > 1 else chunks[0], path.gate)
+    return torch.cat(chunks, 1) if len(chunks) > 1 else chunks[0]
 
 
 def rebuild_frames(y: Tensor, paths: Sequence[Path], frames: int) -> Tensor:
-    """All `frames` frames from those of the densest open path.
+    """All `frames` frames from those of the densest open path. May write into `y`.
 
     Args:
         y: (N, C, ceil(T / R), H, W), the computed frames.
@@ -135,22 +142,23 @@ def rebuild_frames(y: Tensor, paths: Sequence[Path], frames: int) -> Tensor:
         terms = []
         direct = [path for path in paths if phase % path.scale == 0]
         if direct:
-            terms.append(scaled(y[:, :, phase // step :: period // step], gate_of(direct)))
+            terms.append((y[:, :, phase // step :: period // step], gate_of(direct)))
         for path in paths:
             place, part = phase // path.scale, phase % path.scale
             if part:
-                terms.append(rebuilt[path.scale][part - 1][:, :, place :: period // path.scale])
-        phases.append(total(terms))
-    return interleave(phases)
+                every = period // path.scale
+                terms.append((rebuilt[path.scale][part - 1][:, :, place::every], path.gate))
+        phases.append(weighted_sum(terms))
+    return y if _in_place() and step == 1 else interleave(phases)
 
 
 def frames_of(base: Tensor, path: Path, frames: int) -> list[Tensor]:
-    """V_t[j] · Φt_{j,q}(frame i·R_j) for q = 1, ..., R_j - 1; just the frames that exist."""
+    """Φt_{j,q}(frame i·R_j) for q = 1, ..., R_j - 1; just the frames that exist."""
     if path.cheap is None:
         return []
     counts = [len(range(q, frames, path.scale)) for q in range(1, path.scale)]
     pairs = zip(path.cheap, counts, strict=True)
-    return [scaled(depthwise(base[:, :, :n], weight), path.gate) for weight, n in pairs if n]
+    return [depthwise(base[:, :, :n], weight) for weight, n in pairs if n]
 
 
 def interleave(phases: Sequence[Tensor]) -> Tensor:
