@@ -9,6 +9,9 @@ from vared_mm.method import DynamicConfig
 REFUSED = {
     "search space 0": (dict(search_space=0), r"search_space is 0; wanted one of \[2, 3, 4\]"),
     "search space 5": (dict(search_space=5), r"search_space is 5; wanted one of \[2, 3, 4\]"),
+    "search space as a fraction": (dict(search_space=2.0), "search_space is 2.0"),
+    "bias as one number": (dict(gate_bias=0.8), "gate_bias=0.8 is no list"),
+    "axes as a number": (dict(axes=5), "axes=5 or"),
     "no axis": (dict(axes=()), "axes is"),
     "unknown axis": (dict(axes=("space",)), "wanted some of"),
     "axis twice": (dict(axes=("time", "time")), "each once"),
@@ -39,6 +42,7 @@ def test_settings_come_from_nothing_a_mapping_or_themselves_and_stay_as_they_are
     made = DynamicConfig.make({"axes": ["time"], "search_space": 3})
     assert made.axes == ("time",)
     assert DynamicConfig.make(made) is made
+    assert DynamicConfig(gate_bias=[1, 0]).gate_start == (1.0, 0.0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.search_space = 2
 

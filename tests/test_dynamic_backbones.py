@@ -55,6 +55,15 @@ BACKBONES = [
     ("mmseg", "HRNet", dict(extra=HRNET), IMAGES, 21),
     ("mmseg", "UNet", dict(base_channels=4), IMAGES, 18),
     ("mmdet", "ResNet", dict(depth=18), IMAGES, 16),
+    ("mmdet", "Res2Net", dict(depth=50, scales=4, base_width=26), IMAGES, 80),
+    ("mmdet", "ResNeSt", dict(depth=50), IMAGES, 48),
+    ("mmdet", "RegNet", dict(arch="regnetx_400mf"), IMAGES, 66),
+    ("mmdet", "Darknet", dict(), IMAGES, 51),
+    ("mmdet", "CSPDarknet", dict(widen_factor=0.25), IMAGES, 66),
+    ("mmdet", "MobileNetV2", dict(), IMAGES, 50),
+    ("mmaction", "C2D", dict(depth=50), (3, 4, 32, 32), 48),
+    ("mmaction", "TANet", dict(depth=50, num_segments=8), (8, 3, 32, 32), 48),
+    ("mmaction", "MobileNetV2TSM", dict(num_segments=8), (8, 3, 32, 32), 50),
     ("mmdet", "ResNeXt", dict(depth=50, groups=32, base_width=4), IMAGES, 48),
 ]  # fmt: skip
 
@@ -204,3 +213,21 @@ def test_c3d_needs_clips_of_its_size():
     with torch.no_grad(), record_cost(model.eval()) as record:
         model(torch.randn(1, 3, 16, 112, 112))
     assert record.share(1).item() == 1.0
+
+
+def test_frozen_stages_stay_static_and_compute_what_they_did():
+    static = build("mmaction", "InceptionI3d", dict(width=0.125, frozen_stages=1))
+    model = build("mmaction", "VaRedInceptionI3d", dict(width=0.125, frozen_stages=1))
+    assert len(dynamic_convs(model)) == 54
+    model.load_state_dict(static.state_dict(), strict=False)
+    x = torch.randn(1, *CLIP)
+    stem = [net.conv2c_3x3(net.conv2b_1x1(net.pool1(net.conv1a_7x7(x)))) for net in (static, model)]
+    assert torch.equal(*stem)
+    before = {key for key, p in model.named_parameters() if not p.requires_grad}
+    model.train()
+    assert before == {key for key, p in model.named_parameters() if not p.requires_grad}
+
+
+def test_a_batch_of_none_goes_through_the_whole_network():
+    model = build("mmaction", "VaRedInceptionI3d", dict(width=0.125)).eval()
+    assert model(torch.randn(0, *CLIP)).shape == (0, 128, 1, 1, 1)

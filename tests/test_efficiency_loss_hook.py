@@ -148,6 +148,35 @@ def test_right_labels_by_hand():
     assert two_views.tolist() == [False, False]
 
 
+def test_a_training_by_iterations_with_validation_and_averaged_weights(tmp_path):
+    loop = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=2)
+    ema = dict(type="EMAHook", momentum=0.1)
+    hooks = [{"type": "EfficiencyLossHook", "correct": "always", "ramp": 0.5, "weight": 5.0},
+             dict(type="CostHook"), dict(type="ProgressBarHook"), ema]  # fmt: skip
+    settings = dict(train_cfg=loop, log_processor=dict(by_epoch=False, window_size=1))
+    settings["default_hooks"] = dict(logger=dict(type="LoggerHook", interval=1))
+    runner = train(tmp_path, hooks=hooks, **settings)
+    rows = logged(runner)
+    assert len(rows) == 6
+    rates = [row["loss_efficiency"] / row["mac_share"] ** 2 for row in rows]
+    assert rates == pytest.approx([0, 5 / 3, 10 / 3, 5, 5, 5], rel=0.05)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
+
+
+def test_a_training_that_failed_leaves_no_hook_to_the_next(tmp_path):
+    settings = toy.runner_settings(
+        tmp_path, dynamic={}, hooks=[dict(type="EfficiencyLossHook"), dict(type="CostHook")]
+    )
+    runner = Runner(**settings)
+    head, forward = runner.model.cls_head, runner.model.cls_head.forward
+    head.forward = lambda features: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    head.forward = forward
+    runner.train()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
+
+
 def test_two_processes_train_and_evaluate_as_one(tmp_path):
     script = Path(__file__).with_name("distributed_run.py")
     alone, together = tmp_path / "one", tmp_path / "two"

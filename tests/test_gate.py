@@ -65,7 +65,7 @@ def test_macs_are_those_of_the_two_linear_layers():
 
 def block(followers=2):
     leader = BlockGate(4, 1, DynamicConfig(search_space=2))
-    return leader, [FollowerGate(leader, 1) for _ in range(followers)]
+    return leader, [FollowerGate(leader) for _ in range(followers)]
 
 
 def test_followers_read_the_leader_s_answer_and_nothing_stays_behind():

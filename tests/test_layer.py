@@ -253,3 +253,23 @@ def test_it_is_built_by_the_arguments_of_a_convolution_and_a_mapping():
     assert isinstance(conv, nn.Conv3d)
     assert conv.widths == (8, 4, 2)
     assert "channel+time, search_space=3" in repr(conv)
+
+
+def test_a_mixed_batch_keeps_channels_last():
+    dynamic, _, x = make_case("3x3x3", dtype=torch.float32, samples=8)
+    dynamic.eval()
+    with torch.no_grad():
+        expected = dynamic(x)
+        out = dynamic(x.to(memory_format=torch.channels_last_3d))
+        assert len((dynamic.gate(x) > 0).unique(dim=0)) > 1
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings", "message"),
+    [(4, dict(axes="time"), "channels alone"), (1, {}, "1 output channels cannot be halved")],
+)
+def test_the_constructor_refuses_what_has_nothing_to_choose(channels, settings, message):
+    with pytest.raises(UnsupportedConvError, match=message):
+        VaRedConv2d(4, channels, 3, dynamic=settings)

@@ -56,7 +56,7 @@ def test_mmaction2_s_inferencers_run_config_and_checkpoint_on_a_video(run):
     from mmaction.apis.inferencers import ActionRecogInferencer
 
     config, _, checkpoint, _ = run
-    prefix = config.test_dataloader.dataset.data_prefix.video
+    prefix = config.test_dataloader.dataset.dataset.data_prefix.video
     video = next(str(path) for path in Path(prefix).rglob("*.mp4"))
     model = init_recognizer(config, str(checkpoint), device="cpu")
     sample = inference_recognizer(model, video)

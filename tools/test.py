@@ -1,6 +1,6 @@
 """Tests a checkpoint: its accuracy and what each clip cost.
 
-    python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/demo/dynamic/epoch_8.pth
+    python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/vared_i3d_motion/epoch_10.pth
 
 The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder
 and to the file that --json names.
@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.cost_hook import cost_report
 from vared_mm.files import write_json
-from vared_mm.launch import read_config, run_parser
+from vared_mm.launch import read_config, run_parser, start_without_gpu
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
         evaluators = config.test_evaluator
         evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
         config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
+    start_without_gpu(config)
     runner = Runner.from_cfg(config)
     metrics = runner.test()
     if args.json and is_main_process():

@@ -5,6 +5,7 @@ The unit is the MAC of convolutions and linear layers, counted while they run.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -25,8 +26,9 @@ from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
     """The config's model in evaluation mode; nothing it names is downloaded."""
     init_default_scope(config.get("default_scope", "mmaction"))
-    settings = config.model.copy()
-    for part in (settings, settings.get("backbone", {})):
+    settings = copy.deepcopy(config.model)
+    backbone = settings.get("backbone", {})
+    for part in (settings, backbone, backbone.get("backbone", {})):
         for name in ("pretrained", "init_cfg"):
             part.pop(name, None)
     model = MODELS.build(settings)
@@ -38,7 +40,8 @@ def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
 def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
     """Dense GMACs for one input of `shape`, T H W or H W, and the range the gates can choose from.
 
-    An average needs real inputs (`measured`) and is None here.
+    An average needs real inputs (`measured`) and is None here. The ends of `full_gmacs` are those
+    of the cheapest and the costliest choice by the paper's formula.
     """
     inputs = input_of(model, shape)
     seen, full, dense, parts = count(model, inputs)

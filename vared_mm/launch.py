@@ -45,16 +45,18 @@ def read_config(args: argparse.Namespace) -> Config:
         config.work_dir = f"work_dirs/{Path(args.config).stem}"
     if args.seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": args.seed}
-    if args.launcher == "pytorch" and not torch.cuda.is_available():
-        start_without_gpu(config)
     return config
 
 
 def start_without_gpu(config: Config) -> None:
-    """Joins torchrun's processes over gloo; mmengine's own start asks for GPUs."""
+    """Without GPUs, joins torchrun's processes over gloo; mmengine's own start asks for GPUs."""
+    if config.launcher != "pytorch" or torch.cuda.is_available():
+        return
     torch.distributed.init_process_group("gloo")
-    wrapper = {"type": "MMDistributedDataParallel", "broadcast_buffers": False}
-    config.model_wrapper_cfg = {**wrapper, "device_ids": None}
+    unused = config.get("find_unused_parameters", False)
+    default = {"broadcast_buffers": False, "find_unused_parameters": unused, "device_ids": None}
+    wrapper = {"type": "MMDistributedDataParallel", **default}
+    config.model_wrapper_cfg = {**wrapper, **config.get("model_wrapper_cfg", {})}
 
 
 def use_amp(config: Config, dtype: str | None = None) -> None:

@@ -45,10 +45,13 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='VideoDataset',
-        ann_file=f'{data_root}/train.txt',
-        data_prefix=dict(video=data_root),
+        type='VaRedVideoGuard',
         pipeline=train_pipeline,
+        dataset=dict(
+            type='VideoDataset',
+            ann_file=f'{data_root}/train.txt',
+            data_prefix=dict(video=data_root),
+        ),
     ),
 )
 val_dataloader = dict(
@@ -57,11 +60,14 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='VideoDataset',
-        ann_file=f'{data_root}/val.txt',
-        data_prefix=dict(video=data_root),
+        type='VaRedVideoGuard',
         pipeline=val_pipeline,
-        test_mode=True,
+        dataset=dict(
+            type='VideoDataset',
+            ann_file=f'{data_root}/val.txt',
+            data_prefix=dict(video=data_root),
+            test_mode=True,
+        ),
     ),
 )
 test_dataloader = val_dataloader
@@ -99,7 +105,8 @@ param_scheduler = [
 
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=15),
-    checkpoint=dict(type='CheckpointHook', interval=epochs, max_keep_ckpts=1),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
+    sync_buffers=dict(type='SyncBuffersHook'),
 )
 log_processor = dict(type='LogProcessor', window_size=15, by_epoch=True)
 randomness = dict(seed=0)

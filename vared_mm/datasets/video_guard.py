@@ -27,11 +27,20 @@ class VaRedVideoGuard(RepeatDataset):
         dataset: Any data set of mmengine whose samples have a `filename`.
         broken: "raise" stops with a `BrokenVideoError`; "skip" takes the next readable sample
             instead, for training alone.
+        pipeline: That of the data set, if its config does not hold one; MMAction2's inferencer
+            looks for it in the outermost data set.
     """
 
-    def __init__(self, dataset: BaseDataset | Mapping[str, Any], broken: str = "raise") -> None:
+    def __init__(
+        self,
+        dataset: BaseDataset | Mapping[str, Any],
+        broken: str = "raise",
+        pipeline: list[Any] | None = None,
+    ) -> None:
         if broken not in BROKEN:
             raise ValueError(f"broken is {broken!r}; wanted one of {BROKEN}")
+        if pipeline is not None and isinstance(dataset, Mapping):
+            dataset = {**dataset, "pipeline": pipeline}
         super().__init__(dataset, times=1)
         if broken == "skip" and self.dataset.test_mode:
             raise ValueError(
@@ -73,19 +82,22 @@ class VaRedVideoGuard(RepeatDataset):
         print_log(
             f"skipped {filename}, which {fault}; {count} of {len(self)} videos so far",
             "current",
-            logging.WARNING,
+            # mmengine shows nothing less of the processes behind the first one.
+            logging.ERROR,
         )
 
 
 def fault_of(filename: str) -> str | None:
-    """What is wrong with a video file, or None; decodes all of it."""
+    """What is wrong with a video file, or None; decodes all of it, where decord is installed."""
     path = Path(filename)
     if not path.is_file():
         return "does not exist"
     if not path.stat().st_size:
         return "is empty (0 bytes)"
-    import decord
-
+    try:
+        import decord
+    except ImportError:
+        return None
     try:
         reader = decord.VideoReader(filename, num_threads=1)
         for frame in range(len(reader)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,7 +27,11 @@ class CostHook(Hook):
     every layer beside the accuracy.
     """
 
+    def __init__(self) -> None:
+        self._end: Callable[[], None] = lambda: None
+
     def before_val_epoch(self, runner: Runner) -> None:
+        self._end()  # of an evaluation that failed
         self._end = around_forward(unwrapped(runner.model), "predict", CostWatch(runner.model))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -47,6 +48,7 @@ class EfficiencyLossHook(Hook):
         if correct not in CORRECT:
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
         self.weight, self.target, self.correct, self.ramp = weight, target, correct, ramp
+        self._end: Callable[[], None] = lambda: None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -65,6 +67,7 @@ class EfficiencyLossHook(Hook):
             # No early evaluation: the judge needs the scores of the pass that is to come.
             return lambda losses: {**losses, **self.losses(model, record, judge(samples), rate)}
 
+        self._end()  # of a training that failed
         self._end = around_forward(model, "loss", watch)
 
     def after_train(self, runner: Runner) -> None:

@@ -58,6 +58,9 @@ class ProgressBarHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
+        if self._progress is None:
+            # Training by iterations starts one epoch alone, and validation ends its bar.
+            self._start("train", runner.max_iters, runner.iter)
         shown = {name: (outputs or {}).get(name) for name in ("loss", "mac_share")}
         self._step("  ".join(f"{n} {float(v):.3f}" for n, v in shown.items() if v is not None))
 

@@ -45,10 +45,9 @@ class DynamicConfig:
     leak: float = 0.1
 
     def __post_init__(self) -> None:
-        axes = (self.axes,) if isinstance(self.axes, str) else tuple(self.axes)
-        object.__setattr__(self, "axes", axes)
-        object.__setattr__(self, "gate_bias", tuple(self.gate_bias))
-        if self.search_space not in SEARCH_SPACES:
+        self._normalise()
+        axes = self.axes
+        if type(self.search_space) is not int or self.search_space not in SEARCH_SPACES:
             raise ValueError(
                 f"search_space is {self.search_space!r}; wanted one of {list(SEARCH_SPACES)}, the "
                 "number of shares 1, 1/2, 1/4, ... that an axis can choose from"
@@ -77,6 +76,19 @@ class DynamicConfig:
         if self.leak < 0:
             raise ValueError(f"leak is {self.leak!r}; wanted 0 or more")
         self._check_targets()
+
+    def _normalise(self) -> None:
+        """What config files write as a name, a list or whole numbers."""
+        try:
+            axes = (self.axes,) if isinstance(self.axes, str) else tuple(self.axes)
+            bias = tuple(map(float, self.gate_bias))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"axes={self.axes!r} or gate_bias={self.gate_bias!r} is no list; wanted some of "
+                f"{AXES}, and numbers like (0.8, 0.3)"
+            ) from None
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "gate_bias", bias)
 
     def _check_targets(self) -> None:
         try:

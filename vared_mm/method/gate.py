@@ -84,7 +84,8 @@ class BlockGate(Gate):
     """A gate whose answer the other convolutions of its block take over.
 
     The block's first convolution calls it, the others read through a `FollowerGate`; the last
-    reader lets the answer go, so that no tensor outlives the block's pass.
+    reader lets the answer go, so that no tensor outlives a pass that ends well; the next pass
+    replaces what a failed one left.
     """
 
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
@@ -117,11 +118,10 @@ class BlockGate(Gate):
 class FollowerGate(nn.Module):
     """Reads what the block's gate has just answered; without parameters of its own."""
 
-    def __init__(self, leader: BlockGate, axes: int) -> None:
+    def __init__(self, leader: BlockGate) -> None:
         super().__init__()
         # In a tuple, the leader is not registered a second time: its state-dict keys stay single.
         self._leader = (leader,)
-        self._choices = axes * (len(leader.beta) // leader.axes)
         leader.followers += 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class FollowerGate(nn.Module):
             raise DynamicError(
                 f"the block's gate decided for {len(answer)} samples, this convolution got {len(x)}"
             )
-        return answer[:, : self._choices]
+        return answer
 
     def macs(self) -> int:
         return 0

@@ -105,11 +105,12 @@ class _Dynamic(_ConvNd):
         return new.train(conv.training)
 
     def _become_dynamic(self, config: DynamicConfig, leader: _Dynamic | None = None) -> None:
+        check_settings(self, config)
         self.dynamic, self.axes = config, dynamic_axes(self, config)
         n = len(self.axes)
         if leader is not None:
             assert isinstance(leader.gate, BlockGate)
-            self.gate = FollowerGate(leader.gate, n)
+            self.gate = FollowerGate(leader.gate)
         else:
             kind = BlockGate if config.share == "block" else Gate
             self.gate = kind(self.in_channels, n, config).to(self.weight)
@@ -145,15 +146,15 @@ class _Dynamic(_ConvNd):
         groups = group_by_pattern(gates)
         if len(groups) == 1:
             return self._run(x, gates, next(iter(groups)))
-        out: Tensor | None = None
+        # Slices and cat keep the memory layout, which indexing would not.
+        results: dict[int, Tensor] = {}
         for pattern, samples in groups.items():
-            index = torch.tensor(samples, device=x.device)
-            y = self._run(x.index_select(0, index), gates.index_select(0, index), pattern)
-            if out is None:
-                out = torch.empty_like(y[:1].expand(len(x), *y.shape[1:]))
-            out = out.index_copy(0, index, y)
-        assert out is not None
-        return out
+            own = [torch.cat([t[i : i + 1] for i in samples]) for t in (x, gates)]
+            y = self._run(own[0], own[1], pattern)
+            # On CPU a convolution of one sample may answer in another layout than one of many.
+            y = like_layout(y, x)
+            results.update(zip(samples, y.split(1), strict=True))
+        return torch.cat([results[i] for i in range(len(x))])
 
     def _run(self, x: Tensor, gates: Tensor, pattern: Pattern) -> Tensor:
         k, r = self.extent(pattern)
@@ -239,6 +240,12 @@ def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
     return dict(groups)
 
 
+def like_layout(y: Tensor, x: Tensor) -> Tensor:
+    """`y` channels last if `x` is; a copy only where it is not yet."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
+    return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
+
+
 def output_frames(conv: _ConvNd, frames: int) -> int:
     """How many frames the plain convolution gives for `frames` input frames."""
     if conv.padding == "same":
@@ -261,26 +268,38 @@ _PLAIN_ELSEWHERE = ("mmcv.cnn.bricks.wrappers",)
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
     """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
 
-    def refuse(reason: str) -> NoReturn:
-        raise UnsupportedConvError(f"{type(conv).__name__} cannot be made dynamic: {reason}")
-
     if isinstance(conv, _Dynamic):
-        refuse("it already is")
+        _refuse(conv, "it already is")
     if not isinstance(conv, nn.Conv2d | nn.Conv3d):
-        refuse("wanted an nn.Conv2d or nn.Conv3d")
+        _refuse(conv, "wanted an nn.Conv2d or nn.Conv3d")
     base = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
     plain = type(conv).forward is base.forward and type(conv)._conv_forward is base._conv_forward
     if not plain and type(conv).__module__ not in _PLAIN_ELSEWHERE:
-        refuse(f"it computes something else than {base.__name__}; leave it out of the targets")
+        _refuse(
+            conv, f"it computes something else than {base.__name__}; leave it out of the targets"
+        )
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
-        refuse("its input channels are not known yet; run a batch through the model first")
+        _refuse(conv, "its input channels are not known yet; run a batch through the model first")
     if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
-        refuse("it has hooks or parametrizations, which would be lost; remove them first")
+        _refuse(conv, "it has hooks or parametrizations, which would be lost; remove them first")
+    check_settings(conv, config)
+
+
+def _refuse(conv: nn.Module, reason: str) -> NoReturn:
+    raise UnsupportedConvError(f"{type(conv).__name__} cannot be made dynamic: {reason}")
+
+
+def check_settings(conv: _ConvNd, config: DynamicConfig) -> None:
+    """Raises `UnsupportedConvError` where the convolution has nothing to choose from."""
+
     if not dynamic_axes(conv, config):
-        refuse(f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone")
+        _refuse(
+            conv, f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone"
+        )
     least = 2 ** (config.search_space - 1)
     if "channel" in config.axes and conv.out_channels < least:
-        refuse(
+        _refuse(
+            conv,
             f"its {conv.out_channels} output channels cannot be halved "
-            f"{config.search_space - 1} times; leave it out of the targets"
+            f"{config.search_space - 1} times; leave it out of the targets",
         )

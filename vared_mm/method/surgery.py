@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from torch import nn
@@ -13,11 +14,14 @@ from vared_mm.method.errors import NoMatchingModuleError, UnsupportedConvError
 from vared_mm.method.layer import VaRedConv2d, VaRedConv3d, _Dynamic, check_conv, dynamic_axes
 
 
-def make_dynamic(model: nn.Module, config: DynamicConfig) -> list[str]:
+def make_dynamic(
+    model: nn.Module, config: DynamicConfig, except_for: Collection[str] = ()
+) -> list[str]:
     """Exchanges the convolutions that `config.targets` matches for dynamic ones, in place.
 
     Parameters are shared and keep their names: a checkpoint of the plain model loads, with gate
     and cheap operations as the only missing keys. On an error the model is as it was.
+    Convolutions that `except_for` names stay as they are.
 
     Returns:
         The names of the exchanged convolutions, in the model's order.
@@ -26,7 +30,7 @@ def make_dynamic(model: nn.Module, config: DynamicConfig) -> list[str]:
         NoMatchingModuleError: No convolution has such a name.
         UnsupportedConvError: A matched convolution cannot be made dynamic.
     """
-    matched = matching_convs(model, config)
+    matched = matching_convs(model, config, except_for)
     for name, conv in matched.items():
         try:
             check_conv(conv, config)
@@ -42,7 +46,9 @@ def make_dynamic(model: nn.Module, config: DynamicConfig) -> list[str]:
     return list(matched)
 
 
-def matching_convs(model: nn.Module, config: DynamicConfig) -> dict[str, _ConvNd]:
+def matching_convs(
+    model: nn.Module, config: DynamicConfig, except_for: Collection[str] = ()
+) -> dict[str, _ConvNd]:
     """The convolutions that the targets name, or `NoMatchingModuleError` with candidates."""
     if isinstance(model, nn.Conv2d | nn.Conv3d):
         raise NoMatchingModuleError(
@@ -52,7 +58,7 @@ def matching_convs(model: nn.Module, config: DynamicConfig) -> dict[str, _ConvNd
     convs: dict[str, _ConvNd] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Conv3d)
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and name not in except_for
     }
     matched = {name: m for name, m in convs.items() if re.fullmatch(config.targets, name)}
     if matched:
@@ -75,8 +81,10 @@ def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _C
     firsts: dict[str, str] = {}
     leaders: dict[str, _ConvNd] = {}
     for name in matched:
-        block = re.sub(config.targets, r"\g<block>", name)
-        first = firsts.setdefault(block, name)
+        match = re.fullmatch(config.targets, name)
+        block = match["block"] if match else None
+        # What the pattern puts into no block keeps a gate of its own.
+        first = name if block is None else firsts.setdefault(block, name)
         if first == name:
             continue
         axes = [dynamic_axes(matched[n], config) for n in (first, name)]

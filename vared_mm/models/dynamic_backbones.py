@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, DefaultScope, Registry
 from torch import nn
 
 from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
+from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
 
 PREFIX = "VaRed"
@@ -36,9 +37,17 @@ def build_dynamic(
     if not isinstance(dynamic, DynamicConfig):
         dynamic = DynamicConfig.make({**preset, **(dynamic or {})})
     model = registry_of(backbone["type"]).build(backbone)
-    names = make_dynamic(model, dynamic)
-    print_log(f"{backbone['type']}: {len(names)} convolutions are dynamic", "current")
+    # `frozen_stages` freezes while the backbone is built. A gate there could not learn, and an
+    # untrained one would spoil what the frozen weights compute.
+    frozen = {name for name, conv in matching_convs(model, dynamic).items() if is_frozen(conv)}
+    names = make_dynamic(model, dynamic, except_for=frozen)
+    left = f"; {len(frozen)} frozen ones stay as they are" if frozen else ""
+    print_log(f"{backbone['type']}: {len(names)} convolutions are dynamic{left}", "current")
     return model
+
+
+def is_frozen(conv: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in conv.parameters())
 
 
 def registry_of(name: str) -> Registry:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\d(\.\d)?(\.conv)?(\.net)?"}
+RESIDUAL = {"targets": r"layer\d+\.\d+(\.block)?\.convs?\d?(\.\d)?(\.conv)?(\.net2?)?"}
+INVERTED_RESIDUAL = {
+    "targets": r"layer\d+\.\d+\.(conv\.\d(\.net)?|(expand|depthwise|linear)_conv)\.conv"
+}
 FACTORED = {"targets": r"layer\d\.\d\.conv\d\.spatial\.conv"}
-INVERTED_RESIDUAL = {"targets": r"layer\d+\.\d+\.conv\.\d\.conv"}
 
 # Backbone: settings of `DynamicConfig` that its "VaRed" form starts from.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -25,13 +27,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ResNet3dSlowOnly": RESIDUAL,
     "ResNet3dCSN": RESIDUAL,
     "ResNet3dSlowFast": {"targets": r"(slow|fast)_path\." + RESIDUAL["targets"]},
+    "C2D": RESIDUAL,
     "C3D": {"targets": r"conv[2-5][ab]\.conv"},
     "ResNet": RESIDUAL,
     "ResNetTSM": RESIDUAL,
+    "TANet": RESIDUAL,
+    "Res2Net": RESIDUAL,
+    "ResNeSt": RESIDUAL,
+    "RegNet": RESIDUAL,
     "ResNetV1c": RESIDUAL,
     "ResNetV1d": RESIDUAL,
     "ResNeXt": RESIDUAL,
+    "Darknet": {"targets": r"conv_res_block\d\.(res\d+\.conv\d|conv)\.conv"},
+    "CSPDarknet": {"targets": r"stage\d\..*conv"},
     "MobileNetV2": INVERTED_RESIDUAL,
+    "MobileNetV2TSM": INVERTED_RESIDUAL,
     # Its strided depthwise convolutions pad by the input's size and stay as they are.
     "MobileNetV3": {"targets": r"layer\d+\.(expand|linear)_conv\.conv"},
     "HRNet": {"targets": r"layer1\.\d\.conv\d|stage\d\.\d\.branches\.\d\.\d\.conv\d"},

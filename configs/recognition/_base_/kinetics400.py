@@ -18,6 +18,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=guard, dataset=val))
-# MMAction2's inferencer looks for the pipeline of this very data set: no guard stands around it.
-test_dataloader = dict(val_dataloader, batch_size=1, dataset=val)
+# Its pipeline comes to the guard itself, where MMAction2's inferencer looks for it.
+test_dataloader = dict(val_dataloader, batch_size=1)
 del train, val, loader, guard

@@ -8,5 +8,5 @@ val = dict(
 
 train_dataloader = dict(dataset=dict(dataset=train))
 val_dataloader = dict(dataset=dict(dataset=val))
-test_dataloader = dict(dataset=val)
+test_dataloader = dict(dataset=dict(dataset=val))
 del train, val

@@ -9,5 +9,5 @@ val = dict(
     data_prefix=dict(video='data/mit/videos/validation'))
 train_dataloader = dict(dataset=dict(dataset=train))
 val_dataloader = dict(dataset=dict(dataset=val))
-test_dataloader = dict(dataset=val)
+test_dataloader = dict(dataset=dict(dataset=val))
 del train, val
