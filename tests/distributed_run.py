@@ -40,3 +40,6 @@ runner.train()
 if is_main_process():
     result = dict(metrics=metrics, summary=summary, beta=gate.beta.tolist())
     Path(sys.argv[1], "result.json").write_text(json.dumps(result))
+# The first process holds the store that the others still talk to.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()

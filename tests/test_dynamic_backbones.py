@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import vared_mm  # noqa: F401
@@ -66,12 +66,6 @@ BACKBONES = [
     ("mmaction", "MobileNetV2TSM", dict(num_segments=8), (8, 3, 32, 32), 50),
     ("mmdet", "ResNeXt", dict(depth=50, groups=32, base_width=4), IMAGES, 48),
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_scope_stays():
-    yield
-    DefaultScope._instance_dict.clear()
 
 
 def build(scope, name, arguments):
