@@ -181,8 +181,8 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     script = Path(__file__).with_name("distributed_run.py")
     alone, together = tmp_path / "one", tmp_path / "two"
     for folder, processes in ((alone, 1), (together, 2)):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                   f"--nproc_per_node={processes}", "--max-restarts=2", str(script), str(folder)]  # fmt: skip
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={processes}", "--max-restarts=2", str(script), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-6000:]
     one, two = (json.loads((f / "result.json").read_text()) for f in (alone, together))
