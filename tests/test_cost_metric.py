@@ -22,7 +22,7 @@ STATIC = 4 * 2  # of the stem
 POSITIONS = 4 * 36
 
 
-def tested(tmp_path, **settings):
+def evaluated(tmp_path, **settings):
     hooks = [{"type": "CostHook"}] * settings.pop("hook", True)
     runner = Runner(**toy.runner_settings(tmp_path, dynamic={}, hooks=hooks, **settings))
     gate = runner.model.backbone[1].gate
@@ -31,7 +31,7 @@ def tested(tmp_path, **settings):
 
 
 def test_the_report_is_that_of_every_clip_run_alone(tmp_path):
-    runner, metrics = tested(tmp_path)
+    runner, metrics = evaluated(tmp_path)
     dataset, model = runner.test_dataloader.dataset, runner.model.eval()
     shares, fulls = [], []
     for i in range(toy.CLIPS):
@@ -51,7 +51,7 @@ def test_the_report_is_that_of_every_clip_run_alone(tmp_path):
 
 
 def test_the_cost_of_each_layer_lies_beside_the_accuracy_as_json(tmp_path):
-    runner, metrics = tested(tmp_path)
+    runner, metrics = evaluated(tmp_path)
     report = json.loads(Path(runner.log_dir, "cost.json").read_text())
     assert report["metrics"] == metrics
     assert report["metrics"]["accuracy"] == metrics["accuracy"]
@@ -64,11 +64,11 @@ def test_the_cost_of_each_layer_lies_beside_the_accuracy_as_json(tmp_path):
 
 def test_a_metric_without_its_hook_says_what_to_add(tmp_path):
     with pytest.raises(ValueError, match=r"add dict\(type='CostHook'\) to custom_hooks"):
-        tested(tmp_path, hook=False)
+        evaluated(tmp_path, hook=False)
 
 
 def test_no_hook_stays_on_the_model(tmp_path):
-    runner, _ = tested(tmp_path)
+    runner, _ = evaluated(tmp_path)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -62,7 +63,13 @@ class ProgressBarHook(Hook):
             # Training by iterations starts one epoch alone, and validation ends its bar.
             self._start("train", runner.max_iters, runner.iter)
         shown = {name: (outputs or {}).get(name) for name in ("loss", "mac_share")}
-        self._step("  ".join(f"{n} {float(v):.3f}" for n, v in shown.items() if v is not None))
+        self._step(
+            "  ".join(
+                f"{n} {float(torch.as_tensor(v).detach()):.3f}"
+                for n, v in shown.items()
+                if v is not None
+            )
+        )
 
     def before_val_epoch(self, runner: Runner) -> None:
         self._start("val", len(runner.val_dataloader))
