@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 import zipfile
@@ -300,6 +301,8 @@ def test_a_missing_operator_tells_its_name_and_what_to_install(monkeypatch):
 def test_the_models_of_each_toolbox_import(name):
     pytest.importorskip(name)
     __import__(f"{name}.models")
+    registry = importlib.import_module(f"{name}.registry").MODELS
+    assert "ResNet" in registry.module_dict
 
 
 # The localizer that mmaction2's wheel lacks

@@ -7,7 +7,7 @@ other metrics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,7 +25,11 @@ from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
 class ViewScoresHook(Hook):
     """Attaches `view_scores` (views, classes), as the head gives them, to every prediction."""
 
+    def __init__(self) -> None:
+        self._end: Callable[[], None] = lambda: None
+
     def before_val_epoch(self, runner: Runner) -> None:
+        self._end()  # of an evaluation that failed
         self._end = keep_view_scores(unwrapped(runner.model))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -35,7 +39,7 @@ class ViewScoresHook(Hook):
     after_test_epoch = after_val_epoch
 
 
-def keep_view_scores(model: nn.Module) -> Any:
+def keep_view_scores(model: nn.Module) -> Callable[[], None]:
     """Starts what the hook does; returns the function that ends it."""
     head = getattr(model, "cls_head", None)
     if not isinstance(head, nn.Module):

@@ -86,7 +86,7 @@ class CorrNet(R2Plus1d18):
             frames = -(-clip_len // 2**stage)
             block = CorrelationBlock(base_channels * 2**stage, frames, each, unit)
             self.add_module(f"correlation{stage + 1}", block)
-        self._freeze()
+        self.freeze()
 
     def run_stage(self, stage: int, x: Tensor) -> Tensor:
         x = super().run_stage(stage, x)

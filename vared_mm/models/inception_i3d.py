@@ -7,6 +7,7 @@ the second pool halves time. N samples, C channels, T frames, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from vared_mm.models.staged_backbone import StagedBackbone
 
 # Output channels of the four branches of a block, at width 1:
 # 1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | pool -> 1x1x1
@@ -73,7 +75,7 @@ class InceptionBlock(BaseModule):
 
 
 @MODELS.register_module()
-class InceptionI3d(BaseModule):
+class InceptionI3d(StagedBackbone):
     """Backbone (N, in_channels, T, H, W) -> (N, 1024 * width, T/8, H/32, W/32), rounded up.
 
     Fits MMAction2's `I3DHead(in_channels=1024 * width)`. Convolutions are named
@@ -135,7 +137,7 @@ class InceptionI3d(BaseModule):
             self.add_module(name, block)
             channels = block.out_channels
         self.out_channels = channels
-        self._freeze()
+        self.freeze()
 
     def forward(self, x: Tensor) -> Tensor:
         for name in (name for stage in STAGES for name in stage):
@@ -146,18 +148,8 @@ class InceptionI3d(BaseModule):
                 x = module(x)
         return x
 
-    def train(self, mode: bool = True) -> InceptionI3d:
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _freeze(self) -> None:
-        for name in (name for stage in STAGES[: self.frozen_stages + 1] for name in stage):
-            getattr(self, name).eval().requires_grad_(False)
+    def stages(self) -> Sequence[Sequence[str]]:
+        return STAGES
 
 
 def _check_width(width: float) -> None:

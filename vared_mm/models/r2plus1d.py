@@ -16,8 +16,9 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from vared_mm.models.staged_backbone import StagedBackbone
 
 BLOCKS = (2, 2, 2, 2)
 
@@ -85,7 +86,7 @@ class FactoredBlock(BaseModule):
 
 
 @MODELS.register_module()
-class R2Plus1d18(BaseModule):
+class R2Plus1d18(StagedBackbone):
     """Backbone (N, in_channels, T, H, W) -> (N, 8 * base_channels, T/8, H/16, W/16), rounded up.
 
     Fits MMAction2's `I3DHead(in_channels=8 * base_channels)`. Convolutions are named
@@ -151,7 +152,7 @@ class R2Plus1d18(BaseModule):
             ]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             channels = width
-        self._freeze()
+        self.freeze()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = self.stem(x)
@@ -168,16 +169,5 @@ class R2Plus1d18(BaseModule):
             x = checkpoint(block, x, use_reentrant=False) if saves else block(x)
         return x
 
-    def train(self, mode: bool = True) -> R2Plus1d18:
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _freeze(self) -> None:
-        names = ["stem", *(f"layer{i + 1}" for i in range(len(BLOCKS)))]
-        for name in names[: self.frozen_stages + 1]:
-            getattr(self, name).eval().requires_grad_(False)
+    def stages(self) -> Sequence[Sequence[str]]:
+        return [["stem"], *([f"layer{i + 1}"] for i in range(len(BLOCKS)))]
