@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vared_mm.engine.correct_segmentation import pixels
+
 Judge = Callable[[list[Any]], Tensor]
 
 
@@ -56,4 +58,5 @@ def always(model: nn.Module) -> Iterator[Judge]:
 CORRECT: dict[str, Callable[[nn.Module], AbstractContextManager[Judge]]] = {
     "top1": top1,
     "always": always,
+    "pixels": pixels,
 }

@@ -77,6 +77,7 @@ class CostWatch:
                     names=record.names,
                     static=self._static[shape],
                     views=views_of(inputs),
+                    pixels=pixels_of(inputs),
                     **{kind: table[i].numpy() for kind, table in tables.items()},
                 )
                 sample.set_metainfo({"mac_cost": cost})
@@ -88,3 +89,8 @@ class CostWatch:
 def views_of(inputs: torch.Tensor) -> int:
     """How many clips one sample holds: MMAction2's 3-D input is (N, views, C, T, H, W)."""
     return inputs.shape[1] if inputs.ndim == 6 else 1
+
+
+def pixels_of(inputs: torch.Tensor) -> int | None:
+    """H·W of a batch of images (N, C, H, W); what windows share is not counted twice."""
+    return inputs.shape[2] * inputs.shape[3] if inputs.ndim == 4 else None

@@ -20,6 +20,7 @@ class SampleCost:
 
     `names` are the L dynamic convolutions, `dense`, `paper` and `full` (L,) what they would cost
     plain, by the paper's formula, and what was really run; `static` is the rest of the network.
+    `pixels` are those of an image as the network gets it, None for clips.
     """
 
     names: list[str]
@@ -28,6 +29,7 @@ class SampleCost:
     full: np.ndarray
     static: float
     views: int
+    pixels: int | None = None
 
 
 @METRICS.register_module()
@@ -35,7 +37,8 @@ class CostMetric(BaseMetric):
     """Share and GMACs of the evaluated samples: average, maximum and minimum.
 
     - `cost/share`: Σ paper / Σ dense over the dynamic convolutions.
-    - `cost/dense_gmacs`, `cost/paper_gmacs`, `cost/full_gmacs`: the whole network per clip.
+    - `cost/dense_gmacs`, `cost/paper_gmacs`, `cost/full_gmacs`: the network, per clip or image.
+    - `cost/full_gmacs_per_megapixel`: of images, which may differ in size.
 
     Needs `dict(type='CostHook')` in `custom_hooks`, which observes the model. After an evaluation
     `summary` holds the same numbers and those of each layer.
@@ -56,10 +59,10 @@ class CostMetric(BaseMetric):
     def compute_metrics(self, results: list[SampleCost]) -> dict[str, float]:
         self.summary = summarise(results)
         metrics = {"dense_gmacs": self.summary["dense_gmacs"]}
-        for name in ("share", "paper_gmacs", "full_gmacs"):
-            spread = self.summary[name]
-            metrics |= {name: spread["avg"], f"{name}_min": spread["min"]}
-            metrics |= {f"{name}_max": spread["max"]}
+        for name in ("share", "paper_gmacs", "full_gmacs", "full_gmacs_per_megapixel"):
+            if spread := self.summary.get(name):
+                metrics |= {name: spread["avg"], f"{name}_min": spread["min"]}
+                metrics |= {f"{name}_max": spread["max"]}
         return metrics
 
 
@@ -73,12 +76,19 @@ def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
     dense, paper = per_clip["dense"], per_clip["paper"]
     # A static network computes all of what it could leave out: nothing.
     share = paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs))
+    per_megapixel = [
+        1e6 * gmacs / cost.pixels
+        for gmacs, cost in zip(whole["full"], costs, strict=True)
+        if cost.pixels
+    ]
+    by_size = {"full_gmacs_per_megapixel": spread(np.array(per_megapixel))} if per_megapixel else {}
     return {
         "samples": len(costs),
         "dense_gmacs": float(whole["dense"].mean()),
         "paper_gmacs": spread(whole["paper"]),
         "full_gmacs": spread(whole["full"]),
         "share": spread(share),
+        **by_size,
         "layers": [
             {
                 "name": name,

@@ -1,0 +1,5 @@
+# 2000 iterations.
+_base_ = 'sgd_100k.py'
+train_cfg = dict(max_iters=2000, val_interval=500)
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=2000, by_epoch=False)]
+default_hooks = dict(checkpoint=dict(interval=500))

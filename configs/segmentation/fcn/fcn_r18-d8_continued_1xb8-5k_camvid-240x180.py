@@ -1,0 +1,6 @@
+# CamVid: the static network trained on, as long as its dynamic form is.
+_base_ = [
+    '../_base_/fcn_r18-d8_camvid.py', '../_base_/camvid.py', '../_base_/finetune_5k.py',
+    '../../_base_/static.py',
+]
+load_from = 'work_dirs/fcn_r18-d8_1xb8-10k_camvid-240x180/iter_10000.pth'

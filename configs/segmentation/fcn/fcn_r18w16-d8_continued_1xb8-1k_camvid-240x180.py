@@ -1,0 +1,6 @@
+# CamVid: the narrow static network trained on, as long as its dynamic form is.
+_base_ = [
+    '../_base_/fcn_r18w16-d8_camvid.py', '../_base_/camvid.py', '../_base_/finetune_1k.py',
+    '../../_base_/static.py',
+]
+load_from = 'work_dirs/fcn_r18w16-d8_1xb8-2k_camvid-240x180/iter_2000.pth'

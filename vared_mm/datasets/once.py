@@ -1,0 +1,55 @@
+"""Generated data sets are made once: whole or not at all, and kept for the next call."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Path], None]) -> Path:
+    """Fills the folder `out` by `write`, unless the same set is there already.
+
+    The folder appears under its name only when complete, with `config` as `<what>.json` in it.
+
+    Args:
+        what: The data set's name in the plural, as messages tell it.
+        config: What identifies it; JSON.
+
+    Raises:
+        FileExistsError: if `out` holds something else, or the set of another config.
+    """
+    done = f"{what}.json"
+    if _is_complete(out, what, config):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        partial = Path(temporary, "set")
+        partial.mkdir()
+        write(partial)
+        (partial / done).write_text(json.dumps(config))
+        try:
+            os.replace(partial, out)
+        except OSError:
+            # Another process may have finished the same set in the meantime.
+            if not _is_complete(out, what, config):
+                raise
+    return out
+
+
+def _is_complete(out: Path, what: str, config: dict[str, Any]) -> bool:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    done = out / f"{what}.json"
+    if not done.is_file():
+        raise FileExistsError(f"{out} exists and is no set of {what}: choose another folder")
+    found = json.loads(done.read_text())
+    if found != config:
+        raise FileExistsError(
+            f"{out} holds {what} made with {found}, asked for were {config}: "
+            "remove it or choose another folder"
+        )
+    return True
