@@ -4,6 +4,7 @@ from vared_mm.engine.channels_last_hook import ChannelsLastHook
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
+from vared_mm.engine.jhmdb_metric import JHMDBMetric
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
@@ -12,6 +13,7 @@ __all__ = [
     "CostHook",
     "CostMetric",
     "EfficiencyLossHook",
+    "JHMDBMetric",
     "ProgressBarHook",
     "ViewAccuracy",
     "ViewScoresHook",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vared_mm.engine.correct_localization import matched_box
 from vared_mm.engine.correct_segmentation import pixels
 
 Judge = Callable[[list[Any]], Tensor]
@@ -58,5 +59,6 @@ def always(model: nn.Module) -> Iterator[Judge]:
 CORRECT: dict[str, Callable[[nn.Module], AbstractContextManager[Judge]]] = {
     "top1": top1,
     "always": always,
+    "matched_box": matched_box,
     "pixels": pixels,
 }

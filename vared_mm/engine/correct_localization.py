@@ -1,0 +1,54 @@
+"""μ0 of the efficiency loss for spatio-temporal localization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vared_mm.metrics.average_precision import iou
+from vared_mm.metrics.localization import CONFIDENT, OVERLAP
+
+
+@contextmanager
+def matched_box(model: nn.Module) -> Iterator[Callable[[list[Any]], Tensor]]:
+    """Key frames whose every true box is found with its class, as Recall and Classif. count it.
+
+    Of a frame without an action there is nothing to find, and it is right.
+    """
+    head: Any = getattr(model, "bbox_head", None)
+    if not hasattr(head, "boxes"):
+        raise ValueError(
+            f"correct='matched_box' reads the boxes of a bbox_head like RegionHead, which "
+            f"{type(model).__name__} lacks; choose correct='always'"
+        )
+    seen: list[Tensor] = []
+    handle = head.register_forward_hook(lambda module, args, raw: seen.append(raw.detach()))
+    try:
+        yield lambda samples: found_right(
+            *head.boxes(seen[-1], samples[0].img_shape), [s.gt_instances for s in samples]
+        )
+    finally:
+        handle.remove()
+
+
+def found_right(
+    boxes: Tensor, confidence: Tensor, class_probs: Tensor, truths: Sequence[Any]
+) -> Tensor:
+    """(N,) from the boxes (N, B, 4) of N frames, their confidence (N, B) and the probabilities of
+    their classes (N, B, C), against the frames' `bboxes` and `labels`."""
+    right = []
+    for box, sure, probs, truth in zip(
+        boxes, confidence > CONFIDENT, class_probs, truths, strict=True
+    ):
+        if not len(truth.labels) or not sure.any():
+            right.append(not len(truth.labels))
+            continue
+        overlap = iou(truth.bboxes.cpu()[:, None], box[sure].cpu())
+        labels = probs[sure].argmax(dim=1).cpu().numpy()[overlap.argmax(axis=1)]
+        hit = (overlap.max(axis=1) > OVERLAP) & (labels == truth.labels.cpu().numpy())
+        right.append(bool(hit.all()))
+    return torch.tensor(right, device=boxes.device)

@@ -1,0 +1,131 @@
+"""The figures of spatio-temporal localization, for J-HMDB and for data sets like it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from vared_mm.metrics.localization import (
+    RANGE,
+    FrameResult,
+    frame_aps,
+    recall_and_classification,
+    video_aps,
+)
+from vared_mm.metrics.tubes import LinkConfig
+
+THRESHOLDS = (0.2, 0.5, 0.75)
+
+
+@METRICS.register_module()
+class JHMDBMetric(BaseMetric):
+    """What the boxes in key frames, and the tubes linked from them, are worth.
+
+    - `jhmdb/recall`: true boxes that a box of confidence above 0.25 overlaps by an IoU above 0.5,
+      whatever its class. `jhmdb/classif`: of these, the share whose best box has the right class.
+    - `jhmdb/frame_mAP@0.5`: mean over the classes of the AP of boxes; a box's score is its
+      confidence times the probability of its class. The mAP of the paper's Table 8.
+    - `jhmdb/video_mAP@0.2`, `@0.5`, `@0.75`, `@0.5:0.95`: of linked tubes.
+
+    A class that is nowhere in the evaluated frames is left out of the means. Predictions are as
+    `RegionHead.predict` tells; of a detector that gives `scores` and `labels` alone, the score
+    stands for the confidence of a certain class. The truth comes from `JHMDBDataset`.
+
+    Args:
+        link: settings of `LinkConfig`, e.g. `dict(min_score=0.05, max_gap=5)` for videos that are
+            longer than the action, as those of UCF101-24.
+        classwise: also `jhmdb/frame_AP@0.5/<class>` and `jhmdb/video_AP@0.5/<class>`.
+    """
+
+    default_prefix = "jhmdb"
+
+    def __init__(
+        self,
+        link: Mapping[str, Any] | None = None,
+        classwise: bool = False,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(collect_device=collect_device)
+        self.link, self.classwise = LinkConfig(**(link or {})), classwise
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        classes = len(self.classes())
+        self.results += [frame_result(sample, classes) for sample in data_samples]
+
+    def classes(self) -> Sequence[str]:
+        names = (self.dataset_meta or {}).get("classes")
+        if not names:
+            raise ValueError(
+                "JHMDBMetric needs the names of the classes, which JHMDBDataset gives in its "
+                f"metainfo; came {self.dataset_meta}"
+            )
+        return names
+
+    def compute_metrics(self, results: list[FrameResult]) -> dict[str, float]:
+        names = self.classes()
+        thresholds = sorted({*THRESHOLDS, *RANGE})
+        recall, classif = recall_and_classification(results)
+        frame = frame_aps(results, len(names))
+        video = dict(
+            zip(thresholds, video_aps(results, len(names), thresholds, self.link), strict=True)
+        )
+        metrics = {"recall": recall, "classif": classif, "frame_mAP@0.5": mean(frame)}
+        metrics |= {f"video_mAP@{t}": mean(video[t]) for t in THRESHOLDS}
+        metrics["video_mAP@0.5:0.95"] = float(np.mean([mean(video[t]) for t in RANGE]))
+        if self.classwise:
+            for kind, aps in (("frame", frame), ("video", video[0.5])):
+                metrics |= {f"{kind}_AP@0.5/{n}": float(a) for n, a in zip(names, aps, strict=True)}
+        return metrics
+
+
+def mean(aps: np.ndarray) -> float:
+    """Over the classes that are there; NaN if none is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(np.nanmean(aps))
+
+
+def frame_result(sample: Mapping[str, Any], classes: int) -> FrameResult:
+    """From a predicted data sample of a `JHMDBDataset`, as a mapping.
+
+    Raises:
+        ValueError: for one without truth or prediction, or with other classes.
+    """
+    truth, found = sample.get("truth"), sample.get("pred_instances")
+    if truth is None or found is None:
+        raise ValueError(
+            "JHMDBMetric found a sample without "
+            f"{'truth' if truth is None else 'pred_instances'}; the truth is packed by "
+            "PackClipBoxes from a JHMDBDataset, the predictions come from a detector"
+        )
+    height, width = sample["original_shape"]
+    scale = np.array([width, height] * 2)
+    probs = class_probs(found, classes)
+    return FrameResult(
+        video=sample["video"],
+        frame=sample["frame"],
+        truth_boxes=truth["boxes"] * scale,
+        truth_labels=truth["labels"],
+        truth_tubes=truth["tubes"],
+        boxes=np.asarray(found["bboxes"], np.float64),
+        confidence=np.asarray(found["objectness" if "objectness" in found else "scores"]),
+        class_probs=probs,
+    )
+
+
+def class_probs(found: Mapping[str, Any], classes: int) -> np.ndarray:
+    if "class_probs" in found:
+        probs = np.asarray(found["class_probs"])
+    else:
+        probs = np.eye(classes)[np.asarray(found["labels"], int)]
+    if probs.shape[1] != classes:
+        raise ValueError(
+            f"the detector tells {probs.shape[1]} classes apart, the data set has {classes}; set "
+            "num_classes of the bbox_head"
+        )
+    return probs
