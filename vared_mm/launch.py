@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -31,20 +32,25 @@ def run_parser(description: str) -> argparse.ArgumentParser:
 
 def read_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says of it."""
-    if not Path(args.config).is_file():
-        raise SystemExit(f"there is no config file {args.config}")
     # What torchrun sets by itself, older launchers pass as an option.
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    config = Config.fromfile(args.config)
+    config = config_of(args.config, args.cfg_options)
     config.launcher = args.launcher
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
     if args.work_dir:
         config.work_dir = args.work_dir
     elif not config.get("work_dir"):
         config.work_dir = f"work_dirs/{Path(args.config).stem}"
     if args.seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": args.seed}
+    return config
+
+
+def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
+    """The config file with `options` merged into it."""
+    if not Path(file).is_file():
+        raise SystemExit(f"there is no config file {file}")
+    config = Config.fromfile(file)
+    config.merge_from_dict(options or {})
     return config
 
 

@@ -67,3 +67,21 @@ def random_crop(size: int) -> Pipeline:
 
 def resized(short_side: int) -> Settings:
     return dict(type="Resize", scale=(-1, short_side))
+
+
+def whole_video_pipelines(frames: int, size: tuple[int, int]) -> tuple[Pipeline, Pipeline]:
+    """For training and test on `frames` frames spread over all of a short video.
+
+    Nothing is mirrored, as left and right may be two classes.
+
+    Args:
+        frames: of the clip.
+        size: width and height in pixels.
+    """
+    sample = dict(type="UniformSample", clip_len=frames, num_clips=1)
+    whole = dict(type="Resize", scale=size, keep_ratio=False)
+    crop = dict(type="RandomResizedCrop", area_range=(0.6, 1.0), aspect_ratio_range=(1.0, 1.6))
+    return (
+        decoded(sample, "NCTHW", [crop, whole, dict(type="ColorJitter")]),
+        decoded(dict(sample, test_mode=True), "NCTHW", [whole]),
+    )

@@ -1,0 +1,90 @@
+"""A csv of labels and a folder of videos become small clips with MMAction2's lists."""
+
+import decord
+import numpy as np
+import pytest
+
+import vared_mm  # noqa: F401
+from vared_mm.datasets.motion_clips import write_video
+from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips, size_of
+from vared_mm.datasets.video_lists import AnnotationError
+
+SETTINGS = dict(split="fold", train=("0", "1"), val=("2",), frames=4, short_side=40)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Five videos of 10 frames of 96 x 80, whose grey tells the frame: 20, 40, ..., 200."""
+    folder = tmp_path / "videos"
+    (folder / "deep").mkdir(parents=True)
+    lines = ["file,label,fold"]
+    for i, (label, fold) in enumerate([("b", 0), ("a", 1), ("b", 2), ("a", 2), ("c", 9)]):
+        name = f"deep/v {i}.mp4"
+        grey = np.arange(20, 201, 20, dtype=np.uint8)
+        write_video(folder / name, np.broadcast_to(grey[:, None, None, None], (10, 80, 96, 3)))
+        lines.append(f"{name},{label},{fold}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    return tmp_path / "labels.csv", folder, tmp_path / "out"
+
+
+def test_the_lists_hold_the_rows_of_each_split_with_labels_in_the_order_of_the_names(source):
+    said = make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    out = source[2]
+    assert (out / "classes.txt").read_text() == "a\nb\n"
+    assert (out / "train.txt").read_text() == "clips/deep-v_0.mp4 1\nclips/deep-v_1.mp4 0\n"
+    assert (out / "val.txt").read_text() == "clips/deep-v_2.mp4 1\nclips/deep-v_3.mp4 0\n"
+    assert said.endswith("2 clips to train on, 2 to validate, 2 classes")
+    assert len(list((out / "clips").iterdir())) == 4
+
+
+def test_a_clip_has_frames_0_3_6_9_of_ten_and_the_short_side_asked_for(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    video = decord.VideoReader(str(source[2] / "clips" / "deep-v_0.mp4"))
+    frames = np.stack([video[i].asnumpy() for i in range(len(video))])
+    assert frames.shape == (4, 40, 50, 3)
+    # Two times encoded: a grey may change by some steps.
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), [20, 80, 140, 200], atol=8)
+
+
+def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
+    assert size_of(128, 172, short_side=64) == (86, 64)
+    assert size_of(172, 128, short_side=64) == (64, 86)
+    assert size_of(80, 96, short_side=40) == (50, 40)
+
+
+def test_clips_that_are_there_are_not_made_again(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    kept = source[2] / "clips" / "deep-v_0.mp4"
+    kept.write_bytes(b"mine")
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(split="part"), "'fold'].*'part'.* not among them"),
+        (dict(val=("7",)), "no row .* has \\['7'\\] as its 'fold'; there are .*'9'"),
+    ],
+)
+def test_a_csv_without_the_column_or_the_split_is_refused(source, change, message):
+    with pytest.raises(AnnotationError, match=message):
+        make_small_clips(*source, SmallClipsConfig(**{**SETTINGS, **change}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(val=("1",)), r"\['1'\] would be trained on and validated"),
+        (dict(frames=0), "frames=0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        SmallClipsConfig(**{**SETTINGS, **change})
+
+
+def test_a_broken_video_is_named(source):
+    (source[1] / "deep" / "v 1.mp4").write_bytes(b"")
+    with pytest.raises(AnnotationError, match=r"v 1\.mp4 is empty \(0 bytes\); take its row out"):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))

@@ -1,0 +1,201 @@
+"""Static against dynamic networks on a set of small clips: every run of docs/results.md.
+
+    python tools/data/small_clips.py labels.csv videos data/my_clips --split fold ...
+    python tools/study.py data/my_clips
+
+Each network of configs/small first learns the generated motion clips. From there its static form
+and its dynamic ones learn the set, with the same budget, once for each seed. Finished runs are
+kept and an interrupted one goes on; results.json and the table in results.md hold what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vared_mm.files import write_json, write_text
+
+NETWORKS = ("i3d", "r2plus1d", "x3d")
+# Form: the prefix of its config, and what it changes there.
+FORMS = {
+    "static": ("", []),
+    "dynamic": ("vared_", []),
+    "time": ("vared_", ["model.backbone.dynamic.axes=time"]),
+    "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
+}
+
+
+class Clips(NamedTuple):
+    """A folder with train.txt, val.txt and classes.txt."""
+
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        classes = (self.folder / "classes.txt").read_text().split("\n")
+        count = str(sum(bool(name.strip()) for name in classes))
+        return {"VARED_CLIPS": str(self.folder), "VARED_CLASSES": count}
+
+
+class Run(NamedTuple):
+    network: str
+    form: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.form}-{self.seed}"
+
+    @property
+    def config(self) -> str:
+        return f"configs/small/{FORMS[self.form][0]}{self.network}.py"
+
+
+def main() -> None:
+    args = parse()
+    clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
+    motion = Clips(Path("data/motion_clips"))
+    call("tools/make_motion_clips.py", str(motion.folder))
+    runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
+    for number, run in enumerate(runs, 1):
+        print(f"[{number}/{len(runs)}] {run.name}", flush=True)
+        begin = Path("work_dirs/study/start", run.network)
+        start = trained(Run(run.network, "static", 0), motion, begin)
+        train_and_test(run, clips, out / run.name, start)
+        report(out)
+    print(report(out))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
+    args = parser.parse_args()
+    missing = [
+        name
+        for name in ("train.txt", "val.txt", "classes.txt")
+        if not (args.clips / name).is_file()
+    ]
+    if missing:
+        raise SystemExit(
+            f"{args.clips} has no {', '.join(missing)}; tools/data/small_clips.py makes such a "
+            "folder from a csv of labels, tools/make_motion_clips.py one of generated clips"
+        )
+    return args
+
+
+def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int]) -> list[tuple]:
+    """Seed by seed, so that an early look already compares the forms."""
+    return [(n, form, seed) for seed in seeds for n in networks for form in forms]
+
+
+def trained(run: Run, clips: Clips, folder: Path, start: Path | None = None) -> Path:
+    """The last checkpoint of a training, which is run or gone on with if it is not finished."""
+    done = folder / "trained"
+    if not done.exists():
+        changes = list(FORMS[run.form][1])
+        if start is not None:
+            changes.append(f"load_from={start}")
+        options = ["--cfg-options", *changes] if changes else []
+        begin = time.time()
+        call(
+            "tools/train.py", run.config, "--work-dir", str(folder), "--seed", str(run.seed),
+            "--resume", *options, env=clips.environment(),
+        )  # fmt: skip
+        write_text(done, f"{time.time() - begin:.0f} s\n")
+    return Path((folder / "last_checkpoint").read_text())
+
+
+def train_and_test(run: Run, clips: Clips, folder: Path, start: Path) -> None:
+    result = folder / "result.json"
+    if result.exists():
+        return
+    checkpoint = trained(run, clips, folder, start)
+    changes = FORMS[run.form][1]
+    options = ["--cfg-options", *changes] if changes else []
+    call(
+        "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder),
+        "--json", str(result), *options, env=clips.environment(),
+    )  # fmt: skip
+
+
+def call(tool: str, *options: str, env: dict[str, str] | None = None) -> None:
+    subprocess.run([sys.executable, tool, *options], check=True, env={**os.environ, **(env or {})})
+
+
+def report(out: Path) -> str:
+    """Gathers the finished runs into results.json and results.md; returns the table."""
+    rows = [row_of(path) for path in sorted(out.glob("*/result.json"))]
+    write_json(out / "results.json", rows)
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["network"], row["form"]].append(row)
+    lines = [
+        "| network | form | seeds | top-1, % | GMACs dense | GMACs in full, avg | least to most "
+        "| MACs saved, % | share of the dynamic convolutions |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for network in NETWORKS:
+        for form in FORMS:
+            if groups[network, form]:
+                lines.append(line_of(network, form, groups[network, form]))
+    table = "\n".join(lines) + "\n"
+    write_text(out / "results.md", table)
+    return table
+
+
+def row_of(path: Path) -> dict[str, Any]:
+    network, form, seed = path.parent.name.rsplit("-", 2)
+    result = json.loads(path.read_text())
+    cost = result["cost"]
+    return {
+        "network": network,
+        "form": form,
+        "seed": int(seed),
+        "top1": result["metrics"]["acc/top1"],
+        "clips": cost["samples"],
+        **{key: cost[key] for key in ("dense_gmacs", "paper_gmacs", "full_gmacs", "share")},
+    }
+
+
+def line_of(network: str, form: str, rows: list[dict[str, Any]]) -> str:
+    dense = rows[0]["dense_gmacs"]
+    full = [row["full_gmacs"]["avg"] for row in rows]
+    least = min(row["full_gmacs"]["min"] for row in rows)
+    most = max(row["full_gmacs"]["max"] for row in rows)
+    return " | ".join(
+        (
+            f"| {network}",
+            form,
+            str(len(rows)),
+            spread([100 * row["top1"] for row in rows], 1),
+            f"{dense:.3f}",
+            spread(full, 3),
+            f"{least:.3f} to {most:.3f}",
+            spread([100 * (1 - value / dense) for value in full], 1),
+            spread([row["share"]["avg"] for row in rows], 2) + " |",
+        )
+    )
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation over the seeds."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    main()
