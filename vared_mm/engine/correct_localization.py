@@ -27,10 +27,13 @@ def matched_box(model: nn.Module) -> Iterator[Callable[[list[Any]], Tensor]]:
         )
     seen: list[Tensor] = []
     handle = head.register_forward_hook(lambda module, args, raw: seen.append(raw.detach()))
+
+    def judge(samples: list[Any]) -> Tensor:
+        boxes, confidence, class_probs = head.boxes(seen[-1], samples[0].img_shape)
+        return found_right(boxes, confidence, class_probs, [s.gt_instances for s in samples])
+
     try:
-        yield lambda samples: found_right(
-            *head.boxes(seen[-1], samples[0].img_shape), [s.gt_instances for s in samples]
-        )
+        yield judge
     finally:
         handle.remove()
 

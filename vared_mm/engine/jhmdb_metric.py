@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,15 +78,15 @@ class JHMDBMetric(BaseMetric):
         metrics["video_mAP@0.5:0.95"] = float(np.mean([mean(video[t]) for t in RANGE]))
         if self.classwise:
             for kind, aps in (("frame", frame), ("video", video[0.5])):
-                metrics |= {f"{kind}_AP@0.5/{n}": float(a) for n, a in zip(names, aps, strict=True)}
+                rows = zip(names, aps, strict=True)
+                metrics |= {f"{kind}_AP@0.5/{n}": float(a) for n, a in rows if not np.isnan(a)}
         return metrics
 
 
 def mean(aps: np.ndarray) -> float:
-    """Over the classes that are there; NaN if none is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return float(np.nanmean(aps))
+    """Over the classes that are there; 0 if none is."""
+    there = aps[~np.isnan(aps)]
+    return float(there.mean()) if len(there) else 0.0
 
 
 def frame_result(sample: Mapping[str, Any], classes: int) -> FrameResult:

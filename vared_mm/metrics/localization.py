@@ -39,7 +39,7 @@ class FrameResult:
 
 def recall_and_classification(frames: Sequence[FrameResult]) -> tuple[float, float]:
     """Share of the true boxes whose best IoU with a confident box, of any class, is above 0.5; and
-    share of these whose best box has the right class. NaN where there is nothing to share."""
+    share of these whose best box has the right class. Of nothing the share is 0."""
     found = right = total = 0
     for frame in frames:
         total += len(frame.truth_boxes)
@@ -55,7 +55,7 @@ def recall_and_classification(frames: Sequence[FrameResult]) -> tuple[float, flo
 
 
 def share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+    return part / whole if whole else 0.0
 
 
 def frame_aps(frames: Sequence[FrameResult], classes: int) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""Boxes from what people have annotated: text per frame, masks, joints, tables, hands."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from zipfile import ZipFile, is_zipfile
+
+import numpy as np
+
+from vared_mm.datasets.tube_rows import Row
+from vared_mm.datasets.video_lists import AnnotationError
+
+
+def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
+    """Of a folder or zip with a text file for each frame, lines of `label x1 y1 x2 y2`.
+
+    Labels are counted from 1. Files are `<label>/<video>/<frame>.txt` or, in one folder,
+    `<label>_<video>_<frame>.txt`. The n-th box of a label is that of its n-th tube in each frame.
+    """
+    for path, text in text_files(source):
+        seen: dict[str, int] = defaultdict(int)
+        for line in filter(str.strip, text.splitlines()):
+            try:
+                number, *box = map(float, line.split())
+                label = labels[int(number) - 1] if number >= 1 else ""
+            except (ValueError, IndexError):
+                label, box = "", []
+            if not label or len(box) != 4:
+                raise AnnotationError(
+                    f"{path} has the line {line!r}; wanted `label x1 y1 x2 y2` with a label from 1 "
+                    f"to {len(labels)}"
+                )
+            video, frame = video_and_frame(path, label)
+            yield Row(video, f"{label} {seen[label]}", label, frame, tuple(box))
+            seen[label] += 1
+
+
+def text_files(source: Path) -> Iterator[tuple[Path, str]]:
+    """Path within the source and content of every text file."""
+    if source.is_dir():
+        for path in sorted(source.rglob("*.txt")):
+            yield path.relative_to(source), path.read_text()
+    elif source.is_file() and is_zipfile(source):
+        with ZipFile(source) as archive:
+            for name in sorted(archive.namelist()):
+                if name.endswith(".txt"):
+                    yield Path(name), archive.read(name).decode()
+    else:
+        raise AnnotationError(f"{source} is neither a folder nor a zip of text files")
+
+
+def video_and_frame(path: Path, label: str) -> tuple[str, int]:
+    flat = re.fullmatch(rf"{re.escape(label)}_(.+)_(\d+)", path.stem)
+    if flat:
+        return f"{label}/{flat[1]}", int(flat[2])
+    if path.stem.isdigit() and len(path.parts) > 2:
+        return "/".join(path.parts[-3:-1]), int(path.stem)
+    raise AnnotationError(
+        f"{path} tells no video and frame; wanted <label>/<video>/<frame>.txt or "
+        f"<label>_<video>_<frame>.txt, with the label {label!r} of its first line"
+    )
+
+
+def rows_of_masks(folder: Path) -> Iterator[Row]:
+    """Of J-HMDB's `puppet_mask/<label>/<video>/puppet_mask.mat`: the extent of each mask."""
+    for video, content in matlab_files(folder, "puppet_mask.mat", "part_mask"):
+        for frame, mask in enumerate(np.moveaxis(content, -1, 0), 1):
+            rows, columns = np.nonzero(mask)
+            if len(rows):
+                box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+                yield Row(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
+
+
+def rows_of_joints(folder: Path, margin: float = 0.1) -> Iterator[Row]:
+    """Of J-HMDB's `joint_positions/<label>/<video>/joint_positions.mat`: the joints' extent, grown
+    at each side by `margin` of it, as joints lie inside of the body."""
+    for video, content in matlab_files(folder, "joint_positions.mat", "pos_img"):
+        for frame, joints in enumerate(np.moveaxis(content, -1, 0), 1):
+            # MATLAB counts pixels from 1.
+            low, high = joints.min(axis=1) - 1, joints.max(axis=1) - 1
+            grown = margin * (high - low)
+            box = (*(low - grown), *(high + grown))
+            yield Row(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
+
+
+def matlab_files(folder: Path, name: str, variable: str) -> Iterator[tuple[str, np.ndarray]]:
+    from scipy.io import loadmat
+
+    found = sorted(folder.glob(f"*/*/{name}"))
+    if not found:
+        raise AnnotationError(f"there is no <label>/<video>/{name} in {folder}")
+    for path in found:
+        content = loadmat(path)
+        if variable not in content:
+            raise AnnotationError(f"{path} has no {variable}; it has {sorted(content)}")
+        yield path.parent.relative_to(folder).as_posix(), content[variable]
+
+
+COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
+
+
+def rows_of_table(file: Path) -> Iterator[Row]:
+    """Of a csv with the columns `COLUMNS`; videos have no suffix, labels are names."""
+    with file.open(newline="") as stream:
+        table = csv.DictReader(stream)
+        missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+        if missing:
+            raise AnnotationError(
+                f"{file} has no {', '.join(missing)}; wanted the columns {', '.join(COLUMNS)}"
+            )
+        for line, row in enumerate(table, 2):
+            try:
+                box = tuple(float(row[name]) for name in COLUMNS[4:])
+                yield Row(row["video"], row["tube"], row["label"], int(row["frame"]), box)
+            except (TypeError, ValueError) as error:
+                raise AnnotationError(f"{file}, line {line}: {error}") from None
+
+
+def rows_of_hands(folder: Path) -> Iterator[Row]:
+    """Of asl24's `labels.csv` and `tubes_auto.npz`: boxes of hands, of the clean clips alone."""
+    with (folder / "labels.csv").open(newline="") as stream:
+        labels = {row["file"]: row["label"] for row in csv.DictReader(stream)}
+    with np.load(folder / "tubes_auto.npz") as tubes:
+        for file, clean, boxes in zip(
+            tubes["files"], tubes["clean"], tubes["boxes_xyxy_200"], strict=True
+        ):
+            for frame, box in enumerate(boxes if clean else (), 1):
+                yield Row(Path(file).stem, "0", labels[file], frame, tuple(map(float, box)))
