@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 
 import vared_mm  # noqa: F401
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+from vared_mm.flops import build_model
+from vared_mm.infer.recognition import infer
 
 RECOGNITION = Path(__file__).parent.parent / "configs" / "recognition"
 NARROW = "vared-r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py"
@@ -68,3 +70,29 @@ def test_mmaction2_s_inferencers_run_config_and_checkpoint_on_a_video(run):
     answer = ActionRecogInferencer(str(path), str(checkpoint), device="cpu")(video)
     (prediction,) = answer["predictions"]
     assert prediction["pred_scores"] == pytest.approx(sample.pred_score.tolist(), abs=1e-5)
+
+
+def test_infer_tells_label_score_and_macs_of_each_clip_of_a_video(run):
+    from mmaction.apis import inference_recognizer, init_recognizer
+
+    config, metrics, checkpoint, _ = run
+    folder = Path(config.test_dataloader.dataset.dataset.data_prefix.video)
+    names = [line.split()[0] for line in (folder.parent / "val.txt").read_text().splitlines()]
+    videos = [folder / name for name in names]
+    rows = infer(build_model(config, str(checkpoint)), config, videos)
+
+    # 10 clips of 3 crops; MMAction2's own function says the same of the whole video.
+    assert [len(row["clips"]) for row in rows] == [30, 30]
+    theirs = init_recognizer(config, str(checkpoint), device="cpu")
+    for row, video in zip(rows, videos, strict=True):
+        scores = inference_recognizer(theirs, str(video)).pred_score
+        assert row["label"] == scores.argmax().item()
+        assert row["score"] == pytest.approx(scores.max().item(), abs=1e-5)
+    mean = sum(row["gmacs"] for row in rows) / len(rows)
+    assert mean == pytest.approx(metrics["cost/full_gmacs"], rel=1e-6)
+
+
+def test_infer_goes_on_after_a_video_that_cannot_be_read(run):
+    config, _, checkpoint, _ = run
+    (row,) = infer(build_model(config, str(checkpoint)), config, [Path("nowhere.mp4")])
+    assert row == {"file": "nowhere.mp4", "error": "does not exist"}

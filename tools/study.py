@@ -3,9 +3,9 @@
     python tools/data/small_clips.py labels.csv videos data/my_clips --split fold ...
     python tools/study.py data/my_clips
 
-Each network of configs/small first learns the generated motion clips. From there its static form
-and its dynamic ones learn the set, with the same budget, once for each seed. Finished runs are
-kept and an interrupted one goes on; results.json and the table in results.md hold what is done.
+Each static network of configs/small learns the generated motion clips and then, once for each seed,
+the set. From there its static form and its dynamic ones learn on with the same budget. Finished
+runs are kept and an interrupted one goes on; results.json and results.md hold what is done.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ def main() -> None:
     runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
-        begin = Path("work_dirs/study/start", run.network)
-        start = trained(Run(run.network, "static", 0), motion, begin)
-        train_and_test(run, clips, out / run.name, start)
+        if not (out / run.name / "result.json").exists():
+            static = run._replace(form="static")
+            moved = trained(static._replace(seed=0), motion, Path("work_dirs/study", run.network))
+            start = trained(static, clips, out / f"{run.network}-start-{run.seed}", moved)
+            test(run, clips, out / run.name, trained(run, clips, out / run.name, start))
         report(out)
     print(report(out))
 
@@ -104,32 +106,28 @@ def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int])
 
 def trained(run: Run, clips: Clips, folder: Path, start: Path | None = None) -> Path:
     """The last checkpoint of a training, which is run or gone on with if it is not finished."""
-    done = folder / "trained"
+    done = folder / "seconds"
     if not done.exists():
-        changes = list(FORMS[run.form][1])
-        if start is not None:
-            changes.append(f"load_from={start}")
-        options = ["--cfg-options", *changes] if changes else []
         begin = time.time()
         call(
             "tools/train.py", run.config, "--work-dir", str(folder), "--seed", str(run.seed),
-            "--resume", *options, env=clips.environment(),
+            "--resume", *changed(run, *([f"load_from={start}"] if start else [])),
+            env=clips.environment(),
         )  # fmt: skip
-        write_text(done, f"{time.time() - begin:.0f} s\n")
+        write_text(done, f"{time.time() - begin:.0f}\n")
     return Path((folder / "last_checkpoint").read_text())
 
 
-def train_and_test(run: Run, clips: Clips, folder: Path, start: Path) -> None:
-    result = folder / "result.json"
-    if result.exists():
-        return
-    checkpoint = trained(run, clips, folder, start)
-    changes = FORMS[run.form][1]
-    options = ["--cfg-options", *changes] if changes else []
+def test(run: Run, clips: Clips, folder: Path, checkpoint: Path) -> None:
     call(
         "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder),
-        "--json", str(result), *options, env=clips.environment(),
+        "--json", str(folder / "result.json"), *changed(run), env=clips.environment(),
     )  # fmt: skip
+
+
+def changed(run: Run, *more: str) -> list[str]:
+    changes = [*FORMS[run.form][1], *more]
+    return ["--cfg-options", *changes] if changes else []
 
 
 def call(tool: str, *options: str, env: dict[str, str] | None = None) -> None:

@@ -1,0 +1,129 @@
+"""The runs behind docs/results.md: which commands they are, what is kept, and what is told."""
+
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from vared_mm.flops import bounds, build_model
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("study", ROOT / "tools" / "study.py")
+study = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("train.txt", "val.txt", "classes.txt"):
+        (folder / name).write_text("a\nb\nc\n")
+    return folder
+
+
+DENSE = [("i3d", 16, 0.1840), ("r2plus1d", 8, 0.05719), ("x3d", 8, 0.02772)]
+
+
+def result_of(top1: float, average: float, least: float) -> dict:
+    cost = {"avg": average, "min": least, "max": 0.9}
+    kinds = dict.fromkeys(("paper_gmacs", "full_gmacs", "share"), cost)
+    return {
+        "metrics": {"acc/top1": top1},
+        "cost": {"samples": 4, "dense_gmacs": 0.8, **kinds},
+    }
+
+
+RESULT = result_of(0.5, 0.5, 0.5)
+
+
+def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(tmp_path):
+    for seed, result in enumerate([result_of(0.70, 0.5, 0.4), result_of(0.80, 0.7, 0.3)]):
+        folder = tmp_path / f"i3d-dynamic-{seed}"
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps(result))
+    line = study.report(tmp_path).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    # 0.1 apart: each is 0.05 from the mean, so the deviation of two is 0.05·√2 = 0.0707.
+    assert cells[:4] == ["i3d", "dynamic", "2", "75.0 ± 7.1"]
+    assert cells[4:7] == ["0.800", "0.600 ± 0.141", "0.300 to 0.900"]
+    # 1 - 0.6 / 0.8 = 25 %.
+    assert cells[7] == "25.0 ± 17.7"
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [(row["seed"], row["top1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """The commands of a study, of which only the files are made that they would leave."""
+    seen = []
+
+    def call(tool, *options, env=None):
+        seen.append((tool, options, env))
+        value = dict(pairwise(options))
+        if tool == "tools/train.py":
+            folder = Path(value["--work-dir"])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "last_checkpoint").write_text(str(folder / "last.pth"))
+        if tool == "tools/test.py":
+            result = Path(value["--json"])
+            result.write_text(json.dumps(RESULT))
+
+    (tmp_path / "data" / "motion_clips").mkdir(parents=True)
+    (tmp_path / "data" / "motion_clips" / "classes.txt").write_text("up\ndown\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "call", call)
+    return seen
+
+
+def start(monkeypatch, clips, *options):
+    monkeypatch.setattr("sys.argv", ["study.py", str(clips), *options])
+    study.main()
+
+
+def test_both_forms_go_on_from_the_seed_s_static_network_which_began_with_motion_clips(
+    calls, clips, monkeypatch
+):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "static", "time")
+    runs = [(tool, options[0], options[-1], env) for tool, options, env in calls[1:]]
+    motion = {"VARED_CLIPS": "data/motion_clips", "VARED_CLASSES": "2"}
+    own = {"VARED_CLIPS": str(clips), "VARED_CLASSES": "3"}
+    static, dynamic = "configs/small/i3d.py", "configs/small/vared_i3d.py"
+    out = "work_dirs/study/clips"
+    begun = f"load_from={out}/i3d-start-7/last.pth"
+    assert runs == [
+        ("tools/train.py", static, "--resume", motion),
+        ("tools/train.py", static, "load_from=work_dirs/study/i3d/last.pth", own),
+        ("tools/train.py", static, begun, own),
+        ("tools/test.py", static, f"{out}/i3d-static-7/result.json", own),
+        ("tools/train.py", dynamic, begun, own),
+        ("tools/test.py", dynamic, "model.backbone.dynamic.axes=time", own),
+    ]
+
+
+def test_finished_runs_are_kept(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--forms", "static")
+    del calls[:]
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "1", "--forms", "static")
+    # The generator looks whether its clips are there; seed 1 starts from the same motion network.
+    assert [options[0] for _, options, _ in calls[1:]] == ["configs/small/i3d.py"] * 3
+
+
+def test_a_folder_without_lists_is_refused_with_what_makes_one(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"has no train.txt, val.txt, classes.txt; tools/data"):
+        start(monkeypatch, tmp_path)
+
+
+# MACs at 8 or 16 x 36 x 48, dense and at the cheapest choice of every gate.
+@pytest.mark.parametrize("form", ["", "vared_"])
+@pytest.mark.parametrize(("network", "frames", "dense"), DENSE)
+def test_every_narrow_network_builds_and_its_dynamic_form_is_dense_the_same(
+    form, network, frames, dense
+):
+    config = Config.fromfile(ROOT / "configs" / "small" / f"{form}{network}.py")
+    report = bounds(build_model(config), (frames, 36, 48))
+    assert report["dense_gmacs"] == pytest.approx(dense, rel=1e-3)
+    assert (report["paper_gmacs"]["min"] < 0.9 * dense) == bool(form)
