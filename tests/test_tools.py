@@ -15,7 +15,9 @@ import torch
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 
 ROOT = Path(__file__).parents[1]
-TRAIN, TEST, FLOPS = (ROOT / "tools" / f"{name}.py" for name in ("train", "test", "get_flops"))
+TRAIN, TEST, FLOPS, INFER = (
+    ROOT / "tools" / f"{name}.py" for name in ("train", "test", "get_flops", "infer")
+)
 
 LEAF = """
 _base_ = 'vared_mm::demo/{base}.py'
@@ -84,6 +86,25 @@ def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, trained):
     assert len(report["cost"]["layers"]) == 56
     assert 0 <= report["metrics"]["acc/top1"] <= 1
     assert (folder / "all.pkl").exists()
+
+
+def test_infer_prints_and_writes_what_each_video_is_and_cost_and_fails_for_one_it_cannot_read(
+    folder, trained
+):
+    names = (folder / "clips" / "classes.txt").read_text().split()
+    options = ("--config", "vared_i3d_motion.py", "--checkpoint", trained)
+    options += ("--json", "infer.json", "--classes", "clips/classes.txt")
+    videos = sorted((folder / "clips" / "val").iterdir())[:2]
+    printed = run(folder, INFER, *videos, "gone.mp4", *options, fails=True)
+    rows = json.loads((folder / "infer.json").read_text())
+    assert [row["file"] for row in rows] == [*map(str, videos), "gone.mp4"]
+    assert rows[2]["error"] == "does not exist"
+    for row in rows[:2]:
+        (clip,) = row["clips"]
+        assert names[clip["label"]] in printed
+        assert f"{clip['gmacs']:.3f}" in printed
+        # 9 classes: the best has at least a ninth.
+        assert clip["score"] >= 1 / 9
 
 
 def test_the_counter_tells_dense_paper_and_full_from_real_clips(folder, trained):
