@@ -3,6 +3,8 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.compat import config_path
 from vared_mm.flops import bounds, build_model, input_of
@@ -62,3 +64,13 @@ def test_a_shape_that_is_none_is_refused():
     model = model_of("recognition/i3d_k400.py")
     with pytest.raises(ValueError, match=r"T H W for clips or H W for images; came \(1, 2, 3, 4\)"):
         bounds(model, (1, 2, 3, 4))
+
+
+def test_x3d_m_has_4_73_gmacs_at_224_pixels():
+    backbone = dict(type="mmaction.X3D", gamma_w=1, gamma_b=2.25, gamma_d=2.2)
+    with torch.device("meta"):
+        model = MODELS.build(backbone)
+        model.eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, 16, 224, 224))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(4.73, abs=0.005)
