@@ -26,7 +26,7 @@ class YOWO(BaseModel):
     Args:
         backbone: 3-D trunk, 32 times smaller than its input in H and W; dynamic with the prefix.
         backbone_2d: network on the key frame, 32 times smaller too.
-        neck: takes the channels of both, e.g. `CFAM`.
+        fusion: takes the channels of both, e.g. `CFAM`.
         bbox_head: e.g. `RegionHead`.
         freeze_gates: the gates of a dynamic trunk keep what they learned in recognition, as in the
             paper; False trains them, with an `EfficiencyLossHook(correct='matched_box')`.
@@ -36,7 +36,7 @@ class YOWO(BaseModel):
         self,
         backbone: dict[str, Any],
         backbone_2d: dict[str, Any],
-        neck: dict[str, Any],
+        fusion: dict[str, Any],
         bbox_head: dict[str, Any],
         freeze_gates: bool = True,
         data_preprocessor: dict[str, Any] | None = None,
@@ -45,7 +45,7 @@ class YOWO(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone: nn.Module = MODELS.build(backbone)
         self.backbone_2d: nn.Module = MODELS.build(backbone_2d)
-        self.neck: nn.Module = MODELS.build(neck)
+        self.fusion: nn.Module = MODELS.build(fusion)
         self.bbox_head: Any = MODELS.build(bbox_head)
         self.freeze_gates = freeze_gates
         self._freeze()
@@ -55,7 +55,7 @@ class YOWO(BaseModel):
     ) -> Any:
         clips = inputs.flatten(0, 1) if inputs.ndim == 6 else inputs
         size = (int(clips.shape[-2]), int(clips.shape[-1]))
-        raw = self.bbox_head(self.neck(self.extract_feat(clips)))
+        raw = self.bbox_head(self.fusion(self.extract_feat(clips)))
         if mode == "tensor":
             return raw
         if data_samples is None:

@@ -1,0 +1,23 @@
+# A training of 20 epochs on one device.
+_base_ = 'mmaction::_base_/default_runtime.py'
+
+epochs = 20
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs // 4)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    optimizer=dict(type='Adam', lr=1e-3, weight_decay=5e-4),
+    # Adam moves every weight at its rate: at the others' the gates would hardly close. Weight decay
+    # on their bias would shut them whatever is learned.
+    paramwise_cfg=dict(
+        custom_keys={
+            'gate.': dict(lr_mult=2.0),
+            'gate.beta': dict(lr_mult=2.0, decay_mult=0.0),
+        }))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', begin=1, end=epochs, eta_min_ratio=0.01,
+        convert_to_iter_based=True),
+]
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))

@@ -1,0 +1,28 @@
+# Hands of asl24, in videos of 32 frames at 128 x 128; ASL24 names its folder. The annotations:
+# `python tools/data/jhmdb.py asl24 $ASL24 data/asl24_tubes.pkl`; split 2 is that of validation.
+_base_ = []
+from vared_mm.datasets.key_frame_clips import (  # noqa: E402 (mmengine: _base_ comes first)
+    key_frame_pipelines,
+)
+
+train_pipeline, test_pipeline = key_frame_pipelines(clip_len=16, size=128, video=True, flip=0)
+data = dict(
+    type='JHMDBDataset',
+    ann_file='data/asl24_tubes.pkl',
+    data_prefix=dict(video='{{$ASL24:data/asl24}}/videos'))
+loader = dict(batch_size=12, num_workers=2, persistent_workers=True)
+
+# Neighbouring frames are nearly the same: a few key frames of each video tell what all do.
+train_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(data, subset='train', every=8, pipeline=train_pipeline))
+val_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        data, subset='test', split=2, every=8, test_mode=True, pipeline=test_pipeline))
+test_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(data, subset='test', every=2, test_mode=True, pipeline=test_pipeline))
+val_evaluator = [dict(type='JHMDBMetric'), dict(type='CostMetric')]
+test_evaluator = [dict(type='JHMDBMetric', classwise=True), dict(type='CostMetric')]
+del data, loader

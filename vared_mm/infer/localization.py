@@ -1,0 +1,234 @@
+"""Which actions are where in videos of any length and size, drawn into them, and what that cost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.model import BaseModel
+from mmengine.registry import init_default_scope
+
+from vared_mm.datasets.key_frame_clips import SampleAroundKeyFrame
+from vared_mm.datasets.video_guard import fault_of
+from vared_mm.engine.around_forward import around_forward
+from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.engine.cost_metric import SampleCost, summarise
+from vared_mm.infer.localization_drawing import draw_boxes
+from vared_mm.infer.segmentation import drawn_into, frames
+from vared_mm.metrics.tubes import LinkConfig, Tube, link, tube_iou
+
+Row = dict[str, Any]
+# Tubes that are told: above this score, and at most so much over a better one.
+SCORE, OVERLAP = 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """What was found in one frame, counted from 1: boxes (K, 4), class scores (K, C), the cost."""
+
+    frame: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    cost: SampleCost
+
+
+def infer(
+    model: BaseModel, config: Config, files: Sequence[Path], out: Path | None = None
+) -> list[Row]:
+    """A row for each video; with `out`, its tubes drawn into `<name>_actions.mp4` there.
+
+    The test pipeline takes a clip around each key frame, of which there is one in `every` frames of
+    the config's test set (by default each). A row tells the `tubes` from the best to the worst:
+    `label`, `name`, `score`, and a box x1 y1 x2 y2 in pixels for each of its `frames`, which are
+    counted from 1; of all classes that one place has, only the likeliest. `key_frames` tell the
+    GMACs of each clip with gates and cheap operations, the row itself their mean, least and most.
+    A video that cannot be read has an `error` in place of the rest.
+    """
+    init_default_scope(config.get("default_scope", "mmaction"))
+    names = names_of(model, config)
+    targets = [None if out is None else out / f"{file.stem}_actions.mp4" for file in files]
+    if out is not None:
+        if len(set(targets)) < len(targets):
+            raise ValueError("several of the videos have one name; give each its own folder")
+        out.mkdir(parents=True, exist_ok=True)
+    end = around_forward(model.eval(), "predict", CostWatch(model))
+    try:
+        return [localize(model, config, names, *pair) for pair in zip(files, targets, strict=True)]
+    finally:
+        end()
+
+
+def names_of(model: BaseModel, config: Config) -> list[str]:
+    """From what the checkpoint says of its data set, else from the config's, else numbers."""
+    classes = int(model.bbox_head.num_classes)
+    metas = getattr(model, "dataset_meta", None), config.test_dataloader.dataset.get("metainfo")
+    for meta in metas:
+        if meta and len(meta.get("classes", ())) == classes:
+            return list(meta["classes"])
+    return [f"class {i}" for i in range(classes)]
+
+
+def localize(
+    model: BaseModel, config: Config, names: list[str], file: Path, target: Path | None
+) -> Row:
+    if fault := fault_of(str(file)):
+        return {"file": str(file), "error": fault}
+    found = list(key_frames(model, config, file))
+    tubes = told(linked(found, link_config(config)))
+    if target is not None:
+        draw(file, target, tubes, names, found)
+    cost = summarise([key.cost for key in found])
+    return {
+        "file": str(file),
+        "tubes": [
+            {
+                "label": label,
+                "name": names[label],
+                "score": tube.score,
+                "frames": tube.frames.tolist(),
+                "boxes": tube.boxes.round(2).tolist(),
+            }
+            for label, tube in tubes
+        ],
+        "key_frames": [
+            {"frame": k.frame, "gmacs": float(k.cost.static + k.cost.full.sum()) / 1e9}
+            for k in found
+        ],
+        "gmacs": cost["full_gmacs"]["avg"],
+        "gmacs_min": cost["full_gmacs"]["min"],
+        "gmacs_max": cost["full_gmacs"]["max"],
+        "dense_gmacs": cost["dense_gmacs"],
+        "share": cost["share"]["avg"],
+        "drawing": None if target is None else str(target),
+    }
+
+
+def key_frames(model: BaseModel, config: Config, file: Path) -> Iterator[KeyFrame]:
+    dataset = config.test_dataloader.dataset
+    sample, pipeline = after_decoding(dataset.pipeline)
+    pictures = (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames(file))
+    every = dataset.get("every", 1)
+    for key, clip in clips_around(pictures, sample.clip_len, sample.intervals[0], every):
+        shape = clip[0].shape[:2]
+        packed = pipeline(
+            dict(imgs=clip, img_shape=shape, original_shape=shape, modality="RGB",
+                 clip_len=len(clip), num_clips=1, frame=key + 1)
+        )  # fmt: skip
+        with torch.no_grad():
+            (one,) = model.test_step({name: [value] for name, value in packed.items()})
+        found = one.pred_instances
+        scores = found.objectness[:, None] * found.class_probs
+        cost = one.metainfo["mac_cost"]
+        yield KeyFrame(key + 1, found.bboxes.cpu().numpy(), scores.cpu().numpy(), cost)
+
+
+def after_decoding(pipeline: Sequence[dict[str, Any]]) -> tuple[SampleAroundKeyFrame, Compose]:
+    """How the test pipeline chooses frames, and what it does to those that are decoded."""
+    kinds = [step["type"] for step in pipeline]
+    decode = next((i for i, kind in enumerate(kinds) if kind.endswith("Decode")), None)
+    if "SampleAroundKeyFrame" not in kinds or decode is None:
+        raise ValueError(
+            "the test pipeline of a clip detector has SampleAroundKeyFrame and a step that "
+            f"decodes; this one has {kinds}"
+        )
+    settings = dict(pipeline[kinds.index("SampleAroundKeyFrame")])
+    settings.pop("type")
+    return SampleAroundKeyFrame(**settings), Compose(list(pipeline[decode + 1 :]))
+
+
+def clips_around(
+    pictures: Iterable[np.ndarray], clip_len: int, interval: int, every: int
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Key frames, counted from 0, with the clips around them as `SampleAroundKeyFrame` has them.
+
+    No more frames are kept than a clip spans.
+    """
+    steps = interval * (np.arange(clip_len) - clip_len // 2)
+    window: deque[np.ndarray] = deque(maxlen=1 + int(steps[-1] - steps[0]))
+    key = seen = 0
+
+    def clip() -> list[np.ndarray]:
+        first = seen - len(window)
+        return [window[i - first] for i in (key + steps).clip(0, seen - 1)]
+
+    for picture in pictures:
+        window.append(picture)
+        seen += 1
+        if seen == key + int(steps[-1]) + 1:
+            if key % every == 0:
+                yield key, clip()
+            key += 1
+    while key < seen:
+        if key % every == 0:
+            yield key, clip()
+        key += 1
+
+
+def link_config(config: Config) -> LinkConfig:
+    """That of the config's `JHMDBMetric`."""
+    evaluators = config.get("test_evaluator") or []
+    for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+        if evaluator["type"] == "JHMDBMetric":
+            return LinkConfig(**evaluator.get("link", {}))
+    return LinkConfig()
+
+
+def linked(found: Sequence[KeyFrame], config: LinkConfig) -> list[tuple[int, Tube]]:
+    """All tubes with the number of their class, with a box in each frame that they span."""
+    by_class = link(
+        [key.frame for key in found],
+        [key.boxes for key in found],
+        [key.scores for key in found],
+        config,
+    )
+    return [(c, in_every_frame(tube)) for c, tubes in enumerate(by_class) for tube in tubes]
+
+
+def in_every_frame(tube: Tube) -> Tube:
+    frames = np.arange(tube.frames[0], tube.frames[-1] + 1)
+    boxes = [np.interp(frames, tube.frames, corner) for corner in tube.boxes.T]
+    return Tube(frames, np.stack(boxes, axis=1), tube.score)
+
+
+def told(tubes: Sequence[tuple[int, Tube]]) -> list[tuple[int, Tube]]:
+    """The best tubes of each place."""
+    chosen: list[tuple[int, Tube]] = []
+    for label, tube in sorted(tubes, key=lambda pair: -pair[1].score):
+        apart = all(tube_iou(tube, other) <= OVERLAP for _, other in chosen)
+        if tube.score > SCORE and apart:
+            chosen.append((label, tube))
+    return chosen
+
+
+def draw(
+    file: Path,
+    target: Path,
+    tubes: Sequence[tuple[int, Tube]],
+    names: list[str],
+    found: Sequence[KeyFrame],
+) -> None:
+    """The video with its tubes, and the GMACs of the clip around the last key frame."""
+    notes = {key.frame: note_of(key.cost) for key in found}
+    note = ""
+    with drawn_into(target, file) as write:
+        for number, picture in enumerate(frames(file), 1):
+            note = notes.get(number, note)
+            boxes = [
+                (label, f"{names[label]} {tube.score:.2f}", tube.boxes[number - tube.frames[0]])
+                for label, tube in tubes
+                if tube.frames[0] <= number <= tube.frames[-1]
+            ]
+            write(draw_boxes(picture, boxes, note))
+
+
+def note_of(cost: SampleCost) -> str:
+    one = summarise([cost])
+    return f"{one['full_gmacs']['avg']:.3g} of {one['dense_gmacs']:.3g} GMACs"
