@@ -1,7 +1,7 @@
 """A small segmentation data set: textured shapes, some hiding others, on textured ground.
 
-A class is a shape and the pattern it is filled with; colours, sizes, places and turns are drawn
-without regard to it. Some pictures hold one shape, others many, so that they differ in how much
+A class is a shape, the pattern it is filled with, and roughly a colour; sizes, places and turns are
+drawn without regard to it. Some pictures hold one shape, others many, so that they differ in how much
 there is to tell apart. H = W = size pixels; labels are indices of `CLASSES`.
 """
 
@@ -31,6 +31,13 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "square": lambda x, y, waves: np.sin(np.pi * waves * x) * np.sin(np.pi * waves * y) > 0,
     "triangle": lambda x, y, waves: np.cos(np.pi * waves * x) + np.cos(np.pi * waves * y) > 1,
     "ring": lambda x, y, waves: np.zeros_like(x, bool),
+}
+# The lighter of a pattern's two colours, which is drawn around it.
+COLOURS = {
+    "disc": (235, 95, 80),
+    "square": (80, 140, 235),
+    "triangle": (90, 200, 95),
+    "ring": (235, 200, 70),
 }
 CLASSES = ("ground", *SHAPES)
 
@@ -64,7 +71,7 @@ def draw_shape(rng: Generator, name: str, size: int) -> tuple[np.ndarray, np.nda
     down, right = np.mgrid[:size, :size].astype(np.float32)
     dx, dy = (right - place[0]) / radius, (down - place[1]) / radius
     x, y = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
-    dark, light = rng.uniform(0, 90, 3), rng.uniform(150, 255, 3)
+    dark, light = rng.uniform(0, 90, 3), COLOURS[name] + rng.uniform(-60, 60, 3)
     pattern = PATTERNS[name](x, y, radius / 3)[..., None]
     return SHAPES[name](x, y), np.where(pattern, dark, light)
 

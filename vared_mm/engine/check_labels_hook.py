@@ -69,12 +69,17 @@ def check_labels(head: Any, sample: Any) -> None:
     """A sample without labels passes."""
     if "gt_sem_seg" not in sample:
         return
-    labels = sample.gt_sem_seg.data
+    labels, file = sample.gt_sem_seg.data, sample.get("seg_map_path", "a label image")
+    if len(labels) != 1:
+        raise ValueError(
+            f"{file} gives labels of shape {tuple(labels.shape)}; wanted a class index per "
+            "pixel, in a grey or palette image; are these the colours of the classes?"
+        )
     wrong = labels[is_labelled(labels, head) & ((labels < 0) | (labels >= head.num_classes))]
     if len(wrong):
         found = torch.unique(wrong).tolist()
         raise ValueError(
-            f"{sample.get('seg_map_path', 'a label image')} has {len(wrong)} pixels labelled "
+            f"{file} has {len(wrong)} pixels labelled "
             f"{', '.join(map(str, found))}; wanted 0 to {head.num_classes - 1}, or "
             f"{head.ignore_index} for what is to be ignored (ignore_index of the heads)"
         )

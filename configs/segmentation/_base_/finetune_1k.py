@@ -1,4 +1,4 @@
-# 1K iterations from a trained static network, for its dynamic form and for itself alike.
+# 1000 iterations from a trained static network, for its dynamic form and for itself alike.
 _base_ = 'sgd_100k.py'
 train_cfg = dict(max_iters=1000, val_interval=250)
 optim_wrapper = dict(
