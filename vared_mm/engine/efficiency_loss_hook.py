@@ -37,7 +37,7 @@ class EfficiencyLossHook(Hook):
     """
 
     def __init__(
-        self, weight: float = 2.0, target: float = 0.0, correct: str = "top1", ramp: float = 0.5
+        self, weight: float = 5.0, target: float = 0.0, correct: str = "top1", ramp: float = 0.5
     ) -> None:
         if weight < 0:
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
