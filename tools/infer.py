@@ -58,7 +58,7 @@ def main() -> None:
 
 def task_of(model: BaseModel) -> str:
     """By what the model is, whichever toolbox it comes from."""
-    kinds = {"cls_head": "recognition", "decode_head": "segmentation", "fusion": "localization"}
+    kinds = {"cls_head": "recognition", "decode_head": "segmentation", "bbox_head": "localization"}
     for part, task in kinds.items():
         if hasattr(model, part):
             return task
