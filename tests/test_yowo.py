@@ -1,0 +1,359 @@
+"""YOWO: its cost, its region layer against a slow one in float64, its gates, and who pays."""
+
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement, InstanceData
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.compat import config_path
+from vared_mm.engine.correct_localization import found_right, matched_box
+from vared_mm.method.gate import Gate
+from vared_mm.models.localization import CFAM, Darknet19, RegionHead
+from vared_mm.models.localization.cfam import gram_attention
+from vared_mm.models.localization.region import (
+    ANCHORS,
+    RegionLossConfig,
+    boxes_in_cells,
+    corners,
+    offsets,
+    region_losses,
+    responsible,
+    split_raw,
+)
+
+SIZES = torch.tensor(ANCHORS, dtype=torch.float64)
+
+
+def macs(name):
+    """GMACs of the convolutions of a config's parts, for 16 x 224 x 224."""
+    init_default_scope("mmaction")
+    config = Config.fromfile(config_path(f"localization/yowo/{name}.py"))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        MODELS.build(config.model).eval()(torch.empty(1, 1, 3, 16, 224, 224))
+    counts = counter.get_flop_counts()
+    return {
+        part: counts[f"YOWO.{part}"][torch.ops.aten.convolution] / 2e9
+        for part in ("backbone", "backbone_2d", "fusion", "bbox_head")
+    }
+
+
+@pytest.mark.parametrize(("trunk", "wanted"), [("i3d", 43.88), ("x3d", 5.756)])
+def test_the_cost_without_the_2d_network_is_the_paper_s(trunk, wanted):
+    parts = macs(f"yowo-{trunk}_8xb12-16x1x1-10e_jhmdb21-rgb")
+    # YOLOv2 has 29.46 GFLOPs at 416 x 416, two for each MAC.
+    assert parts.pop("backbone_2d") == pytest.approx(29.46 / 2 * (224 / 416) ** 2, rel=1e-3)
+    assert sum(parts.values()) == pytest.approx(wanted, rel=2e-4)
+
+
+def slow_losses(raw, truths, labels, weights):
+    """The sums over all samples, anchors and cells one after the other."""
+    samples, _, rows, columns = raw.shape
+    numbers = raw.view(samples, len(ANCHORS), -1, rows, columns)
+    box_loss = object_loss = class_loss = 0.0
+    for n in range(samples):
+        cells = [
+            (a, j, i) for a in range(len(ANCHORS)) for j in range(rows) for i in range(columns)
+        ]
+        guess, sure = {}, {}
+        for a, j, i in cells:
+            x, y, w, h, c = numbers[n, a, :5, j, i].tolist()
+            width, height = ANCHORS[a][0] * math.exp(w), ANCHORS[a][1] * math.exp(h)
+            guess[a, j, i] = (i + sigmoid(x), j + sigmoid(y), width, height)
+            sure[a, j, i] = sigmoid(c)
+        weight, target = dict.fromkeys(cells, weights.no_object), dict.fromkeys(cells, 0.0)
+        for cell in cells:
+            if any(overlap(guess[cell], t) > weights.ignore for t in truths[n].tolist()):
+                weight[cell] = 0.0
+        for truth, label in zip(truths[n].tolist(), labels[n].tolist(), strict=True):
+            tx, ty, tw, th = truth
+            a = max(range(len(ANCHORS)), key=lambda k: overlap((0, 0, *ANCHORS[k]), (0, 0, tw, th)))
+            cell = a, int(ty), int(tx)
+            weight[cell], target[cell] = weights.object, overlap(guess[cell], truth)
+            x, y, w, h = numbers[n, a, :4, cell[1], cell[2]].tolist()
+            aims = (
+                tx - int(tx),
+                ty - int(ty),
+                math.log(tw / ANCHORS[a][0]),
+                math.log(th / ANCHORS[a][1]),
+            )
+            for got, aim in zip((sigmoid(x), sigmoid(y), w, h), aims, strict=True):
+                d = abs(got - aim)
+                box_loss += (d * d / 2 if d < 1 else d - 0.5) / 2
+            p = numbers[n, a, 5:, cell[1], cell[2]].softmax(0)[label].item()
+            class_loss += -((1 - p) ** weights.gamma) * math.log(p)
+        object_loss += sum(weight[c] * (sure[c] - target[c]) ** 2 for c in cells) / 2
+    return box_loss / samples, object_loss / samples, class_loss / samples
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def overlap(a, b):
+    wide = min(a[0] + a[2] / 2, b[0] + b[2] / 2) - max(a[0] - a[2] / 2, b[0] - b[2] / 2)
+    high = min(a[1] + a[3] / 2, b[1] + b[3] / 2) - max(a[1] - a[3] / 2, b[1] - b[3] / 2)
+    shared = max(wide, 0) * max(high, 0)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_losses_are_those_of_the_slow_region_layer(seed):
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.randn(3, 5 * (5 + 4), 7, 7, generator=generator, dtype=torch.float64)
+    counts = (2, 0, 1)
+    truths = [torch.rand(k, 4, generator=generator, dtype=torch.float64) * 5 + 0.7 for k in counts]
+    labels = [torch.randint(4, (k,), generator=generator) for k in counts]
+    weights = RegionLossConfig(ignore=0.4)
+    losses = region_losses(raw, truths, labels, SIZES, weights)
+    wanted = slow_losses(raw, truths, labels, weights)
+    assert [float(loss) for loss in losses.values()] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_the_losses_fall_to_nothing_where_all_is_told_right():
+    """Raw numbers that stand for one true box, of which every other cell is sure it is none."""
+    raw = torch.zeros(1, 5, 5 + 3, 7, 7, dtype=torch.float64)
+    raw[:, :, 4] = -40
+    raw[0, 2, 4, 3, 2], raw[0, 2, 6, 3, 2] = 40, 40
+    truth = torch.tensor([[2.5, 3.5, *ANCHORS[2]]], dtype=torch.float64)
+    losses = region_losses(
+        raw.flatten(1, 2), [truth], [torch.tensor([1])], SIZES, RegionLossConfig()
+    )
+    assert all(float(loss) < 1e-12 for loss in losses.values())
+
+
+def test_weights_scale_their_losses():
+    raw = torch.randn(2, 5 * 8, 7, 7, dtype=torch.float64)
+    truths, labels = [torch.tensor([[3.2, 3.7, 2, 4.0]]).double()] * 2, [torch.tensor([2])] * 2
+    one = region_losses(raw, truths, labels, SIZES, RegionLossConfig())
+    other = region_losses(raw, truths, labels, SIZES, RegionLossConfig(coordinates=3, classes=0.5))
+    assert float(other["loss_box"] / one["loss_box"]) == pytest.approx(3)
+    assert float(other["loss_class"] / one["loss_class"]) == pytest.approx(0.5)
+    assert other["loss_object"] == one["loss_object"]
+
+
+def test_the_cell_of_the_centre_and_the_anchor_of_the_size_answer():
+    truth = torch.tensor([[0.5, 6.9, 1.0, 3.0], [7.0, 7.0, 5.0, 6.0]], dtype=torch.float64)
+    anchor, row, column = responsible(truth, SIZES, 7, 7)
+    assert (anchor.tolist(), row.tolist(), column.tolist()) == ([0, 4], [6, 6], [0, 6])
+
+
+def test_raw_numbers_become_boxes_by_hand():
+    raw = torch.zeros(1, 5 * 8, 2, 3)
+    raw[0, 8 * 3 + 2, 1, 2] = math.log(2)
+    box, _, _ = split_raw(raw, 5)
+    found = corners(boxes_in_cells(offsets(box), SIZES.float()))[0, 3, 1, 2]
+    width, height = 2 * ANCHORS[3][0], ANCHORS[3][1]
+    wanted = [2.5 - width / 2, 1.5 - height / 2, 2.5 + width / 2, 1.5 + height / 2]
+    assert found.tolist() == pytest.approx(wanted)
+
+
+def head_with(cells, classes=3):
+    """A head with one anchor of 1 x 1 cell, and raw numbers for 4 x 4 cells with these boxes:
+    (row, column): (confidence, class)."""
+    head = RegionHead(classes, in_channels=4, anchors=[(1, 1)])
+    raw = torch.zeros(1, 5 + classes, 4, 4)
+    raw[:, 4] = -20
+    for (row, column), (sure, label) in cells.items():
+        raw[0, 4, row, column] = math.log(sure / (1 - sure))
+        raw[0, 5 + label, row, column] = math.log(8)
+    return head, raw
+
+
+def test_predictions_are_kept_and_scored_by_hand():
+    head, raw = head_with({(1, 2): (0.8, 1), (3, 3): (0.004, 0)})
+    (found,) = head.predict(raw, (64, 128))
+    # Cells of 32 x 16 pixels; the second box is below the confidence that is kept.
+    assert found.bboxes.tolist() == [[64, 16, 96, 32]]
+    assert found.objectness.tolist() == pytest.approx([0.8])
+    assert found.class_probs[0].tolist() == pytest.approx([0.1, 0.8, 0.1])
+    assert found.labels.tolist() == [1]
+    assert found.scores.tolist() == pytest.approx([0.64])
+
+
+def test_a_more_confident_box_suppresses_its_neighbour_whatever_its_class():
+    head, raw = head_with({(1, 1): (0.6, 0), (1, 2): (0.9, 2)})
+    raw[0, 0, 1, 1] = 20  # half a cell to the right: an IoU of 1/3
+    assert head.predict(raw, (64, 64))[0].labels.tolist() == [2, 0]
+    head.nms = 0.3
+    assert head.predict(raw, (64, 64))[0].labels.tolist() == [2]
+
+
+def test_boxes_end_at_the_frame_and_none_is_defined():
+    head, raw = head_with({(0, 0): (0.9, 0)})
+    raw[0, 2:4, 0, 0] = math.log(4)
+    assert head.predict(raw, (64, 64))[0].bboxes.tolist() == [[0, 0, 40, 40]]
+    raw[:, 4] = -20
+    (nothing,) = head.predict(raw, (64, 64))
+    assert nothing.bboxes.shape == (0, 4)
+    assert nothing.class_probs.shape == (0, 3)
+
+
+def test_the_attention_is_the_mean_of_all_channels_by_brute_force():
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    for n in range(2):
+        flat = x[n].flatten(1)
+        for c in range(5):
+            energy = [(flat[c] * flat[d]).sum() for d in range(5)]
+            weights = torch.stack([(max(energy) - e).exp() for e in energy])
+            wanted = sum(w / weights.sum() * flat[d] for d, w in enumerate(weights))
+            torch.testing.assert_close(gram_attention(x)[n, c].flatten(), wanted)
+
+
+def test_the_attention_is_learned_in_from_nothing():
+    cfam = CFAM(6, channels=8)
+    before = torch.randn(2, 8, 3, 3)
+    torch.testing.assert_close(cfam.attention(before), before)
+
+
+def test_darknet_takes_multiples_of_32_only():
+    net = Darknet19(width=1 / 32, out_channels=7)
+    assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 7, 2, 3)
+    with pytest.raises(ValueError, match=r"multiples of 32, as 224 x 224; came 64 x 100"):
+        net(torch.zeros(1, 3, 64, 100))
+
+
+def narrow(**settings):
+    """YOWO on a dynamic I3D of an eighth of its width, for 3 classes."""
+    torch.manual_seed(0)
+    parts = dict(
+        backbone=dict(type="VaRedInceptionI3d", width=0.125),
+        backbone_2d=dict(type="Darknet19", width=1 / 16, out_channels=8),
+        fusion=dict(type="CFAM", in_channels=128 + 8, channels=16),
+        bbox_head=dict(type="RegionHead", num_classes=3, in_channels=16),
+    )
+    return MODELS.build(dict(type="YOWO", **(parts | settings)))
+
+
+def sample(boxes=((4.0, 4.0, 40.0, 60.0),), labels=(1,), **meta):
+    truth = InstanceData(
+        bboxes=torch.tensor(boxes).view(-1, 4), labels=torch.tensor(labels, dtype=torch.long)
+    )
+    return BaseDataElement(gt_instances=truth, metainfo=dict(img_shape=(64, 64), **meta))
+
+
+def test_a_clip_gives_losses_and_boxes_in_pixels_of_the_original_frame():
+    model = narrow()
+    clips = torch.randn(2, 1, 3, 8, 64, 64)
+    losses = model(clips, [sample(), sample((), ())], mode="loss")
+    sum(losses.values()).backward()
+    assert set(losses) == {"loss_box", "loss_object", "loss_class"}
+    assert model.backbone.conv1a_7x7.conv.weight.grad.abs().sum() > 0
+    model.eval()
+    with torch.no_grad():
+        plain = model(clips, [sample(), sample()], mode="predict")
+        scaled = model(clips, [sample(original_shape=(32, 640))] * 2, mode="predict")
+    factor = torch.tensor([10, 0.5, 10, 0.5])
+    assert len(plain[0].pred_instances.bboxes)
+    torch.testing.assert_close(
+        scaled[1].pred_instances.bboxes, plain[1].pred_instances.bboxes * factor
+    )
+
+
+def test_the_middle_frame_is_the_one_that_the_2d_network_sees():
+    model = narrow(fusion=dict(type="CFAM", in_channels=136, channels=16, dropout=0.0)).eval()
+    seen = []
+    model.backbone_2d.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    clips = torch.randn(1, 3, 8, 64, 64)
+    model(clips)
+    torch.testing.assert_close(seen[0], clips[:, :, 4])
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_frozen_gates_learn_nothing_and_keep_their_statistics(freeze):
+    model = narrow(freeze_gates=freeze).train()
+    gates = [m for m in model.modules() if isinstance(m, Gate)]
+    before = [gate.norm.running_mean.clone() for gate in gates]
+    losses = model(torch.randn(2, 3, 8, 64, 64), [sample(), sample()], mode="loss")
+    sum(losses.values()).backward()
+    same = [torch.equal(g.norm.running_mean, b) for g, b in zip(gates, before, strict=True)]
+    assert all(same) if freeze else not any(same)
+    learned = [p.grad is not None for gate in gates for p in gate.parameters()]
+    assert any(learned) != freeze
+    assert all(p.requires_grad for p in model.backbone.mixed_3b.branch_0[0].conv.cheap.parameters())
+
+
+def test_the_trunk_comes_from_a_recognizer_s_checkpoint(tmp_path):
+    init_default_scope("mmaction")
+    head = dict(type="I3DHead", num_classes=5, in_channels=128)
+    trunk = dict(type="VaRedInceptionI3d", width=0.125)
+    recognizer = MODELS.build(dict(type="Recognizer3D", backbone=trunk, cls_head=head))
+    for gate in (m for m in recognizer.modules() if isinstance(m, Gate)):
+        gate.beta.data.fill_(0.123)
+    torch.save({"state_dict": recognizer.state_dict()}, tmp_path / "epoch_1.pth")
+    model = narrow(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "epoch_1.pth")))
+    model.init_weights()
+    wanted = recognizer.backbone.state_dict()
+    assert all(
+        torch.equal(value, wanted[name]) for name, value in model.backbone.state_dict().items()
+    )
+
+
+FRAME = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 6], [50, 50, 60, 60]]])
+
+
+@pytest.mark.parametrize(
+    ("sure", "labels", "boxes", "true", "right"),
+    [
+        ((0.9, 0.3, 0.9), (1, 2, 2), [(0, 0, 10, 10)], [1], True),
+        ((0.9, 0.3, 0.9), (1, 2, 2), [(0, 0, 10, 10)], [2], False),
+        ((0.2, 0.3, 0.9), (1, 2, 2), [(0, 0, 10, 10)], [2], True),
+        ((0.9, 0.3, 0.9), (1, 2, 2), [(0, 0, 10, 10), (50, 50, 60, 60)], [1, 2], True),
+        ((0.9, 0.3, 0.9), (1, 2, 2), [(0, 0, 10, 10), (80, 80, 90, 90)], [1, 2], False),
+        ((0.1, 0.1, 0.1), (1, 2, 2), [(0, 0, 10, 10)], [1], False),
+        ((0.9, 0.9, 0.9), (1, 2, 2), [], [], True),
+    ],
+    ids=["found", "wrong class", "the best box is unsure", "both found", "one missed",
+         "nothing sure", "nothing to find"],
+)  # fmt: skip
+def test_a_frame_is_right_if_every_box_is_found_with_its_class(sure, labels, boxes, true, right):
+    truth = InstanceData(bboxes=torch.tensor(boxes).view(-1, 4), labels=torch.tensor(true).long())
+    probs = torch.eye(3)[list(labels)][None]
+    assert found_right(FRAME, torch.tensor([sure]), probs, [truth]).tolist() == [right]
+
+
+def test_the_judge_reads_the_pass_that_makes_the_losses():
+    model = narrow()
+    head = model.bbox_head
+    # No box of the anchors' sizes overlaps a single pixel by half.
+    samples = [sample((0.0, 0.0, 1.0, 1.0)), sample((), ())]
+    with matched_box(model) as judge:
+        model(torch.randn(2, 3, 8, 64, 64), samples, mode="loss")
+        assert judge(samples).tolist() == [False, True]
+    assert not head._forward_hooks
+    with (
+        pytest.raises(ValueError, match=r"a bbox_head like RegionHead, which Linear lacks"),
+        matched_box(torch.nn.Linear(1, 1)),
+    ):
+        pass
+
+
+REFUSED = {
+    "a class the head has not": (
+        lambda: narrow()(torch.zeros(1, 3, 8, 64, 64), [sample(labels=(3,))], mode="loss"),
+        r"the labels \[3\] are not all among the 3 classes",
+    ),
+    "another mode": (lambda: narrow()(torch.zeros(1, 3, 8, 64, 64), [], mode="test"), "'tensor'"),
+    "no samples": (lambda: narrow()(torch.zeros(1, 3, 8, 64, 64), mode="loss"), "data_samples"),
+    "grids that differ": (
+        lambda: narrow(backbone_2d=dict(type="mmaction.ResNet", depth=18, out_indices=(2,)))(
+            torch.zeros(1, 3, 8, 64, 64)
+        ),
+        r"makes \(2, 2\) cells of the clip and the 2-D network \(4, 4\)",
+    ),
+    "no class": (lambda: RegionHead(0), "num_classes=0 has to be at least 1"),
+    "keep": (lambda: RegionHead(3, keep=2), "keep=2 has to be a number between 0 and 1"),
+    "anchors": (lambda: RegionHead(3, anchors=[(0, 1)]), "no list of positive widths"),
+    "a negative weight": (lambda: RegionHead(3, loss=dict(object=-1)), "object=-1 has to be 0"),
+    "an odd width": (lambda: Darknet19(width=0.3), "multiple of 1/32"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_refused(make, message):
+    init_default_scope("mmaction")
+    with pytest.raises(ValueError, match=message):
+        make()
