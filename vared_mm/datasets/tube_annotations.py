@@ -17,6 +17,7 @@ import numpy as np
 
 from vared_mm.datasets.video_lists import AnnotationError
 
+BUILTINS = {"bytes", "list", "dict", "set", "int"}
 # All that such a file needs besides containers, numbers and text: arrays, under the module names
 # of numpy before and since 2, and what Python 2 and 3 make them with.
 HARMLESS = {
@@ -27,7 +28,8 @@ HARMLESS = {
     "numpy.core.numeric": {"_frombuffer"},
     "_codecs": {"encode"},
     "collections": {"OrderedDict", "defaultdict"},
-    "builtins": {"list", "dict", "set", "int"},
+    "builtins": BUILTINS,
+    "__builtin__": BUILTINS,
 }
 SHOWN = 5
 
