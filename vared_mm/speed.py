@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,13 @@ class Speed:
 
 
 def interleaved(
-    runs: dict[str, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
-) -> dict[str, Speed]:
+    runs: dict[Name, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
+) -> dict[Name, Speed]:
     """Times each of `runs`, which handles `clips` clips, once per round.
 
     Whatever else the machine does then falls on all of them alike.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[Name, list[float]] = {name: [] for name in runs}
     for turn in range(warm_up + repeats):
         for name, run in runs.items():
             wait_for_device()

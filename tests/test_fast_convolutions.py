@@ -1,0 +1,152 @@
+"""The prepared convolution against the equations, with what follows it fused."""
+
+import pytest
+import torch
+from convolutions import CASES, expected_output, gates_of, make_case, patterns
+from torch import nn
+
+from vared_mm.fast import native
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.packed_conv import is_packable
+from vared_mm.method.observe import forced_gates
+
+PACKABLE = [name for name in CASES if is_packable(make_case(name)[0])]
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def _by(request, monkeypatch):
+    """With the compiled kernels, and as where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no C++ compiler is here")
+
+
+def norm_of(conv):
+    norm = (nn.BatchNorm3d if conv.weight.ndim == 5 else nn.BatchNorm2d)(conv.out_channels)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm.eval()
+
+
+def error(came, expected):
+    return float((came.double() - expected).abs().max() / expected.abs().max())
+
+
+def test_every_case_but_those_with_uncommon_padding_can_be_prepared():
+    assert set(CASES) - set(PACKABLE) == {"even kernel, same padding", "replicate padding"}
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("name", PACKABLE)
+@torch.no_grad()
+def test_each_pattern_follows_the_equations_then_norm_addition_and_relu(name):
+    dynamic, plain, x = make_case(name)
+    norm = norm_of(dynamic).double()
+    shape = plain(x).shape
+    other = torch.randn(shape, dtype=torch.float64)
+    wanted = {}
+    for pattern in patterns(dynamic):
+        y = expected_output(dynamic, plain, x, gates_of(pattern))
+        wanted[pattern] = (norm(y) + other).relu()
+    run = DynamicConv(dynamic.float().eval(), Epilogue.of(dynamic, norm, relu=True))
+    for pattern, expected in wanted.items():
+        with forced_gates(dynamic, gates_of(pattern)):
+            assert error(run(x.float(), other.float()), expected) < 1e-5, pattern
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("name", PACKABLE)
+@torch.no_grad()
+def test_in_a_mixed_batch_each_sample_has_its_own_result(name):
+    dynamic, _, x = make_case(name, samples=7)
+    norm, other = norm_of(dynamic).double(), None
+    expected = norm(dynamic.eval()(x))
+    other = torch.randn_like(expected)
+    assert len({tuple(row) for row in (dynamic.gate(x) > 0).tolist()}) > 1
+    run = DynamicConv(dynamic.float(), Epilogue.of(dynamic, norm, relu=False))
+    assert error(run(x.float()), expected) < 1e-5
+    assert error(run(x.float(), other.float()), expected + other) < 1e-5
+
+
+@torch.no_grad()
+def test_an_empty_batch_gives_an_empty_result():
+    dynamic, plain, x = make_case("3x3x3", torch.float32)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
+    assert run(x[:0]).shape == plain(x[:0]).shape
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+@torch.no_grad()
+def test_a_static_convolution_takes_norm_addition_and_relu_over(name):
+    _, plain, x = make_case(name)
+    norm = norm_of(plain).double()
+    expected = norm(plain(x))
+    other = torch.randn_like(expected)
+    run = StaticConv(plain.float(), Epilogue.of(plain, norm, relu=True))
+    assert error(run(x.float()), expected.relu()) < 1e-5
+    assert error(run(x.float(), other.float()), (expected + other).relu()) < 1e-5
+
+
+@torch.no_grad()
+def test_in_bfloat16_it_is_off_by_what_bfloat16_holds():
+    dynamic, _, x = make_case("3x3x3", torch.float32)
+    dynamic.eval()
+    epilogue = Epilogue.of(dynamic, norm_of(dynamic), relu=True)
+    with forced_gates(dynamic, (0.0, 0.8, 0.0, 0.6)):
+        expected = DynamicConv(dynamic, epilogue)(x)
+        came = DynamicConv(dynamic.bfloat16(), epilogue)(x.bfloat16())
+    assert came.dtype == torch.bfloat16
+    assert 1e-6 < error(came, expected.double()) < 0.05
+
+
+@torch.no_grad()
+def test_weights_are_packed_once_for_a_share():
+    dynamic, _, x = make_case("3x3x3", torch.float32)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=False))
+    with forced_gates(dynamic, (0.0, 0.8, 0.0, 0.6)):
+        run(x)
+        packed = run.branch((False, True, False, True)).prefix._packed
+        run(x)
+    assert run.branch((False, True, False, True)).prefix._packed is packed
+
+
+@torch.no_grad()
+def test_gates_that_are_nan_are_refused():
+    dynamic, _, x = make_case("3x3x3", torch.float32)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
+    with pytest.raises(ValueError, match="NaN for sample 1 of 3"):
+        run(x.index_fill(0, torch.tensor(1), float("nan")))
+
+
+def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
+    native.library.cache_clear()
+    try:
+        assert native.library() is None
+        assert native.library() is None
+    finally:
+        native.library.cache_clear()
+    (record,) = caplog.records
+    assert "torch's operations take their place" in record.getMessage()
+
+
+def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(
+    monkeypatch, caplog, tmp_path
+):
+    if native.library() is None:
+        pytest.skip("no C++ compiler is here")
+    broken = tmp_path / "kernels.cpp"
+    broken.write_text("int main( {")
+    monkeypatch.setattr(native, "SOURCE", broken)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    try:
+        assert native.library() is None
+    finally:
+        native.library.cache_clear()
+    assert "error:" in caplog.text

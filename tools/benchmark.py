@@ -1,0 +1,100 @@
+"""Times a config's network on the clock: static and dynamic, in our engines and in others.
+
+    python tools/benchmark.py configs/recognition/vared_i3d_k400.py --shape 16 112 112
+    python tools/benchmark.py CONFIG CHECKPOINT --share data --batch 1 8 --json speed.json
+
+Shares are of the whole network's MACs: --share paper takes the paper's average for the backbone,
+min the least the gates can choose, all opens every gate, a number is itself, and data lets the
+gates decide on clips of the test set. --shape takes random clips; without it they are of the test
+set. Whole networks on inputs in memory; decoding is not included. A comparison whose two sides do
+not compute the same function ends with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.table import Table
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.fast.benchmark import PRECISIONS, DifferentFunctionError, Settings, benchmark
+from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
+from vared_mm.files import write_json
+
+
+def main() -> None:
+    args = parsed()
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options or {})
+    settings = Settings(
+        shape=tuple(args.shape) if args.shape else None, shares=tuple(args.share),
+        batches=tuple(args.batch), engines=tuple(args.engine), against=tuple(args.against),
+        mixed=args.mixed, precision=args.precision, device=args.device, threads=args.threads,
+        repeats=args.repeats, warm_up=args.warm_up,
+    )  # fmt: skip
+    try:
+        report = benchmark(config, args.checkpoint, settings)
+    except (DifferentFunctionError, EngineError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    report = {"config": args.config, "checkpoint": args.checkpoint, **report}
+    show(report)
+    if args.json:
+        write_json(args.json, report)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config")
+    parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
+    parser.add_argument("--shape", type=int, nargs="+", metavar="N", help="T H W, or H W")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="N")
+    parser.add_argument(
+        "--share", nargs="+", default=["paper", "min", "all"], help="paper, min, all, data, or 0.6"
+    )
+    parser.add_argument(
+        "--mixed", action="store_true", help="also each sample of an unlike batch by itself"
+    )
+    parser.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["prepared"])
+    parser.add_argument(
+        "--against", type=lambda names: names.split(","), default=[],
+        help=f"static networks elsewhere, of {','.join(RIVALS)}",
+    )  # fmt: skip
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
+    parser.add_argument("--repeats", type=int, default=15, metavar="N")
+    parser.add_argument("--warm-up", type=int, default=3, metavar="N")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    args = parser.parse_args()
+    for name in args.against:
+        if name not in RIVALS:
+            parser.error(f"--against knows {', '.join(RIVALS)}; came {name!r}")
+    return args
+
+
+def show(report: dict[str, Any]) -> None:
+    columns = ("batch", "network", "engine", "gates", "share", "ms (quartiles)", "clips/s")
+    table = Table(*columns, "speed-up", "ideal", "of ideal")
+    for row in report["rows"]:
+        low, high = row["ms_quartiles"]
+        table.add_row(
+            str(row["batch"]), row["network"], row["engine"], row["gates"], f"{row['share']:.2f}",
+            f"{row['ms']:.1f} ({low:.1f} to {high:.1f})", f"{row['clips_per_s']:.1f}",
+            f"{row['speedup']:.2f}", f"{row['ideal']:.2f}", f"{row['efficiency']:.2f}",
+        )  # fmt: skip
+    console = Console()
+    console.print(table)
+    conditions = (
+        f"{key.replace('_', ' ')}: {value}" for key, value in report["conditions"].items()
+    )
+    console.print("; ".join(conditions))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""One way to run a dynamic convolution: the open paths are known, so everything else is prepared.
+
+Symbols as in `vared_mm.method.rebuild`: k channels and every R-th frame are computed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from vared_mm.fast import native
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.packed_conv import (
+    Geometry,
+    PackedConv,
+    channels_last,
+    new_maps,
+    output_size,
+)
+from vared_mm.method.layer import Pattern, _Dynamic
+
+# Filters are computed in whole vectors; what is computed beyond k is thrown away.
+VECTOR = 16
+
+
+class Branch:
+    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`."""
+
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> None:
+        self.conv, self.epilogue, self.pattern = conv, epilogue, pattern
+        self.computed, self.step = conv.extent(pattern)
+        self.inputs, filters, groups = prefix_extent(conv, self.computed)
+        geometry = replace(Geometry.of(conv, self.step), groups=groups)
+        weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
+        self.prefix = PackedConv(
+            weight, None if bias is None else bias.detach()[:filters], geometry
+        )
+        self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed)
+
+    def __call__(
+        self,
+        x: Tensor,
+        gates: Tensor,
+        other: Tensor | None,
+        out: Tensor | None = None,
+        samples: Sequence[int] | None = None,
+    ) -> Tensor:
+        """activate(scale · Y + bias + other).
+
+        Args:
+            x: (N, C_in, [T,] H, W), channels last; gates: (N, G).
+            out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
+                by too. Without it, to a new tensor in order.
+        """
+        y = self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
+        size = output_size(self.conv, x.shape[2:])
+        if kernels_serve(y, self.conv):
+            return self._by_kernel(channels_last(y), gates, other, size, out, samples)
+        frames = size[0] if x.ndim == 5 else 1
+        rebuilt = self.conv._rebuild(y[:, : self.computed], gates, self.pattern, frames)
+        rows = slice(None) if samples is None else list(samples)
+        result = finished(rebuilt, self.epilogue, None if other is None else other[rows])
+        if out is None:
+            return result
+        out[rows] = result
+        return out
+
+    def _by_kernel(
+        self,
+        y: Tensor,
+        gates: Tensor,
+        other: Tensor | None,
+        full: tuple[int, ...],
+        out: Tensor | None,
+        samples: Sequence[int] | None,
+    ) -> Tensor:
+        n, computed, *size = y.shape
+        frames, part = (full[0], size[0]) if y.ndim == 5 else (1, 1)
+        if out is None:
+            nothing_to_rebuild = sum(self.pattern) == len(self.conv.axes) and (
+                (computed, self.step) == (self.conv.out_channels, 1)
+            )
+            channels = self.conv.out_channels
+            out = y if nothing_to_rebuild else new_maps(y, (n, channels, *full))
+        sizes = native.SizeStruct(n, frames, part, *size[-2:], computed)
+        place = (ctypes.c_long * n)(*(range(n) if samples is None else samples))
+        gates = gates.float().contiguous()
+        kernels = native.library()
+        assert kernels is not None
+        kernels.rebuild(
+            self.layer, sizes, y.data_ptr(), gates.data_ptr(), place,
+            None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int, int]:
+    """The input channels, filters and groups that the first k output channels need."""
+    if conv.groups == 1:
+        return conv.in_channels, min(conv.out_channels, math.ceil(k / VECTOR) * VECTOR), 1
+    inputs, filters = conv.in_channels // conv.groups, conv.out_channels // conv.groups
+    groups = math.ceil(k / filters)
+    if filters == 1:
+        groups = min(conv.groups, math.ceil(groups / VECTOR) * VECTOR)
+    return groups * inputs, groups * filters, groups
+
+
+def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
+    """The epilogue by torch's operations."""
+    shape = (1, -1, *[1] * (y.ndim - 2))
+    scale, bias = (v.to(y.dtype).view(shape) for v in (epilogue.scale, epilogue.bias))
+    y = torch.addcmul(bias, y, scale)
+    if other is not None:
+        y = y.add_(other)
+    return y.relu_() if epilogue.relu else y
+
+
+def kernels_serve(y: Tensor, conv: _Dynamic) -> bool:
+    return (
+        y.dtype == torch.float32
+        and y.device.type == "cpu"
+        and conv.dynamic.cheap_kernel <= native.MOST_SIDE
+        and native.library() is not None
+    )
+
+
+def layer_struct(
+    conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, computed: int
+) -> tuple[native.LayerStruct, list[Tensor]]:
+    """What the kernel is told of a branch, and the tensors that its pointers point into."""
+    kept = [epilogue.scale.contiguous(), epilogue.bias.contiguous()]
+    scale, bias = (tensor.data_ptr() for tensor in kept)
+    struct = native.LayerStruct(
+        channels=conv.out_channels, computed=computed, side=conv.dynamic.cheap_kernel,
+        relu=epilogue.relu, gates=len(pattern), scale=scale, bias=bias,
+    )  # fmt: skip
+    columns = iter(enumerate(pattern))
+    axes = {"channel": (conv.widths, conv.cheap.channel), "time": (conv.strides, conv.cheap.time)}
+    for axis in conv.axes:
+        scales, cheap = axes[axis]
+        paths = []
+        for i, (column, is_open) in enumerate(islice(columns, len(scales))):
+            if is_open:
+                phi = taps_first(cheap[i - 1], axis) if i else None
+                kept += [] if phi is None else [phi]
+                paths.append((column, scales[i], None if phi is None else phi.data_ptr()))
+        setattr(struct, f"{axis}_paths", len(paths))
+        for i, path in enumerate(paths):
+            getattr(struct, axis)[i] = path
+    return struct, kept
+
+
+def taps_first(phi: Tensor, axis: str) -> Tensor:
+    """(..., taps, C): Φ as it is read along the channels, its taps before them."""
+    taps = phi.detach().float().flatten(2 if axis == "time" else 1)
+    return taps.transpose(-1, -2).contiguous()

@@ -1,0 +1,71 @@
+"""What the gates are told in a benchmark, and the share of the MACs that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vared_mm.fast.engines import Network
+from vared_mm.fast.forced_shares import Plan, choices_of, everything_open, forced, plan_for
+from vared_mm.flops import count
+from vared_mm.method.observe import dynamic_convs, record_cost
+
+# Average GMACs by those of the dense network, of the paper's tables.
+PAPER_SHARES = {"R2Plus1d18": 0.73, "InceptionI3d": 0.47, "X3D": 0.81}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the gates are told; without a plan they decide."""
+
+    name: str
+    plan: Plan | None
+    share: float  # of the whole network's MACs, as reached
+
+
+def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Case]:
+    """What the gates are told, and the share of MACs that comes of it; none in a static network."""
+    if not dynamic_convs(model):
+        return []
+    choices = choices_of(model, lambda: Network(model)(inputs[:1]))
+    batch = len(inputs)
+    seen, full, dense, _ = count(model, inputs[:1])
+    total = seen - full + dense
+    plans: dict[str, Plan | None] = {}
+    for name in shares:
+        if name == "data":
+            plans["as the data wants"] = None
+        elif name == "all":
+            plans["all open"] = everything_open(choices, batch)
+        else:
+            share = share_named(name, model)
+            for kind in ("alike", "different") if batch > 1 and share > 0 else ("alike",):
+                plan = plan_for(choices, total, share, batch, kind == "alike")
+                plans[f"{name}, {kind}"] = plan
+    return [Case(name, plan, reached(model, inputs, plan, total)) for name, plan in plans.items()]
+
+
+def share_named(name: str, model: nn.Module) -> float:
+    """A number, the least there is (as 0), or the paper's average for this backbone."""
+    if name == "min":
+        return 0.0
+    if name != "paper":
+        return float(name)
+    kind = type(getattr(model, "backbone", model)).__name__
+    if kind not in PAPER_SHARES:
+        raise ValueError(
+            f"the paper tells no share for {kind}, only for {sorted(PAPER_SHARES)}; give a number"
+        )
+    return PAPER_SHARES[kind]
+
+
+def reached(model: nn.Module, inputs: Tensor, plan: Plan | None, total: float) -> float:
+    """The average share of the network's MACs, by the paper's formula."""
+    with forced(model) as follow, record_cost(model) as record:
+        follow(plan)
+        Network(model)(inputs)
+    costs = record.per_layer(len(inputs))
+    saved = (costs["dense"] - costs["paper"]).sum(1).mean()
+    return 1 - float(saved) / total

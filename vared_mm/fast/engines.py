@@ -1,0 +1,111 @@
+"""The ways to run a network that a user could pick, each a function of (network, example)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vared_mm.fast.prepare import prepare_for_inference, tensors_in
+
+Run = Callable[[Tensor], Tensor]
+
+
+class EngineError(RuntimeError):
+    """An engine is not installed, or cannot take this network."""
+
+
+class Network(nn.Module):
+    """A whole OpenMMLab model, or a backbone, as a function from inputs to its first output."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.training = model, model.training
+        # Recognisers stop at the backbone unless told; other models know no stages.
+        self.call: dict[str, str] = {}
+        if hasattr(model, "data_preprocessor"):
+            self.call = {"mode": "tensor"}
+            if hasattr(model, "cls_head"):
+                self.call["stage"] = "head"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return next(tensors_in(self.model(x, **self.call)))
+
+
+def eager(network: Network, example: Tensor) -> Run:
+    return network
+
+
+def prepared(network: Network, example: Tensor) -> Network:
+    return cast(Network, prepare_for_inference(network, example))
+
+
+def compiled(network: Network, example: Tensor) -> Run:
+    """torch.compile, weights frozen."""
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    torch._dynamo.reset()
+    return torch.compile(network)
+
+
+def onnxruntime(network: Network, example: Tensor) -> Run:
+    try:
+        import onnx  # noqa: F401  (the exporter wants it)
+        import onnxruntime as ort
+    except ImportError as error:
+        raise _missing("onnxruntime", error) from error
+    refuse_half("onnxruntime", example)
+    file = io.BytesIO()
+    # The newer exporter would want onnxscript too.
+    torch.onnx.export(network, (example,), cast(Any, file), dynamo=False, opset_version=17)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    cuda = ["CUDAExecutionProvider"] if example.is_cuda else []
+    providers = [*cuda, "CPUExecutionProvider"]
+    session = ort.InferenceSession(file.getvalue(), options, providers=providers)
+    (source,) = session.get_inputs()
+    return lambda x: torch.from_numpy(session.run(None, {source.name: x.cpu().numpy()})[0])
+
+
+def openvino(network: Network, example: Tensor) -> Run:
+    try:
+        import openvino as ov
+    except ImportError as error:
+        raise _missing("openvino", error) from error
+    refuse_half("openvino", example)
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    model = ov.convert_model(network, example_input=example)
+    # Its own best case: a size that is known when it compiles.
+    model.reshape(list(example.shape))
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
+
+
+# Those that can run a dynamic network, and keep its gates where `forced_shares` finds them.
+ENGINES: dict[str, Callable[[Network, Tensor], Network]] = {
+    "plain": lambda network, example: network,
+    "prepared": prepared,
+}
+RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
+    "eager": eager,
+    "compile": compiled,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+}
+
+
+def refuse_half(engine: str, example: Tensor) -> None:
+    if example.dtype != torch.float32:
+        raise EngineError(f"{engine} is compared in float32 alone; leave out --precision bf16")
+
+
+def _missing(name: str, error: ImportError) -> EngineError:
+    return EngineError(f"{name} cannot be imported ({error}); pip install 'vared_mm[speed]'")

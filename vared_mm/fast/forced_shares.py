@@ -1,0 +1,141 @@
+"""Gates that answer as planned, so that a network computes a wanted share of its MACs.
+
+A plan holds an answer (N, G) for every dynamic convolution, by name. Shares are in [0, 1], of the
+MACs of the whole network.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from vared_mm.method.cost import conv_cost
+from vared_mm.method.gate import FollowerGate
+from vared_mm.method.layer import _Dynamic
+from vared_mm.method.observe import dynamic_convs, record_cost
+
+Plan = dict[str, Tensor]
+# What an open gate answers: neither 1, which would hide a multiplication left out, nor the floor.
+OPEN = 0.7
+
+
+@dataclass
+class Choice:
+    """Convolutions that decide together, what each of their choices computes for one clip, and
+    how many rows, frames or views, of their answer belong to it.
+    """
+
+    names: list[str]
+    rows: int
+    dense: float
+    macs: dict[tuple[float, ...], float]
+
+
+@contextmanager
+def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
+    """Hands out what sets the plan; with None, as at the start, the gates decide.
+
+    A gate computes its own answer all the same.
+    """
+    plan: Plan | None = None
+
+    def follow(new: Plan | None) -> None:
+        nonlocal plan
+        plan = new
+
+    def hook_of(name: str) -> Callable:
+        def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
+            return answer if plan is None else plan[name]
+
+        return force
+
+    with ExitStack() as stack:
+        for name, conv in dynamic_convs(model).items():
+            handle = conv.gate.register_forward_hook(hook_of(name), prepend=True)
+            stack.callback(handle.remove)
+        yield follow
+
+
+def choices_of(model: nn.Module, run: Callable[[], object]) -> list[Choice]:
+    """What can be chosen for one clip, when `run` runs the model on one."""
+    with record_cost(model) as record, torch.no_grad():
+        run()
+    together: dict[int, list] = defaultdict(list)
+    for name, conv, _, shape in record.seen:
+        gate = conv.gate._leader[0] if isinstance(conv.gate, FollowerGate) else conv.gate
+        together[id(gate)].append((name, conv, shape))
+    return [_choice(members) for members in together.values()]
+
+
+def _choice(members: list[tuple[str, _Dynamic, tuple[int, ...]]]) -> Choice:
+    macs: dict[tuple[float, ...], float] = defaultdict(float)
+    dense = 0.0
+    for name, conv, shape in members:
+        for answer in single_paths(conv):
+            cost = conv_cost(name, conv, torch.tensor([answer]).expand(shape[0], -1), shape)
+            macs[answer] += float(cost.share.sum()) * cost.dense
+        dense += cost.dense * shape[0]
+    names = list(dict.fromkeys(name for name, *_ in members))
+    return Choice(names, members[0][2][0], dense, dict(macs))
+
+
+def single_paths(conv: _Dynamic) -> list[tuple[float, ...]]:
+    """Answers that open one path of each axis, the largest first."""
+    space = conv.dynamic.search_space
+    axis = [tuple(OPEN * (i == j) for j in range(space)) for i in range(space)]
+    return [sum(parts, ()) for parts in product(axis, repeat=len(conv.axes))]
+
+
+def plan_for(
+    choices: Sequence[Choice], total: float, share: float, samples: int, alike: bool
+) -> Plan:
+    """One path of each axis open, so that every clip computes about `share` of `total` MACs.
+
+    Alike, all samples choose the same; else each its own way to about the same share.
+    """
+    rows = [
+        _one_sample(choices, total, share, random.Random(0 if alike else i)) for i in range(samples)
+    ]
+    return {
+        name: torch.tensor([row[name] for row in rows]).repeat_interleave(choice.rows, 0)
+        for choice in choices
+        for name in choice.names
+    }
+
+
+def _one_sample(
+    choices: Sequence[Choice], total: float, share: float, chance: random.Random
+) -> dict[str, tuple[float, ...]]:
+    dense = sum(choice.dense for choice in choices)
+    wanted = (share * total - (total - dense)) / dense
+    row: dict[str, tuple[float, ...]] = {}
+    done = spent = 0.0
+    # Large ones first, so that the small ones even out what is left over.
+    for choice in sorted(choices, key=lambda c: -c.dense * chance.uniform(0.5, 1.5)):
+        done += choice.dense
+        answers = list(choice.macs.items())
+        chance.shuffle(answers)
+        best, macs = min(answers, key=lambda item: abs(spent + item[1] - wanted * done))
+        spent += macs
+        row.update(dict.fromkeys(choice.names, best))
+    return row
+
+
+def everything_open(choices: Sequence[Choice], samples: int) -> Plan:
+    return {
+        name: torch.full((samples * choice.rows, len(next(iter(choice.macs)))), OPEN)
+        for choice in choices
+        for name in choice.names
+    }
+
+
+def sample_of_plan(plan: Plan, sample: int, samples: int) -> Plan:
+    """What the plan of `samples` says of one of them."""
+    return {name: answers.chunk(samples)[sample] for name, answers in plan.items()}

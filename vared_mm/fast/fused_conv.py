@@ -1,0 +1,75 @@
+"""What stands in for the `forward` of a convolution in a prepared model.
+
+Both forms take the input and, where the model adds one before its activation, a second tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.fast.branch import Branch
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.packed_conv import (
+    Geometry,
+    PackedConv,
+    channels_last,
+    new_maps,
+    output_size,
+)
+from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
+
+
+class StaticConv:
+    """activate(norm(conv(x)) + other): the norm in the weights, the rest in oneDNN's own loop."""
+
+    def __init__(self, conv: _ConvNd, epilogue: Epilogue) -> None:
+        dtype = conv.weight.dtype
+        scale, bias = epilogue.scale, epilogue.bias
+        weight = conv.weight.detach().float() * scale.view(-1, *[1] * (conv.weight.ndim - 1))
+        if conv.bias is not None:
+            bias = bias + scale * conv.bias.detach()
+        self.relu = epilogue.relu
+        self.packed = PackedConv(weight.to(dtype), bias.to(dtype), Geometry.of(conv))
+
+    def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        return self.packed(x, other, self.relu)
+
+
+class DynamicConv:
+    """The same for a dynamic convolution: each sample runs the branch its gate asks for."""
+
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
+        self.conv, self.epilogue = conv, epilogue
+        self._branches: dict[Pattern, Branch] = {}
+
+    def branch(self, pattern: Pattern) -> Branch:
+        """The prepared way to run `pattern`; made when it is first asked for."""
+        if pattern not in self._branches:
+            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern)
+        return self._branches[pattern]
+
+    def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        x = channels_last(x)
+        other = None if other is None else channels_last(other)
+        gates = self.conv.gate(x)
+        groups = group_by_pattern(gates)
+        if len(groups) == 1:
+            (pattern,) = groups
+            return self.branch(pattern)(x, gates, other)
+        out = new_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
+        for pattern, samples in groups.items():
+            rows = rows_of(x, samples), gates[list(samples)]
+            self.branch(pattern)(*rows, other, out, samples)
+        return out
+
+
+def rows_of(x: Tensor, samples: Sequence[int]) -> Tensor:
+    """Those samples, in the layout of x; a view where they are neighbours."""
+    first, last = samples[0], samples[-1]
+    if last - first + 1 == len(samples):
+        return x[first : last + 1]
+    return channels_last(torch.cat([x[i : i + 1] for i in samples]))

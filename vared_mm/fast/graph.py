@@ -1,0 +1,158 @@
+"""Finds what follows each convolution of a module, and lets the convolution do it.
+
+A module is traced by torch.fx. A BatchNorm, an addition and a ReLU are taken over only where the
+graph shows that nothing else reads what stands between them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.fast.packed_conv import is_packable
+
+ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+
+
+class ConvTracer(fx.Tracer):
+    """Looks into everything but convolutions and norms, which toolboxes derive from torch's."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, _ConvNd | _BatchNorm) or super().is_leaf_module(module, name)
+
+
+@dataclass
+class Chain:
+    """A convolution and what it can take over, in the order of computation."""
+
+    conv: fx.Node
+    norm: fx.Node | None = None
+    add: fx.Node | None = None
+    relu: fx.Node | None = None
+    other: fx.Node | None = None
+    nodes: list[fx.Node] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = {"norm": self.norm, "add": self.add, "relu": self.relu}
+        return " + ".join(["conv", *(name for name, node in parts.items() if node is not None)])
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """The module as a graph, or whatever exception its `forward` meets with proxies."""
+    inner = [m for m in module.modules() if m is not module and not is_leaf(m)]
+    if any(m._forward_hooks or m._forward_pre_hooks for m in inner):
+        raise fx.proxy.TraceError("a module inside has hooks, which tracing would run only once")
+    return fx.GraphModule(module, ConvTracer().trace(module, concrete_args=flags_of(module)))
+
+
+def flags_of(module: nn.Module) -> dict[str, bool]:
+    """The switches of its `forward`, like those of mmcv's ConvModule, as they are by default."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, bool)}
+
+
+def is_leaf(module: nn.Module) -> bool:
+    return ConvTracer().is_leaf_module(module, "")
+
+
+def chains(graph: fx.GraphModule) -> Iterator[Chain]:
+    """Every convolution that can be prepared, each called once; followers as far as they go.
+
+    Each is to be fused before the next is asked for: two convolutions may meet in one addition.
+    """
+    modules = dict(graph.named_modules())
+    calls = [node for node in graph.graph.nodes if node.op == "call_module"]
+    times = Counter(node.target for node in calls)
+    for node in calls:
+        plain = len(node.args) == 1 and not node.kwargs and is_packable(modules[node.target])
+        if plain and times[node.target] == 1:
+            yield _followed(Chain(node, nodes=[node]), modules)
+
+
+def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
+    conv = modules[str(chain.conv.target)]
+    user = _only_user(chain.conv)
+    if user is not None and _is_norm_of(user, conv, modules):
+        chain.norm = user
+        chain.nodes.append(user)
+        user = _only_user(user)
+    if user is not None and (other := _added(user, chain.nodes[-1])) is not None:
+        between = _between(chain.conv, user)
+        if not any(_writes_in_place(n, modules) for n in between if n not in chain.nodes):
+            chain.add, chain.other = user, other
+            chain.nodes.append(user)
+            user = _only_user(user)
+    if user is not None and _is_relu(user, modules):
+        chain.relu = user
+        chain.nodes.append(user)
+    return chain
+
+
+def fuse(graph: fx.GraphModule, chain: Chain) -> None:
+    """Lets the convolution's node stand for the whole chain: `conv(x, other, fused=True)`."""
+    # An addition needs its other side, which may come after the convolution.
+    with graph.graph.inserting_before(chain.add or chain.conv):
+        arguments = (chain.conv.args[0], *([] if chain.other is None else [chain.other]))
+        new = graph.graph.call_module(str(chain.conv.target), arguments, {"fused": True})
+    chain.nodes[-1].replace_all_uses_with(new)
+    for node in reversed(chain.nodes):
+        graph.graph.erase_node(node)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_norm_of(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -> bool:
+    norm = modules.get(str(node.target)) if node.op == "call_module" else None
+    return (
+        isinstance(norm, _BatchNorm)
+        and not norm.training
+        and norm.running_mean is not None
+        and norm.num_features == conv.out_channels
+        and not norm._forward_hooks
+        and not norm._forward_pre_hooks
+    )
+
+
+def _added(node: fx.Node, own: fx.Node) -> fx.Node | None:
+    """What `node` adds to `own`, if it does that and writes into nothing else."""
+    if node.op not in ("call_function", "call_method") or node.target not in ADDS or node.kwargs:
+        return None
+    first, second = node.args[:2] if len(node.args) == 2 else (None, None)
+    in_place = node.target in (operator.iadd, "add_")
+    if first is own and isinstance(second, fx.Node) and second is not own:
+        return second
+    return first if second is own and isinstance(first, fx.Node) and not in_place else None
+
+
+def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        return type(module) is nn.ReLU and not hooked
+    return node.op in ("call_function", "call_method") and node.target in RELUS
+
+
+def _between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
+    nodes = list(first.graph.nodes)
+    return nodes[nodes.index(first) + 1 : nodes.index(last)]
+
+
+def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether moving a read past `node` could change what is read; in doubt, yes."""
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv", "setitem")
+    return node.op != "get_attr" and (in_place or bool(node.kwargs.get("inplace")))

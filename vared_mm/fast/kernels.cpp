@@ -1,0 +1,247 @@
+// What `vared_mm.method.rebuild` does in several passes over the maps, and what follows it, in one:
+//
+//     out = activate( scale * rebuild(y) + bias + residual )
+//
+// Maps lie channels last, (N, F, H, W, C), so the innermost loops run over channels. Symbols as in
+// rebuild.py: k_i channels and every R_j-th frame are computed; F computed frames, T of the output.
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+constexpr long MOST_PATHS = 4;
+// A strip of rows, and what it is rebuilt from, stays in a core's own cache: this many floats.
+constexpr long STRIP = 1 << 17;
+
+struct Path {
+    long gate;         // its column in a sample's gates
+    long scale;        // k_i, or R_j
+    const float *phi;  // (taps, C - k_i), or (R_j - 1, taps, C); null where nothing is rebuilt
+};
+
+struct Layer {
+    long channels, computed, side, relu, channel_paths, time_paths, gates;
+    Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
+    const float *scale, *bias;                   // (C,)
+};
+
+struct Size {
+    long samples, frames, computed_frames, height, width, pixel;  // pixel: floats between pixels of y
+};
+
+struct Plane {
+    const float *at;  // where row 0 is, or would be
+    long pixel, height, width;
+};
+
+// LANES channels at once, at any address.
+template <int LANES>
+struct Vector {
+    typedef float type __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+};
+
+// Where a row is written, what it is added to, and what happens to the sum.
+struct Row {
+    float *out;
+    long pixel;
+    const float *from;
+    long from_pixel;                  // 0 if `from` is the same for all pixels
+    const float *residual = nullptr;  // as `out`
+    bool relu = false;
+
+    void move(long channels) {
+        out += channels, from += channels;
+        if (residual) residual += channels;
+    }
+};
+
+// A depthwise convolution of row h of `map`, for LANES channels.
+template <int SIDE, int LANES>
+void lanes_of_row(const Row &row, const Plane &map, long h, const float *weight, long pitch) {
+    using Lanes = typename Vector<LANES>::type;
+    const auto load = [](const float *at) { return *reinterpret_cast<const Lanes *>(at); };
+    static const float zeros[LANES] = {};
+    Lanes kernel[SIDE][SIDE];
+    const float *line[SIDE];
+    long pixel[SIDE];
+    for (long y = 0; y < SIDE; y++) {
+        const long at = h + y - SIDE / 2;
+        const bool inside = at >= 0 && at < map.height;
+        pixel[y] = inside ? map.pixel : 0;
+        line[y] = inside ? map.at + at * map.width * map.pixel : zeros;
+        for (long x = 0; x < SIDE; x++) kernel[y][x] = load(weight + (y * SIDE + x) * pitch);
+    }
+    for (long w = 0; w < map.width; w++) {
+        Lanes sum = load(row.from + w * row.from_pixel);
+        const long left = w - SIDE / 2;
+        if (left >= 0 && left + SIDE <= map.width) {
+            for (long y = 0; y < SIDE; y++)
+                for (long x = 0; x < SIDE; x++)
+                    sum += kernel[y][x] * load(line[y] + (left + x) * pixel[y]);
+        } else {
+            for (long x = std::max(0L, -left); x < std::min<long>(SIDE, map.width - left); x++)
+                for (long y = 0; y < SIDE; y++)
+                    sum += kernel[y][x] * load(line[y] + (left + x) * pixel[y]);
+        }
+        if (row.residual) sum += load(row.residual + w * row.pixel);
+        if (row.relu) sum = sum < 0 ? Lanes{} : sum;
+        *reinterpret_cast<Lanes *>(row.out + w * row.pixel) = sum;
+    }
+}
+
+template <int SIDE>
+void row_of(Row row, Plane map, long h, const float *weight, long count, long pitch) {
+    const auto run = [&](auto lanes) {
+        constexpr int LANES = decltype(lanes)::value;
+        for (; count >= LANES; count -= LANES) {
+            lanes_of_row<SIDE, LANES>(row, map, h, weight, pitch);
+            row.move(LANES), map.at += LANES, weight += LANES;
+        }
+    };
+    run(std::integral_constant<int, 16>());
+    run(std::integral_constant<int, 8>());
+    run(std::integral_constant<int, 4>());
+    run(std::integral_constant<int, 1>());
+}
+
+void depthwise(long side, const Row &row, const Plane &map, long h, const float *weight, long count,
+               long pitch) {
+    const auto run = side == 1 ? row_of<1> : side == 3 ? row_of<3> : side == 5 ? row_of<5> : row_of<7>;
+    run(row, map, h, weight, count, pitch);
+}
+
+// The weights of one layer, multiplied by one sample's gates.
+struct Weights {
+    std::vector<float> direct, zeros;             // (computed,), what is handed on
+    std::vector<std::vector<float>> channel;      // per path
+    std::vector<std::vector<float>> handed, time; // per frame of a period; per path
+
+    void set(const Layer &l, const float *gates, bool channels_rebuilt) {
+        const long taps = l.side * l.side, c_all = l.channels;
+        zeros.assign(c_all, 0.f);
+        direct.assign(l.computed, 0.f);
+        channel.assign(l.channel_paths, {});
+        float whole = l.channel_paths && !channels_rebuilt ? gates[l.channel[0].gate] : 1.f;
+        for (long i = 0; channels_rebuilt && i < l.channel_paths; i++) {
+            const Path &p = l.channel[i];
+            for (long c = 0; c < p.scale; c++) direct[c] += gates[p.gate];
+            if (!p.phi) continue;
+            channel[i].assign(p.phi, p.phi + taps * (c_all - p.scale));
+            for (float &w : channel[i]) w *= gates[p.gate];
+        }
+        const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
+        handed.assign(period, {});
+        time.assign(l.time_paths, {});
+        for (long q = 0; q < period; q++) {
+            float sum = l.time_paths ? 0.f : 1.f;
+            for (long j = 0; j < l.time_paths; j++)
+                if (q % l.time[j].scale == 0) sum += gates[l.time[j].gate];
+            if (sum == 0.f) continue;
+            handed[q].resize(c_all);
+            for (long c = 0; c < c_all; c++) handed[q][c] = sum * whole * l.scale[c];
+        }
+        for (long j = 0; j < l.time_paths; j++) {
+            const Path &p = l.time[j];
+            if (!p.phi) continue;
+            time[j].resize((p.scale - 1) * taps * c_all);
+            for (size_t k = 0; k < time[j].size(); k++)
+                time[j][k] = p.phi[k] * gates[p.gate] * whole * l.scale[k % c_all];
+        }
+    }
+};
+
+// All channels of row h of a computed frame, from the computed ones.
+void channels_of_row(const Layer &l, const Weights &w, const Plane &y, long h, float *out) {
+    const float *zeros = w.zeros.data();
+    depthwise(1, {out, l.channels, zeros, 0}, y, h, w.direct.data(), l.computed, 0);
+    for (long i = 0; i < l.channel_paths; i++) {
+        const long k = l.channel[i].scale, left = l.channels - k;
+        for (long start = 0; start < left; start += k) {
+            // Beyond the computed channels the widest path is the first to write.
+            float *to = out + k + start;
+            const bool first = k == l.computed;
+            const Row row{to, l.channels, first ? zeros : to, first ? 0 : l.channels};
+            depthwise(l.side, row, y, h, w.channel[i].data() + start, std::min(k, left - start), left);
+        }
+    }
+}
+
+// Row h of frame q of a period, from the planes of the period's computed frames.
+void frame_row(const Layer &l, const Weights &w, const std::vector<Plane> &planes, long step,
+               long q, long h, const float *residual, float *out) {
+    const long c_all = l.channels, taps = l.side * l.side;
+    struct Term {
+        const Plane &plane;
+        const float *weight;
+        long side;
+    };
+    std::vector<Term> terms;
+    if (!w.handed[q].empty()) terms.push_back({planes[q / step], w.handed[q].data(), 1});
+    for (long j = 0; j < l.time_paths; j++) {
+        const long part = q % l.time[j].scale;
+        const float *weight = w.time[j].data() + (part - 1) * taps * c_all;
+        if (part) terms.push_back({planes[(q - part) / step], weight, l.side});
+    }
+    Row row{out, c_all, l.bias, 0};
+    for (const Term &term : terms) {
+        const bool last = &term == &terms.back();
+        row.residual = last ? residual : nullptr, row.relu = last && l.relu;
+        depthwise(term.side, row, term.plane, h, term.weight, c_all, c_all);
+        row.from = out, row.from_pixel = c_all;
+    }
+}
+
+}  // namespace
+
+// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out.
+extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,
+                        const long *place, const float *residual, float *out, long threads) {
+    const Layer &l = *layer;
+    const Size &s = *size;
+    const bool channels_rebuilt = l.computed < l.channels || l.channel_paths > 1;
+    const long step = l.time_paths ? l.time[0].scale : 1;
+    const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
+    const long bases = period / step, halo = period > 1 ? l.side / 2 : 0;
+    const long line = s.width * l.channels;
+    const long rows = std::clamp(STRIP / (line * bases), std::min(4L, s.height), s.height);
+    const long strips = (s.height + rows - 1) / rows, blocks = (s.frames + period - 1) / period;
+
+#pragma omp parallel num_threads(threads)
+    {
+        Weights weights;
+        std::vector<float> scratch(channels_rebuilt ? bases * (rows + 2 * halo) * line : 0);
+        long ready = -1;
+#pragma omp for
+        for (long unit = 0; unit < s.samples * blocks * strips; unit++) {
+            const long n = unit / (blocks * strips), block = unit / strips % blocks;
+            const long top = unit % strips * rows, bottom = std::min(top + rows, s.height);
+            const long above = std::max(top - halo, 0L), below = std::min(bottom + halo, s.height);
+            if (n != ready) weights.set(l, gates + n * l.gates, channels_rebuilt), ready = n;
+
+            std::vector<Plane> planes;
+            for (long b = 0; b < bases; b++) {
+                const long frame = block * bases + b;
+                if (frame >= s.computed_frames) break;
+                const long offset = (n * s.computed_frames + frame) * s.height * s.width * s.pixel;
+                Plane plane{y + offset, s.pixel, s.height, s.width};
+                if (channels_rebuilt) {
+                    float *strip = scratch.data() + b * (rows + 2 * halo) * line;
+                    for (long h = above; h < below; h++)
+                        channels_of_row(l, weights, plane, h, strip + (h - above) * line);
+                    plane = {strip - above * line, l.channels, s.height, s.width};
+                }
+                planes.push_back(plane);
+            }
+            for (long q = 0; q < period && block * period + q < s.frames; q++) {
+                const long image = place[n] * s.frames + block * period + q;
+                for (long h = top; h < bottom; h++) {
+                    const long at = (image * s.height + h) * line;
+                    frame_row(l, weights, planes, step, q, h, residual ? residual + at : nullptr,
+                              out + at);
+                }
+            }
+        }
+    }
+}

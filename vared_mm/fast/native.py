@@ -1,0 +1,98 @@
+"""The kernels of kernels.cpp: compiled when first wanted, for this machine, and kept.
+
+Nothing but a C++ compiler is needed, and without one nothing is lost but speed: `library()` is
+None then, and torch's own operations do the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from ctypes import POINTER, Structure, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
+# GCC prefers half of AVX-512's width, for processors that slowed down in full width.
+X86_FLAGS = ("-mprefer-vector-width=512",)
+MOST_PATHS = 4
+MOST_SIDE = 7
+
+
+class PathStruct(Structure):
+    _fields_ = (("gate", c_long), ("scale", c_long), ("phi", c_void_p))
+
+
+class LayerStruct(Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("channels", "computed", "side", "relu")),
+        *((name, c_long) for name in ("channel_paths", "time_paths", "gates")),
+        ("channel", PathStruct * MOST_PATHS),
+        ("time", PathStruct * MOST_PATHS),
+        ("scale", c_void_p),
+        ("bias", c_void_p),
+    )
+
+
+class SizeStruct(Structure):
+    _fields_ = tuple(
+        (name, c_long)
+        for name in ("samples", "frames", "computed_frames", "height", "width", "pixel")
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None, after one warning that says why."""
+    try:
+        kernels = ctypes.CDLL(str(compiled()))
+    except (OSError, subprocess.SubprocessError) as error:
+        logging.getLogger(__name__).warning(
+            "the kernels of vared_mm.fast are not used, torch's operations take their place: %s",
+            getattr(error, "stderr", None) or error,
+        )
+        return None
+    kernels.rebuild.argtypes = (
+        POINTER(LayerStruct), POINTER(SizeStruct), c_void_p, c_void_p, POINTER(c_long), c_void_p,
+        c_void_p, c_long,
+    )  # fmt: skip
+    kernels.rebuild.restype = None
+    return kernels
+
+
+def compiled() -> Path:
+    """The shared library's file, made if it is not there yet.
+
+    Raises:
+        OSError: There is no compiler, or the folder cannot be written.
+        subprocess.CalledProcessError: The compiler refuses.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
+    flags = FLAGS + (X86_FLAGS if platform.machine() == "x86_64" else ())
+    made_of = SOURCE.read_text() + " ".join((compiler, *flags)) + processor()
+    name = f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    target = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "vared_mm", name)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside it and renamed: another process may be loading or making the same file.
+        half = target.with_name(f".{name}.{os.getpid()}")
+        command = [compiler, *flags, str(SOURCE), "-o", str(half)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        half.replace(target)
+    return target
+
+
+def processor() -> str:
+    """What `-march=native` stands for: a home folder may be shared by unlike machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    return platform.machine() + (flags[0] if flags else platform.processor())

@@ -1,0 +1,109 @@
+"""A convolution whose weight is laid out once, for many calls, with what follows it fused.
+
+Weights are folded and packed for evaluation: no gradient passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution moves over its input."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def of(cls, conv: _ConvNd, step: int = 1) -> Geometry:
+        """Of `conv`, at every `step`-th of its output frames."""
+        assert not isinstance(conv.padding, str)
+        stride = (conv.stride[0] * step, *conv.stride[1:])
+        return cls(stride, tuple(conv.padding), tuple(conv.dilation), conv.groups)
+
+
+def is_packable(conv: nn.Module) -> bool:
+    """Whether it pads with zeros, equally on both sides, and is nothing but a convolution."""
+    return (
+        isinstance(conv, nn.Conv2d | nn.Conv3d)
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+        and not hasattr(conv, "parametrizations")
+        and not conv._forward_pre_hooks
+    )
+
+
+class PackedConv:
+    """y = activate(conv(x) + other), channels last.
+
+    On a CPU oneDNN is called by name: torch itself sends most convolutions of a single clip
+    elsewhere, and would lay out the weight in every call.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        self.weight, self.bias, self.geometry = weight, bias, geometry
+        self._packed: Tensor | None = None
+        self._settings = [list(v) for v in (geometry.padding, geometry.stride, geometry.dilation)]
+
+    def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
+        x = channels_last(x)
+        if not runs_on_onednn(x):
+            return self._by_torch(x, other, relu)
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, *self._settings, self.geometry.groups, list(x.shape)
+            )
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        arguments = (self._packed, self.bias, *self._settings, self.geometry.groups)
+        activation = "relu" if relu else "none"
+        if other is None:
+            return convolve.default(x, *arguments, activation, [], "")
+        return convolve.binary(
+            x, channels_last(other), *arguments, "add", 1.0, activation if relu else None, [], ""
+        )
+
+    def _by_torch(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
+        g = self.geometry
+        y = CONVOLUTIONS[x.ndim](
+            x, self.weight, self.bias, g.stride, g.padding, g.dilation, g.groups
+        )
+        if other is not None:
+            y = y.add_(other)
+        return y.relu_() if relu else y
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=LAYOUTS[x.ndim])
+
+
+def new_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=LAYOUTS[len(shape)]
+    )
+
+
+def output_size(conv: _ConvNd, size: Sequence[int]) -> tuple[int, ...]:
+    """([T,] H, W) of the plain convolution's output for an input of `size`."""
+    assert not isinstance(conv.padding, str)
+    settings = zip(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in settings)
+
+
+def runs_on_onednn(x: Tensor) -> bool:
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return x.dtype == torch.float32 or (
+        x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

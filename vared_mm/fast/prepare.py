@@ -1,0 +1,149 @@
+"""A trained model, static or dynamic, made ready for evaluation at speed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.folded_gate import FoldedGate
+from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.graph import chains, fuse, is_leaf, traced
+from vared_mm.fast.packed_conv import is_packable
+from vared_mm.method.gate import Gate
+from vared_mm.method.layer import _Dynamic
+
+# Of the largest number of an output. In half precision a gate near zero may turn over.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+HALF_TOLERANCE = 0.2
+
+
+def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Module:
+    """A copy of `model` that computes the same, and faster; for evaluation alone.
+
+    BatchNorm, additions and ReLUs move into the convolutions before them where nothing else reads
+    what is between, weights are laid out once, gates are folded, and what a dynamic convolution
+    rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is for the
+    device and the precision of `example`; its modules keep their names and types, so that
+    `record_cost`, `forced_gates` and the metrics see what they see of `model`. It cannot be
+    trained or pickled: keep `model`, and prepare again.
+
+    Args:
+        model: In evaluation mode.
+        *example, **call: How it is called: `prepare_for_inference(recognizer, clips,
+            mode="tensor")`. Other sizes are served too.
+
+    Raises:
+        ValueError: The model is in training mode, or the copy answers to the example with
+            something else than the model does.
+    """
+    if model.training:
+        raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
+    with torch.no_grad():
+        expected = model(*example, **call)
+        prepared = copy.deepcopy(model)
+        for module in prepared.modules():
+            if isinstance(module, Gate):
+                module.forward = FoldedGate(module)  # type: ignore[method-assign]
+        prepare_part(prepared)
+        dtype = next((t.dtype for t in tree_leaves(example) if isinstance(t, Tensor)), None)
+        prepared.to(dtype)
+        refuse_other_answers(prepared(*example, **call), expected)
+    prepared.train = _refuse_training  # type: ignore[assignment, method-assign]
+    return prepared
+
+
+def fused(prepared: nn.Module) -> dict[str, str]:
+    """What the call of each prepared convolution does, by the convolution's name."""
+    return {
+        name: module.forward.does
+        for name, module in prepared.named_modules()
+        if isinstance(module.forward, Exchanged)
+    }
+
+
+class Exchanged:
+    """The `forward` of a prepared convolution.
+
+    Only the traced graph knows what was fused and asks for it; whoever calls the convolution past
+    the graph gets the convolution alone.
+    """
+
+    def __init__(self, conv: _ConvNd, epilogue: Epilogue, does: str) -> None:
+        kind: Callable = DynamicConv if isinstance(conv, _Dynamic) else StaticConv
+        self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
+
+    def __call__(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
+        return self.run(x, other) if fused else self.plain(x)
+
+
+class Traced:
+    """The `forward` of a module that was traced: the graph, or for unusual arguments the module."""
+
+    def __init__(self, graph: fx.GraphModule, plain: Callable) -> None:
+        self.graph, self.plain = graph, plain
+
+    def __call__(self, *inputs: Any, **switches: Any) -> Any:
+        return self.plain(*inputs, **switches) if switches else self.graph(*inputs)
+
+
+def prepare_part(module: nn.Module) -> None:
+    """As one graph where it can be traced, else part by part."""
+    if not any(is_packable(m) for m in module.modules()):
+        return
+    try:
+        if _is_walked_through(module):
+            raise fx.proxy.TraceError("its parent may call the parts one by one")
+        graph = traced(module)
+    except Exception:
+        # Whatever a forward does with a proxy that it would not do with a tensor.
+        for child in module.children():
+            if not is_leaf(child):
+                prepare_part(child)
+        return
+    for chain in chains(graph):
+        conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
+        norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
+        epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
+        conv.forward = Exchanged(conv, epilogue, str(chain))
+        fuse(graph, chain)
+    graph.graph.lint()
+    graph.recompile()
+    module.forward = Traced(graph, module.forward)
+
+
+def _is_walked_through(module: nn.Module) -> bool:
+    containers = nn.Sequential | nn.ModuleList | nn.ModuleDict
+    return isinstance(module, containers) and not all(map(is_leaf, module.children()))
+
+
+def refuse_other_answers(came: Any, expected: Any) -> None:
+    """Raises `ValueError` where the tensors differ."""
+    pairs = list(zip(tensors_in(came), tensors_in(expected), strict=True))
+    for a, b in pairs:
+        tolerance = TOLERANCE.get(a.dtype, HALF_TOLERANCE)
+        error = float(
+            (a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-30)
+        )
+        if a.shape != b.shape or not error <= tolerance:
+            raise ValueError(
+                f"the prepared model answers to the example with something else than the model: "
+                f"{tuple(a.shape)} against {tuple(b.shape)}, {error:.1e} of the largest number "
+                f"apart where {tolerance:.0e} is allowed. Prepare its backbone alone"
+            )
+
+
+def tensors_in(answer: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor))
+
+
+def _refuse_training(mode: bool = True) -> None:
+    if mode:
+        raise RuntimeError("a prepared model cannot be trained; train the model it was made from")
