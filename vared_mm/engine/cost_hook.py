@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -48,7 +49,9 @@ class CostHook(Hook):
 def cost_report(runner: Runner, metrics: dict[str, float] | None) -> dict[str, Any]:
     """A test's metrics and, where a `CostMetric` took part, its summary with every layer."""
     costs = [m.summary for m in runner.test_evaluator.metrics if isinstance(m, CostMetric)]
-    return {"metrics": metrics, "cost": costs[0] if costs else None}
+    # MMSegmentation's metrics are numpy's numbers, which JSON does not know.
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in (metrics or {}).items()}
+    return {"metrics": plain, "cost": costs[0] if costs else None}
 
 
 class CostWatch:
