@@ -1,0 +1,192 @@
+"""Pictures and videos through a trained network: labels, costs, drawings, broken files."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch.utils.flop_counter import FlopCounterMode
+
+import vared_mm  # noqa: F401
+from vared_mm.datasets.scenes import CLASSES, draw_scene
+from vared_mm.flops import build_model
+from vared_mm.infer import segmentation
+from vared_mm.infer.segmentation import infer
+from vared_mm.infer.segmentation_overlay import LEGEND_WIDTH, Legend, draw_overlay
+
+FCN = Path(__file__).parent.parent / "configs" / "segmentation" / "fcn"
+GREEN, BLUE = (0, 255, 0), (0, 0, 255)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The scenes' network, narrower and untrained, with scores that differ within a picture."""
+    config = Config.fromfile(FCN / "vared-fcn_r18w16-d8_1xb8-200_scenes-96x96.py")
+    config.model.backbone.update(base_channels=8, stem_channels=16)
+    config.model.decode_head.in_channels = 64
+    config.model.auxiliary_head.in_channels = 32
+    torch.manual_seed(0)
+    model = build_model(config)
+    x = torch.randn(1, 3, 48, 48)
+    with torch.no_grad():
+        torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+        model.decode_head.conv_seg.bias -= model(x, mode="tensor").mean((0, 2, 3))
+    DefaultScope._instance_dict.clear()
+    return model, config
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "street.png"
+    cv2.imwrite(str(path), draw_scene(3, 48)[0])
+    return path
+
+
+def write_video(path, frames=4, size=(48, 40), rate=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    for seed in range(frames):
+        writer.write(cv2.resize(draw_scene(seed, 48)[0], size))
+    writer.release()
+
+
+def reference(model, path):
+    """Labels and MACs of a picture, without our reader, pipeline and cost hook."""
+    rgb = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
+    x = (rgb - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    x = torch.tensor(x.transpose(2, 0, 1)[None].copy(), dtype=torch.float32)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        scores = model(x, mode="tensor")
+    scores = torch.nn.functional.interpolate(scores, x.shape[2:], mode="bilinear")
+    return scores.argmax(1)[0].numpy(), counter.get_total_flops() / 2e9
+
+
+def test_a_picture_s_classes_and_cost_are_those_of_the_bare_network(trained, picture):
+    labels, gmacs = reference(trained[0], picture)
+    (row,) = infer(*trained, [picture])
+    assert len(np.unique(labels)) >= 3
+    shares = {CLASSES[i]: (labels == i).mean() for i in np.unique(labels)}
+    assert row["classes"] == pytest.approx(shares, abs=1e-3)
+    assert list(row["classes"].values()) == sorted(row["classes"].values(), reverse=True)
+    assert row["gmacs"] == row["gmacs_min"] == row["gmacs_max"] == pytest.approx(gmacs)
+    assert row["share"] == 1.0
+    assert row["drawing"] is None
+    assert json.loads(json.dumps(row)) == row
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (37, 41)], ids=["1x1", "1x30", "37x41"])
+def test_pictures_of_any_size_keep_it(trained, tmp_path, size):
+    path = tmp_path / "odd.png"
+    cv2.imwrite(str(path), cv2.resize(draw_scene(1, 48)[0], size[::-1]))
+    labels, gmacs = reference(trained[0], path)
+    assert labels.shape == size
+    (row,) = infer(*trained, [path], tmp_path / "out")
+    assert row["gmacs"] == pytest.approx(gmacs)
+    drawn = cv2.imread(row["drawing"])
+    assert drawn.shape[0] >= size[0]
+    assert drawn.shape[1] == size[1] + size[1] % 2 + LEGEND_WIDTH
+
+
+def test_grey_and_transparent_pictures_are_what_they_look_like(trained, tmp_path):
+    colour = draw_scene(5, 48)[0]
+    grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    files = {
+        "grey": grey,
+        "grey_in_colour": cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR),
+        "transparent": cv2.cvtColor(colour, cv2.COLOR_BGR2BGRA),
+        "colour": colour,
+    }
+    for name, content in files.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), content)
+    rows = infer(*trained, [tmp_path / f"{name}.png" for name in files])
+    assert rows[0]["classes"] == rows[1]["classes"]
+    assert rows[2]["classes"] == rows[3]["classes"]
+    assert rows[0]["classes"] != rows[3]["classes"]
+
+
+def test_a_video_s_row_averages_its_frames_and_its_drawing_has_them_all(trained, tmp_path):
+    write_video(tmp_path / "drive.mp4")
+    (row,) = infer(*trained, [tmp_path / "drive.mp4"], tmp_path / "out")
+    frames = list(segmentation.frames(tmp_path / "drive.mp4"))
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    alone = infer(*trained, [tmp_path / f"{i}.png" for i in range(4)])
+    assert row["frames"] == len(frames) == 4
+    average = np.mean([one["classes"].get("ground", 0) for one in alone])
+    assert row["classes"].get("ground", 0) == pytest.approx(average)
+    assert row["gmacs"] == pytest.approx(np.mean([one["gmacs"] for one in alone]))
+    drawn = cv2.VideoCapture(row["drawing"])
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert drawn.get(cv2.CAP_PROP_FPS) == 10
+    assert drawn.get(cv2.CAP_PROP_FRAME_WIDTH) == 48 + LEGEND_WIDTH
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["drive_segments.mp4"]
+
+
+def test_the_drawing_mixes_colours_and_names_the_classes_that_are_there():
+    legend = Legend(("a", "b", "c"), np.array([GREEN, BLUE, (9, 9, 9)], np.uint8))
+    labels = np.zeros((300, 20), np.int64)
+    labels[:, 5:] = 1
+    canvas = draw_overlay(np.full((300, 20, 3), 100, np.uint8), labels, legend, "1 GMACs")
+    assert canvas.shape == (300, 20 + LEGEND_WIDTH, 3)
+    assert canvas[10, 2].tolist() == [50, 178, 50]  # BGR: grey 100 and green
+    assert canvas[10, 10].tolist() == [178, 50, 50]
+    boxes = {tuple(canvas[y, 20 + 8 + 7].tolist()) for y in range(250)}
+    assert (255, 0, 0) in boxes
+    assert (0, 255, 0) in boxes
+    assert (9, 9, 9) not in boxes
+    first = next(y for y in range(250) if canvas[y, 35].tolist() in ([255, 0, 0], [0, 255, 0]))
+    assert canvas[first, 35].tolist() == [255, 0, 0]  # the more frequent class
+
+
+def test_an_interruption_leaves_the_old_drawing(trained, picture, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    infer(*trained, [picture], out)
+    before = (out / "street_segments.png").read_bytes()
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segmentation, "draw_overlay", fail)
+    with pytest.raises(KeyboardInterrupt):
+        infer(*trained, [picture], out)
+    assert [path.read_bytes() for path in out.iterdir()] == [before]
+
+
+def test_no_hook_stays_on_the_model(trained, picture):
+    infer(*trained, [picture])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in trained[0].modules())
+
+
+def test_files_that_cannot_be_read_are_named(trained, picture, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no file .*nothing\.png"):
+        infer(*trained, [tmp_path / "nothing.png"], tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=r"notes\.txt is no picture or video"):
+        infer(*trained, [tmp_path / "notes.txt"], tmp_path / "out")
+    (tmp_path / "half.png").write_bytes(picture.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"half\.png begins like a picture"):
+        infer(*trained, [tmp_path / "half.png"], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_files_of_one_name_are_not_drawn_over_each_other(trained, picture, tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "street.png").write_bytes(picture.read_bytes())
+    with pytest.raises(ValueError, match=r"street\.png and .*b/street\.png would both be drawn"):
+        infer(*trained, [picture, tmp_path / "b" / "street.png"], tmp_path / "out")
+
+
+def test_classes_come_from_the_checkpoint_first_and_have_to_be_the_model_s(trained, picture):
+    model, config = trained
+    model.dataset_meta = dict(classes=list("vwxyz"), palette=[[0, 0, 0]] * 5)
+    try:
+        assert set(infer(model, config, [picture])[0]["classes"]) <= set("vwxyz")
+        model.dataset_meta = dict(classes=["only one"])
+        with pytest.raises(ValueError, match="has 1 classes, the model 5; is the config"):
+            infer(model, config, [picture])
+    finally:
+        del model.dataset_meta
