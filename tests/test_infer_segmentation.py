@@ -1,6 +1,7 @@
 """Pictures and videos through a trained network: labels, costs, drawings, broken files."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -161,16 +162,23 @@ def test_no_hook_stays_on_the_model(trained, picture):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in trained[0].modules())
 
 
-def test_files_that_cannot_be_read_are_named(trained, picture, tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file .*nothing\.png"):
-        infer(*trained, [tmp_path / "nothing.png"], tmp_path / "out")
+def test_files_that_cannot_be_read_are_told_in_their_row_and_the_others_go_on(
+    trained, picture, tmp_path
+):
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.txt is no picture or video"):
-        infer(*trained, [tmp_path / "notes.txt"], tmp_path / "out")
     (tmp_path / "half.png").write_bytes(picture.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"half\.png begins like a picture"):
-        infer(*trained, [tmp_path / "half.png"], tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    names = ["nothing.png", "notes.txt", "half.png", "street.png"]
+    rows = infer(*trained, [tmp_path / name for name in names], tmp_path / "out")
+    messages = [
+        r"there is no file .*nothing\.png",
+        r"notes\.txt is no picture or video that OpenCV",
+        r"half\.png begins like a picture, but OpenCV cannot read it",
+    ]
+    for row, message in zip(rows, messages, strict=False):
+        assert set(row) == {"file", "error"}
+        assert re.search(message, row["error"])
+    assert rows[3]["gmacs"] > 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["street_segments.png"]
 
 
 def test_two_files_of_one_name_are_not_drawn_over_each_other(trained, picture, tmp_path):
