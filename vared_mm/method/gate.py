@@ -57,7 +57,9 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A decision is a comparison with zero: half precision would turn near ones over.
         with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
+            # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
+            pooled = x.sum(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
+            pooled = pooled / x[0, 0].numel()
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
             z = F.linear(hidden, self.weight2) + self.beta
             parts = z.unflatten(-1, (self.axes, -1))

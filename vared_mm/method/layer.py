@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.method.all_paths import all_paths
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
@@ -133,13 +134,11 @@ class _Dynamic(_ConvNd):
 
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
-        everything = (True,) * gates.shape[1]
-        y = prefix_conv(self, x, self.widths[0])
-        if y.shape[2] == 1 and self.cheap.time:
-            # Nothing to rebuild in time. Distributed training wants a gradient from every
-            # parameter all the same, if only a zero.
-            gates = gates + 0 * torch.stack([weight.sum() for weight in self.cheap.time]).sum()
-        return self._rebuild(y, gates, everything, y.shape[2])
+        parts = dict(zip(self.axes, gates.split(self.dynamic.search_space, 1), strict=True))
+        return all_paths(
+            super().forward(x), parts.get("channel"), parts.get("time"),
+            list(self.cheap.channel), list(self.cheap.time),
+        )  # fmt: skip
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""

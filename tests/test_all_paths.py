@@ -1,0 +1,148 @@
+"""The gradient of the training form, written by hand, against finite differences and autograd."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.method import VaRedConv3d
+from vared_mm.method import all_paths as module
+from vared_mm.method.all_paths import all_paths
+
+# name: (size of y, S, axes, side of Φ)
+CASES = {
+    "both axes": ((2, 4, 4, 3, 2), 2, "ct", 3),
+    "odd channels, odd frames": ((2, 5, 5, 2, 3), 2, "ct", 3),
+    "three choices, frames not divisible": ((2, 7, 6, 2, 2), 3, "ct", 3),
+    "four choices": ((1, 11, 9, 2, 2), 4, "ct", 1),
+    "fewer frames than choices": ((2, 4, 3, 2, 2), 3, "ct", 1),
+    "one frame": ((2, 4, 1, 3, 3), 2, "ct", 3),
+    "channels alone": ((2, 5, 3, 2, 2), 3, "c", 3),
+    "time alone": ((2, 3, 5, 2, 2), 3, "t", 3),
+    "images": ((2, 5, 3, 4), 2, "c", 3),
+    "images, four choices": ((2, 9, 3, 3), 4, "c", 5),
+}
+cases = pytest.mark.parametrize("name", CASES)
+
+
+def arguments(name, dtype=torch.float64, last=False):
+    """y, the gates with a closed one on each axis, and Φ: all leaves."""
+    torch.manual_seed(0)
+    size, space, axes, side = CASES[name]
+    kernel = (1,) * (len(size) - 3) + (side, side)
+    channels, one = size[1], torch.float64
+    widths = [math.ceil(channels / 2**i) for i in range(1, space)]
+    phi = [torch.randn(channels - k, 1, *kernel, dtype=one) for k in widths] * ("c" in axes)
+    strides = [2**j for j in range(1, space)]
+    phi_time = [torch.randn(r - 1, channels, 1, *kernel, dtype=one) for r in strides]
+    phi_time *= "t" in axes
+    y = torch.randn(size, dtype=dtype)
+    if last:
+        y = y.to(memory_format=torch.channels_last_3d if y.ndim == 5 else torch.channels_last)
+    gates = [torch.rand(size[0], space, dtype=one) for _ in axes]
+    for gate in gates:
+        gate[0, 0] = gate[-1, 1] = 0
+    tensors = [y, *gates, *phi, *phi_time]
+    return [tensor.requires_grad_() for tensor in tensors], (axes, len(phi))
+
+
+def run(tensors, form):
+    axes, count = form
+    y, gates, cheap = tensors[0], tensors[1 : 1 + len(axes)], tensors[1 + len(axes) :]
+    by_axis = dict(zip(axes, gates, strict=True))
+    return all_paths(y, by_axis.get("c"), by_axis.get("t"), cheap[:count], cheap[count:])
+
+
+@cases
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_all_gradients_are_those_of_finite_differences_at_closed_gates_too(name, last):
+    tensors, form = arguments(name, last=last)
+    assert torch.autograd.gradcheck(lambda *t: run(t, form), tensors, fast_mode=True)
+
+
+@cases
+def test_samples_worked_on_one_by_one_give_the_same(name, monkeypatch):
+    tensors, form = arguments(name)
+    weights = torch.randn_like(tensors[0])
+    together = torch.autograd.grad((run(tensors, form) * weights).sum(), tensors)
+    monkeypatch.setattr(module, "CACHED_BYTES", 1)
+    alone = torch.autograd.grad((run(tensors, form) * weights).sum(), tensors)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@cases
+def test_neither_the_maps_nor_the_incoming_gradient_are_written_to(name):
+    tensors, form = arguments(name)
+    incoming = torch.randn_like(tensors[0])
+    before = [tensor.detach().clone() for tensor in (*tensors, incoming)]
+    run(tensors, form).backward(incoming)
+    assert all(map(torch.equal, before, (*tensors, incoming)))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_layout_is_kept_forward_and_backward(last):
+    tensors, form = arguments("both axes", last=last)
+    layout = torch.channels_last_3d if last else torch.contiguous_format
+    out = run(tensors, form)
+    out.square().sum().backward()
+    assert out.is_contiguous(memory_format=layout)
+    assert tensors[0].grad.is_contiguous(memory_format=layout)
+
+
+def test_only_the_convolution_s_output_is_kept_for_the_backward_pass():
+    tensors, form = arguments("both axes")
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run(tensors, form)
+    maps = {data for data, count in kept.items() if count >= tensors[0].numel()}
+    assert maps == {tensors[0].untyped_storage().data_ptr()}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_maps_get_half_gradients_and_parameters_their_own(dtype):
+    exact, form = arguments("odd channels, odd frames")
+    half, _ = arguments("odd channels, odd frames", dtype=dtype)
+    with torch.no_grad():
+        for one, other in zip(exact, half, strict=True):
+            one.copy_(other)
+    weights = torch.randn_like(exact[0])
+    expected = torch.autograd.grad((run(exact, form) * weights).sum(), exact)
+    grads = torch.autograd.grad((run(half, form) * weights).sum(), half)
+    assert [grad.dtype for grad in grads] == [dtype] + [torch.float64] * (len(half) - 1)
+    for grad, wanted in zip(grads, expected, strict=True):
+        # A few roundings of at most 2^-9, of sums of a few dozen terms.
+        assert (grad - wanted).abs().max() < 0.03 * wanted.abs().max()
+
+
+def test_a_second_derivative_is_refused():
+    tensors, form = arguments("both axes")
+    (grad,) = torch.autograd.grad(run(tensors, form).square().sum(), tensors[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_a_checkpointed_layer_has_the_gradients_of_a_plain_one():
+    torch.manual_seed(0)
+    conv, x = VaRedConv3d(3, 6, 3, padding=1), torch.randn(4, 3, 5, 4, 4)
+    expected = torch.autograd.grad(conv(x).square().sum(), conv.parameters())
+    again = checkpoint(conv, x, use_reentrant=False).square().sum()
+    for one, other in zip(torch.autograd.grad(again, conv.parameters()), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_training_pass_counts_its_convolution_and_every_cheap_operation_by_hand():
+    conv, x = VaRedConv3d(4, 8, 3, padding=1), torch.randn(1, 4, 6, 5, 5)
+    with FlopCounterMode(display=False) as counter:
+        conv.train()(x)
+    plain = 8 * 6 * 25 * 4 * 27
+    cheap = 4 * 6 * 25 * 9 + 8 * 3 * 25 * 9  # 4 channels in 6 frames, 8 channels in 3
+    gate = 4 * 16 + 16 * 4
+    assert counter.get_total_flops() / 2 == plain + cheap + gate
