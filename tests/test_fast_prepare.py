@@ -1,0 +1,268 @@
+"""A prepared network against the one it was made from: whole backbones, odd sizes, mixed batches."""
+
+import copy
+import pickle
+from collections import Counter
+
+import pytest
+import torch
+import toy
+from mmengine.registry import MODELS
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import vared_mm  # noqa: F401
+from vared_mm.fast import fused, prepare_for_inference
+from vared_mm.fast.static_twin import static_twin
+from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+
+SPACE_3 = dict(search_space=3)
+# name: config, size of one input, what the calls of its convolutions take over
+BACKBONES = {
+    "InceptionI3d": (
+        dict(type="VaRedInceptionI3d", width=0.125),
+        (3, 9, 33, 40),
+        {"conv + norm + relu": 57},
+    ),
+    "R2Plus1d18": (
+        dict(type="VaRedR2Plus1d18", base_channels=6, dynamic=SPACE_3),
+        (3, 9, 33, 40),
+        {"conv + norm + relu": 29, "conv + norm + add + relu": 8, "conv + norm": 3},
+    ),
+    "X3D, one gate per block": (
+        dict(type="VaRedX3D", gamma_w=1, gamma_b=1, gamma_d=1),
+        (3, 7, 33, 40),
+        {
+            "conv + norm": 15,
+            "conv + norm + relu": 13,
+            "conv + norm + add + relu": 11,
+            "conv": 8,
+            "conv + relu": 7,
+        },
+    ),
+    "CorrNet, which cannot be traced as a whole": (
+        dict(type="VaRedCorrNet", base_channels=8, clip_len=9),
+        (3, 9, 33, 40),
+        {"conv + norm + relu": 32, "conv + norm + add + relu": 8, "conv + norm": 6},
+    ),
+    "ResNetV1c, images": (
+        dict(type="VaRedResNetV1c", depth=18, stem_channels=8, base_channels=8, dynamic=SPACE_3),
+        (3, 37, 40),
+        {"conv + norm + relu": 11, "conv + norm + add + relu": 8, "conv + norm": 3},
+    ),
+}
+
+
+@torch.no_grad()
+def lively(model, x):
+    """Norms that have seen `x`, gates and Φ that are not as they start; in evaluation."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            # A gate's norm stays as it is: three clips would make it too sharp.
+            module.momentum = 0.0 if ".gate." in name else 1.0
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    for conv in dynamic_convs(model).values():
+        for name, parameter in conv.gate.named_parameters():
+            if name in ("weight2", "beta"):
+                nn.init.normal_(parameter, std=2.0 if name == "weight2" else 0.0)
+        for phi in conv.cheap.parameters():
+            nn.init.normal_(phi, std=0.15)
+    model.train()
+    model(x)
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            # Rounding errors of channels that are nearly always zero would be blown up.
+            module.running_var.clamp_(min=0.1)
+    return model
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def pair(request):
+    settings, size, does = BACKBONES[request.param]
+    torch.manual_seed(0)
+    # Clips of unlike contents, so that gates have something to tell apart.
+    x = torch.stack([scale * torch.randn(size) + scale for scale in (-1.5, 0.5, 1.5)])
+    model = lively(MODELS.build(copy.deepcopy(settings)), x)
+    prepared = prepare_for_inference(model, x[:1])
+    return model, prepared, x, does
+
+
+def assert_close(came, expected):
+    came, expected = (v if isinstance(v, tuple) else (v,) for v in (came, expected))
+    for a, b in zip(came, expected, strict=True):
+        assert (a - b).abs().max() < 1e-4 * b.abs().max()
+
+
+def test_convolutions_take_over_what_follows_them(pair):
+    _, prepared, _, does = pair
+    assert Counter(fused(prepared).values()) == does
+
+
+@torch.no_grad()
+def test_a_mixed_batch_of_another_size_has_the_same_answer_decisions_and_cost(pair):
+    model, prepared, x, _ = pair
+    x = x[..., :-3]
+    with record_cost(model) as plain, record_cost(prepared) as fast:
+        expected, came = model(x), prepared(x)
+    assert_close(came, expected)
+    assert len(plain.seen) == len(dynamic_convs(model))
+    mixed = 0
+    for (name, _, gates, _), (fast_name, _, fast_gates, _) in zip(
+        plain.seen, fast.seen, strict=True
+    ):
+        assert name == fast_name
+        assert torch.equal(gates > 0, fast_gates > 0)
+        mixed += len(set(map(tuple, (gates > 0).tolist()))) > 1
+    assert mixed, "no layer had samples that chose differently"
+    assert torch.equal(plain.per_layer(3)["full"], fast.per_layer(3)["full"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("end", ["all open", "least", "largest alone"])
+def test_forced_gates_reach_the_prepared_network(pair, end):
+    model, prepared, x, _ = pair
+    space = next(iter(dynamic_convs(model).values())).dynamic.search_space
+    axis = {"all open": [0.7] * space, "least": [0.0] * (space - 1) + [0.8]}
+    choices = axis.get(end, [0.6] + [0.0] * (space - 1)) * 2
+    with forced_gates(model, choices), forced_gates(prepared, choices):
+        assert_close(prepared(x[:1]), model(x[:1]))
+
+
+def test_the_trained_model_is_untouched_and_can_be_pickled(pair):
+    model, prepared, *_ = pair
+    assert not fused(model)
+    assert not any("forward" in vars(module) for module in model.modules())
+    again = pickle.loads(pickle.dumps(model))
+    assert again.state_dict().keys() == prepared.state_dict().keys()
+
+
+@torch.no_grad()
+def test_a_static_network_is_prepared_too(pair):
+    model, _, x, does = pair
+    twin = static_twin(model)
+    assert not dynamic_convs(twin)
+    prepared = prepare_for_inference(twin, x[:1])
+    assert Counter(fused(prepared).values()) == does
+    assert_close(prepared(x), twin(x))
+
+
+@torch.no_grad()
+def test_with_every_gate_at_one_and_alone_the_twin_is_the_dynamic_network(pair):
+    model, _, x, _ = pair
+    space = next(iter(dynamic_convs(model).values())).dynamic.search_space
+    with forced_gates(model, ([1.0] + [0.0] * (space - 1)) * 2):
+        assert_close(static_twin(model)(x), model(x))
+
+
+class Awkward(nn.Module):
+    """Reads what stands between a convolution and its norm, in one way or another."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.second = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        if self.way == "elsewhere":
+            y = self.conv(x)
+            return self.norm(y).relu() + y
+        if self.way == "twice":
+            return self.norm(self.conv(self.conv(x)))
+        if self.way == "both sides":
+            return (self.norm(self.conv(x)) + self.second(x)).relu()
+        if self.way == "overwritten":
+            x = 3 * x
+            y = self.norm(self.conv(x))
+            return y + x.mul_(2)
+        if self.way == "into the other":
+            other = self.second(x)
+            other += self.norm(self.conv(x))
+            return other
+        y = self.norm(self.conv(x))
+        return y + y
+
+
+@pytest.mark.parametrize(
+    ("way", "does"),
+    [
+        ("elsewhere", {"conv": "conv"}),
+        ("twice", {}),
+        ("both sides", {"conv": "conv + norm + add + relu", "second": "conv"}),
+        ("overwritten", {"conv": "conv + norm"}),
+        ("into the other", {"second": "conv + add", "conv": "conv + norm"}),
+        ("to itself", {"conv": "conv + norm"}),
+    ],
+)
+@torch.no_grad()
+def test_nothing_is_folded_that_is_read_elsewhere(way, does):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 6)
+    model = lively(Awkward(way), x)
+    prepared = prepare_for_inference(model, x)
+    assert fused(prepared) == does
+    assert_close(prepared(x), model(x))
+
+
+class Branching(nn.Module):
+    """Its path depends on numbers, so that no graph can hold it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU())
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else self.inner[0](x)
+
+
+@torch.no_grad()
+def test_who_calls_a_convolution_past_the_graph_gets_the_convolution_alone():
+    model = lively(Branching(), torch.rand(4, 3, 4, 4))
+    prepared = prepare_for_inference(model, torch.ones(1, 3, 4, 4))
+    assert fused(prepared) == {"inner.0": "conv + norm + relu"}
+    for x in (torch.ones(1, 3, 4, 4), -torch.ones(1, 3, 4, 4)):
+        assert_close(prepared(x), model(x))
+
+
+@torch.no_grad()
+def test_a_recogniser_is_prepared_by_the_call_that_uses_it():
+    clips = torch.randn(4, 2, 4, 6, 6)
+    model = lively(toy.ToyRecognizer(dynamic=dict(search_space=2)), clips)
+    prepared = prepare_for_inference(model, clips, mode="tensor")
+    assert fused(prepared) == {
+        "backbone.0": "conv",
+        "backbone.1": "conv + norm + relu",
+        "backbone.4": "conv",
+    }
+    assert_close(prepared(clips, mode="tensor"), model(clips, mode="tensor"))
+
+
+def test_training_is_refused():
+    model = lively(Branching(), torch.rand(4, 3, 4, 4))
+    prepared = prepare_for_inference(model, torch.ones(1, 3, 4, 4))
+    prepared.eval()
+    with pytest.raises(RuntimeError, match="train the model it was made from"):
+        prepared.train()
+    model.train()
+    with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
+        prepare_for_inference(model, torch.ones(1, 3, 4, 4))
+
+
+class Counting(nn.Module):
+    """Answers another number each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.calls = nn.Conv2d(1, 1, 1), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.conv(x) + self.calls * 100
+
+
+def test_a_copy_that_answers_something_else_is_refused():
+    model = Counting().eval()
+    with pytest.raises(ValueError, match="something else than the model"):
+        prepare_for_inference(model, torch.ones(1, 1, 2, 2))
