@@ -99,8 +99,9 @@ def frame_result(sample: Mapping[str, Any], classes: int) -> FrameResult:
     if truth is None or found is None:
         raise ValueError(
             "JHMDBMetric found a sample without "
-            f"{'truth' if truth is None else 'pred_instances'}; the truth is packed by "
-            "PackClipBoxes from a JHMDBDataset, the predictions come from a detector"
+            f"{'truth' if truth is None else 'pred_instances'}; PackActionInputs keeps the truth "
+            "that JHMDBDataset gives with the meta_keys of key_frame_pipelines, and the "
+            "predictions are a detector's"
         )
     height, width = sample["original_shape"]
     scale = np.array([width, height] * 2)

@@ -10,4 +10,5 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mult=0.)}))
 param_scheduler = [dict(type='MultiStepLR', milestones=[3, 4, 5, 6], gamma=0.5)]
 default_hooks = dict(
-    checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='jhmdb/frame_mAP@0.5'))
+    checkpoint=dict(
+        interval=1, max_keep_ckpts=3, save_best='jhmdb/frame_mAP@0.5', rule='greater'))

@@ -20,4 +20,6 @@ param_scheduler = [
         type='CosineAnnealingLR', begin=1, end=epochs, eta_min_ratio=0.01,
         convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
+default_hooks = dict(
+    checkpoint=dict(
+        interval=1, max_keep_ckpts=1, save_best='jhmdb/frame_mAP@0.5', rule='greater'))
