@@ -1,4 +1,4 @@
-"""A prepared network against the one it was made from: whole backbones, odd sizes, mixed batches."""
+"""A prepared network against the one it was made from: backbones, odd sizes, mixed batches."""
 
 import copy
 import pickle

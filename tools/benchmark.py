@@ -32,8 +32,8 @@ def main() -> None:
     settings = Settings(
         shape=tuple(args.shape) if args.shape else None, shares=tuple(args.share),
         batches=tuple(args.batch), engines=tuple(args.engine), against=tuple(args.against),
-        mixed=args.mixed, precision=args.precision, device=args.device, threads=args.threads,
-        repeats=args.repeats, warm_up=args.warm_up,
+        mixed=args.mixed, layers=args.layers, precision=args.precision, device=args.device,
+        threads=args.threads, repeats=args.repeats, warm_up=args.warm_up,
     )  # fmt: skip
     try:
         report = benchmark(config, args.checkpoint, settings)
@@ -59,6 +59,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--mixed", action="store_true", help="also each sample of an unlike batch by itself"
     )
+    parser.add_argument("--layers", action="store_true", help="also time each choice of each layer")
     parser.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["prepared"])
     parser.add_argument(
         "--against", type=lambda names: names.split(","), default=[],
@@ -90,10 +91,26 @@ def show(report: dict[str, Any]) -> None:
         )  # fmt: skip
     console = Console()
     console.print(table)
+    for batch, layers in report["layers"].items():
+        console.print(layer_table(batch, layers))
     conditions = (
         f"{key.replace('_', ' ')}: {value}" for key, value in report["conditions"].items()
     )
     console.print("; ".join(conditions))
+
+
+def layer_table(batch: int, layers: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "layer", "static", "gate", "channels / R: ms", "best saving",
+        title=f"ms of each convolution, batch {batch}, one path of each axis open",
+    )  # fmt: skip
+    for layer in layers:
+        choices = (f"{c['channels']} / {c['stride']}: {c['ms']:.3f}" for c in layer["choices"])
+        table.add_row(
+            layer["name"], f"{layer['static_ms']:.3f}", f"{layer['gate_ms']:.3f}",
+            ", ".join(choices), f"{layer['best_saving_ms']:.3f}",
+        )  # fmt: skip
+    return table
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from vared_mm.fast.cases import Case, cases_of
 from vared_mm.fast.engines import ENGINES, RIVALS, Network, Run
 from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
+from vared_mm.fast.latency import latency_table
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.flops import build_model, input_of
 from vared_mm.speed import Speed, interleaved
@@ -50,6 +51,7 @@ class Settings:
     engines: tuple[str, ...] = ("prepared",)
     against: tuple[str, ...] = ()
     mixed: bool = False
+    layers: bool = False
     precision: str = "fp32"
     device: str = "cpu"
     threads: int | None = None
@@ -80,11 +82,17 @@ def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dic
         torch.set_num_threads(settings.threads)
     model = build_model(config, checkpoint).to(settings.device)
     rows: list[Row] = []
+    layers: dict[int, list[dict]] = {}
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
         with torch.no_grad():
             rows += measure(model, inputs, settings)
-    return {"conditions": conditions(settings), "rows": [asdict(row) for row in rows]}
+            if settings.layers:
+                network = ENGINES["prepared"](Network(model), inputs)
+                table = latency_table(network.model, partial(network, inputs))
+                layers[batch] = [layer.as_json() for layer in table]
+    report: dict[str, Any] = {"conditions": conditions(settings), "layers": layers}
+    return {**report, "rows": [asdict(row) for row in rows]}
 
 
 def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) -> Tensor:

@@ -131,11 +131,10 @@ def _added(node: fx.Node, own: fx.Node) -> fx.Node | None:
         return None
     first, second = node.args[:2] if len(node.args) == 2 else (None, None)
     in_place = node.target in (operator.iadd, "add_")
-    if first is own:
-        other = second
-    else:
-        other = first if second is own and not in_place else None
-    return other if isinstance(other, fx.Node) and other is not own else None
+    if second is own and not in_place:
+        first, second = second, first
+    other = second if first is own and second is not own else None
+    return other if isinstance(other, fx.Node) else None
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -1,0 +1,235 @@
+"""Forced shares, the engines' agreement, and the command line, on a network small enough."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.compat import config_path
+from vared_mm.fast.benchmark import (
+    DifferentFunctionError,
+    Settings,
+    benchmark,
+    measure,
+    refuse_difference,
+)
+from vared_mm.fast.cases import cases_of, share_named
+from vared_mm.fast.engines import RIVALS, EngineError, Network
+from vared_mm.fast.forced_shares import (
+    choices_of,
+    everything_open,
+    forced,
+    plan_for,
+    sample_of_plan,
+)
+from vared_mm.fast.prepare import prepare_for_inference
+from vared_mm.fast.static_twin import static_twin
+from vared_mm.method.observe import dynamic_convs, record_cost
+from vared_mm.speed import Speed
+
+SHAPE = (8, 32, 32)
+SETTINGS = Settings(shape=SHAPE, shares=("0.6",), batches=(2,), repeats=1, warm_up=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MODELS.build(dict(type="VaRedInceptionI3d", width=0.125)).eval()
+
+
+@pytest.fixture(scope="module")
+def block_model():
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type="VaRedX3D", gamma_w=1, gamma_b=1, gamma_d=1))
+    model.eval()
+    return model
+
+
+def reached(model, plan, x):
+    """Share of all MACs by the paper's formula, per sample, counted while it runs."""
+    with forced(model) as follow, record_cost(model) as record, torch.no_grad():
+        follow(plan)
+        model(x)
+    costs = record.per_layer(len(x))
+    return (costs["paper"].sum(1) / costs["dense"].sum(1)).tolist(), record
+
+
+@pytest.mark.parametrize("share", [0.47, 0.6, 0.9])
+def test_a_plan_reaches_its_share_to_a_hundredth_for_every_sample(model, share):
+    x = torch.randn(3, 3, *SHAPE)
+    choices = choices_of(model, lambda: model(x[:1]))
+    # All convolutions of this network are dynamic: dense is the whole network.
+    dense = sum(choice.dense for choice in choices)
+    alike, record = reached(model, plan_for(choices, dense, share, 3, alike=True), x)
+    different, other = reached(model, plan_for(choices, dense, share, 3, alike=False), x)
+    assert alike == pytest.approx([share] * 3, abs=0.01)
+    assert different == pytest.approx([share] * 3, abs=0.01)
+    for _, _, gates, _ in record.seen:
+        assert (gates == gates[0]).all()
+    unlike = [gates for _, _, gates, _ in other.seen if not (gates == gates[0]).all()]
+    assert len(unlike) > len(other.seen) / 3
+
+
+def test_what_is_beyond_reach_ends_at_the_nearest_end(model):
+    x = torch.randn(1, 3, *SHAPE)
+    choices = choices_of(model, lambda: model(x))
+    dense = sum(choice.dense for choice in choices)
+    least = sum(min(choice.macs.values()) for choice in choices) / dense
+    for share, end in ((0.0, least), (1.0, 1.0)):
+        got, _ = reached(model, plan_for(choices, dense, share, 1, alike=True), x)
+        assert got == pytest.approx([end])
+
+
+def test_the_convolutions_of_a_block_choose_together(block_model):
+    x = torch.randn(1, 3, *SHAPE)
+    choices = choices_of(block_model, lambda: block_model(x))
+    assert [len(choice.names) for choice in choices] == [3] * 11
+    plan = plan_for(choices, 1.5 * sum(c.dense for c in choices), 0.8, 1, alike=True)
+    for choice in choices:
+        rows = [plan[name].tolist() for name in choice.names]
+        assert rows == [rows[0]] * 3
+
+
+def test_a_forced_gate_is_computed_all_the_same(model):
+    x = torch.randn(1, 3, *SHAPE)
+    choices = choices_of(model, lambda: model(x))
+    asked = []
+    norms = [conv.gate.norm for conv in dynamic_convs(model).values()]
+    handles = [norm.register_forward_hook(lambda *_: asked.append(1)) for norm in norms]
+    with forced(model) as follow, torch.no_grad():
+        follow(everything_open(choices, 1))
+        model(x)
+    for handle in handles:
+        handle.remove()
+    assert len(asked) == 57
+    assert not any(conv.gate._forward_hooks for conv in dynamic_convs(model).values())
+
+
+def test_a_sample_of_a_plan_keeps_its_own_rows():
+    plan = {"conv": torch.arange(12.0).view(6, 2)}
+    # Two frames of each of three samples.
+    assert sample_of_plan(plan, 1, 3)["conv"].tolist() == [[4.0, 5.0], [6.0, 7.0]]
+
+
+def test_cases_tell_the_share_of_the_whole_network(block_model):
+    x = torch.randn(2, 3, *SHAPE)
+    with torch.no_grad():
+        cases = {
+            case.name: case for case in cases_of(block_model, x, ["0.9", "min", "all", "data"])
+        }
+        with record_cost(block_model) as record:
+            block_model(x[:1])
+        twin = static_twin(block_model)
+        with FlopCounterMode(display=False) as counter:
+            twin(x[:1])
+    assert list(cases) == [
+        "0.9, alike", "0.9, different", "min, alike", "all open", "as the data wants",
+    ]  # fmt: skip
+    total, dense = counter.get_total_flops() / 2, float(record.per_layer(1)["dense"].sum())
+    assert cases["all open"].share == 1
+    assert cases["0.9, alike"].share == pytest.approx(0.9, abs=0.02)
+    # A quarter of what can choose, but for the rounding of odd channels and single frames.
+    assert cases["min, alike"].share == pytest.approx(1 - 0.75 * dense / total, abs=0.03)
+
+
+def test_the_papers_share_is_known_for_its_three_backbones(model):
+    assert share_named("paper", model) == 0.47
+    assert share_named("0.25", model) == 0.25
+    with pytest.raises(ValueError, match="no share for Conv2d, only for"):
+        share_named("paper", nn.Conv2d(1, 1, 1))
+
+
+def test_rows_hold_the_clocks_figures_and_what_follows_from_them(model, monkeypatch):
+    def slow_motion(runs, clips, repeats, warm_up):
+        rate = {"static": 10.0, "dynamic": 15.0}
+        return {side: Speed(rate[side[0]], 5.0, 20.0) for side in runs}
+
+    monkeypatch.setattr("vared_mm.fast.benchmark.interleaved", slow_motion)
+    with torch.no_grad():
+        static, alike, different, apart = measure(
+            model, torch.randn(2, 3, *SHAPE), replace(SETTINGS, mixed=True)
+        )
+    assert (static.network, static.gates, static.speedup, static.share) == ("static", "", 1.0, 1.0)
+    assert (alike.ms, alike.ms_quartiles) == (pytest.approx(2000 / 15), (100.0, 400.0))
+    assert alike.speedup == 1.5
+    assert alike.ideal == pytest.approx(1 / 0.6, rel=0.02)
+    assert alike.efficiency == pytest.approx(1.5 * 0.6, rel=0.02)
+    assert apart.gates == "0.6, different, one by one"
+    assert apart.share == different.share
+
+
+def test_sides_that_compute_something_else_are_not_compared(model, monkeypatch):
+    torch.manual_seed(0)
+    with pytest.raises(DifferentFunctionError, match="the static network in X answers something"):
+        refuse_difference("the static network in X", torch.ones(2), torch.tensor([1.0, 1.1]))
+    monkeypatch.setitem(RIVALS, "eager", lambda network, example: lambda x: 2 * network(x))
+    with torch.no_grad(), pytest.raises(DifferentFunctionError, match="in eager"):
+        measure(model, torch.randn(1, 3, *SHAPE), replace(SETTINGS, against=("eager",)))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_that_is_missing_names_its_package(engine, monkeypatch):
+    for module in ("onnx", "onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, module, None)
+    network, x = Network(nn.Conv2d(1, 1, 1)), torch.ones(1, 1, 2, 2)
+    with pytest.raises(EngineError, match=rf"{engine} cannot be imported .*vared_mm\[speed\]"):
+        RIVALS[engine](network, x)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_other_engines_compute_the_static_network(engine):
+    pytest.importorskip(engine)
+    pytest.importorskip("onnx")
+    torch.manual_seed(0)
+    network = Network(nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), nn.ReLU()).eval())
+    x = torch.randn(2, 2, 4, 5, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(RIVALS[engine](network, x)(x), network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_the_prepared_network_follows_the_same_plan(model):
+    x = torch.randn(2, 3, *SHAPE)
+    choices = choices_of(model, lambda: model(x[:1]))
+    plan = plan_for(choices, sum(c.dense for c in choices), 0.5, 2, alike=False)
+    prepared = prepare_for_inference(model, x)
+    with forced(model) as follow, forced(prepared) as follow_fast, torch.no_grad():
+        follow(plan)
+        follow_fast(plan)
+        expected = model(x)
+        assert (prepared(x) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_whole_config_is_measured_in_bfloat16_too():
+    config = Config.fromfile(config_path("recognition/vared_i3d_k400.py"))
+    config.model.backbone.width = 0.125
+    config.model.cls_head.in_channels = 128
+    settings = replace(SETTINGS, batches=(1,), shares=("paper", "all"), precision="bf16")
+    report = benchmark(config, None, settings)
+    assert [row["gates"] for row in report["rows"]] == ["", "paper, alike", "all open"]
+    # The head is the one part that cannot choose.
+    assert report["rows"][1]["share"] == pytest.approx(0.47, abs=0.01)
+    assert report["conditions"]["decoding"] == "not included"
+
+
+def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path):
+    result = tmp_path / "speed.json"
+    command = [
+        sys.executable, "tools/benchmark.py", "configs/recognition/vared_i3d_k400.py",
+        "--shape", "8", "32", "32", "--batch", "1", "--share", "0.6", "--against", "eager",
+        "--repeats", "1", "--warm-up", "0", "--threads", "1", "--json", str(result), "--layers",
+        "--cfg-options", "model.backbone.width=0.125", "model.cls_head.in_channels=128",
+    ]  # fmt: skip
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    report = json.loads(result.read_text())
+    assert [(row["network"], row["engine"]) for row in report["rows"]] == [
+        ("static", "prepared"), ("static", "eager"), ("dynamic", "prepared"),
+    ]  # fmt: skip
+    assert len(report["layers"]["1"]) == 57
+    assert "decoding: not included" in " ".join(run.stdout.split())
