@@ -57,7 +57,11 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
     clip_grad=dict(max_norm=20),
     # Adam moves every weight at its rate: at the others' the gates would not close in so few steps.
-    paramwise_cfg=dict(custom_keys={'gate.beta': dict(lr_mult=5.0, decay_mult=0.0)}))
+    paramwise_cfg=dict(
+        custom_keys={
+            'gate.beta': dict(lr_mult=5.0, decay_mult=0.0),
+            'gate.weight2': dict(lr_mult=2.0),
+        }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=iters // 10),
     dict(
