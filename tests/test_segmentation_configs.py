@@ -1,6 +1,7 @@
 """Segmentation and detection configs: what they cost, what they train on, what is compared."""
 
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -27,9 +28,14 @@ SEGMENTATION = [leaf for leaf in LEAVES if leaf.startswith("segmentation")]
 CLASSES_OF = {"ade20k": 150, "camvid": 11, "scenes": 5}
 
 
-def load(leaf):
-    """Anew at each call: tests change what they get."""
+@cache
+def read(leaf):
     return Config.fromfile(CONFIGS / leaf)
+
+
+def load(leaf):
+    """A copy, which a test may change."""
+    return deepcopy(read(leaf))
 
 
 @cache
@@ -168,16 +174,18 @@ def test_the_scenes_config_names_the_classes_of_the_generator():
 
 
 def test_the_camvid_folder_is_what_the_environment_says(monkeypatch):
-    leaf = "segmentation/fcn/fcn_r18w16-d8_1xb8-2k_camvid-240x180.py"
-    assert load(leaf).train_dataloader.dataset.data_root == "data/camvid"
+    leaf = CONFIGS / "segmentation/fcn/fcn_r18w16-d8_1xb8-2k_camvid-240x180.py"
+    monkeypatch.delenv("CAMVID", raising=False)
+    assert Config.fromfile(leaf).train_dataloader.dataset.data_root == "data/camvid"
     monkeypatch.setenv("CAMVID", "/somewhere/else")
-    assert load(leaf).train_dataloader.dataset.data_root == "/somewhere/else"
+    assert Config.fromfile(leaf).train_dataloader.dataset.data_root == "/somewhere/else"
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not in ../shared/data")
 def test_camvid_is_read_with_its_void_ignored(monkeypatch):
     monkeypatch.setenv("CAMVID", str(CAMVID))
-    config = load("segmentation/fcn/fcn_r18w16-d8_1xb8-2k_camvid-240x180.py")
+    leaf = CONFIGS / "segmentation/fcn/fcn_r18w16-d8_1xb8-2k_camvid-240x180.py"
+    config = Config.fromfile(leaf)
     init_default_scope("mmseg")
     sizes = {}
     for part in ("train", "val", "test"):
