@@ -92,6 +92,15 @@ def test_a_static_convolution_takes_norm_addition_and_relu_over(name):
 
 
 @torch.no_grad()
+def test_what_is_added_may_be_one_number_per_channel():
+    dynamic, plain, x = make_case("3x3x3", torch.float32)
+    other = torch.randn(1, 8, 1, 1, 1)
+    for conv, kind in ((plain, StaticConv), (dynamic.eval(), DynamicConv)):
+        run = kind(conv, Epilogue.of(conv, None, relu=False))
+        assert error(run(x, other), (conv(x) + other).double()) < 1e-5
+
+
+@torch.no_grad()
 def test_in_bfloat16_it_is_off_by_what_bfloat16_holds():
     dynamic, _, x = make_case("3x3x3", torch.float32)
     dynamic.eval()

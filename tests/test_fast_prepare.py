@@ -206,6 +206,29 @@ def test_nothing_is_folded_that_is_read_elsewhere(way, does):
     assert_close(prepared(x), model(x))
 
 
+class Swish(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 3, 1), nn.Sigmoid()
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x * torch.sigmoid(x)
+        gate = x.sigmoid()
+        x = gate * x + gate
+        return torch.sigmoid(2 * x) * x * self.act(x)
+
+
+@torch.no_grad()
+def test_swish_becomes_one_pass_where_nothing_else_reads_its_gate():
+    torch.manual_seed(0)
+    model, x = Swish().eval(), torch.randn(2, 3, 4, 4)
+    prepared = prepare_for_inference(model, x)
+    calls = [node.target for node in prepared.forward.graph.graph.nodes]
+    assert calls.count(torch.nn.functional.silu) == 1
+    assert_close(prepared(x), model(x))
+
+
 class Branching(nn.Module):
     """Its path depends on numbers, so that no graph can hold it."""
 

@@ -9,6 +9,7 @@ import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 
 import torch
@@ -41,6 +42,9 @@ class Branch:
         self.prefix = PackedConv(
             weight, None if bias is None else bias.detach()[:filters], geometry
         )
+        # Then the maps are finished where they are.
+        full = (self.computed, self.step) == (conv.out_channels, 1)
+        self.rebuilds_nothing = full and sum(pattern) == len(conv.axes)
         self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed)
 
     def __call__(
@@ -54,7 +58,7 @@ class Branch:
         """activate(scale · Y + bias + other).
 
         Args:
-            x: (N, C_in, [T,] H, W), channels last; gates: (N, G).
+            x: (N, C_in, [T,] H, W), channels last; gates: (N, G), contiguous float32.
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
         """
@@ -80,24 +84,28 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        n, computed, *size = y.shape
-        frames, part = (full[0], size[0]) if y.ndim == 5 else (1, 1)
         if out is None:
-            nothing_to_rebuild = sum(self.pattern) == len(self.conv.axes) and (
-                (computed, self.step) == (self.conv.out_channels, 1)
-            )
-            channels = self.conv.out_channels
-            out = y if nothing_to_rebuild else new_maps(y, (n, channels, *full))
-        sizes = native.SizeStruct(n, frames, part, *size[-2:], computed)
-        place = (ctypes.c_long * n)(*(range(n) if samples is None else samples))
-        gates = gates.float().contiguous()
+            shape = (len(y), self.conv.out_channels, *full)
+            out = y if self.rebuilds_nothing else new_maps(y, shape)
         kernels = native.library()
         assert kernels is not None
         kernels.rebuild(
-            self.layer, sizes, y.data_ptr(), gates.data_ptr(), place,
+            self.layer, sizes_of(y.shape, full), y.data_ptr(), gates.data_ptr(),
+            places(*(range(len(y)) if samples is None else samples)),
             None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
+
+
+@lru_cache(1024)
+def sizes_of(y: torch.Size, full: tuple[int, ...]) -> native.SizeStruct:
+    frames, computed = (full[0], y[2]) if len(y) == 5 else (1, 1)
+    return native.SizeStruct(y[0], frames, computed, *y[-2:], y[1])
+
+
+@lru_cache(1024)
+def places(*samples: int) -> ctypes.Array:
+    return (ctypes.c_long * len(samples))(*samples)
 
 
 def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int, int]:

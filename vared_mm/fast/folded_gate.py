@@ -1,11 +1,16 @@
-"""A gate with its BatchNorm folded into its first layer: the same decisions in fewer calls."""
+"""A gate with its BatchNorm folded into its first layer: the same decisions in one call."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from vared_mm.fast import native
 from vared_mm.fast.epilogue import affine_of
+from vared_mm.fast.packed_conv import LAYOUTS
 from vared_mm.method.gate import BlockGate, Gate, soft_gate
 
 
@@ -15,19 +20,44 @@ class FoldedGate:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         scale, bias = affine_of(gate.norm)
-        weight1 = gate.weight1.detach().double() * scale[:, None]
-        # Transposed, as addmm wants them, and float32 whatever the maps are.
-        self.weight1, self.bias1 = weight1.float().t().contiguous(), bias.float()
-        self.weight2 = gate.weight2.detach().float().t().contiguous()
+        # float32 whatever the maps are.
+        self.weight1 = (gate.weight1.detach().double() * scale[:, None]).float().contiguous()
+        self.bias1 = bias.float()
+        self.weight2 = gate.weight2.detach().float().contiguous()
         self.beta = gate.beta.detach().float()
+        self._struct = native.GateStruct(
+            channels=self.weight1.shape[1], hidden=len(self.weight1), axes=gate.axes,
+            choices=len(self.beta) // gate.axes, weight1=self.weight1.data_ptr(),
+            bias1=self.bias1.data_ptr(), weight2=self.weight2.data_ptr(),
+            beta=self.beta.data_ptr(), floor=gate.floor,
+        )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Tensor:
         gate = self.gate
-        with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean(tuple(range(2, x.ndim)), dtype=torch.float32)
-            hidden = torch.addmm(self.bias1, pooled, self.weight1).tanh_()
-            z = torch.addmm(self.beta, hidden, self.weight2)
-            answer = soft_gate(z.unflatten(-1, (gate.axes, -1)), gate.floor, gate.leak).flatten(-2)
+        answer = self._by_kernel(x) if self._kernel_serves(x) else self._by_torch(x)
         if isinstance(gate, BlockGate) and gate.followers:
             gate._answer, gate._unread = answer, gate.followers
         return answer
+
+    def _kernel_serves(self, x: Tensor) -> bool:
+        return (
+            x.dtype == torch.float32
+            and x.device.type == "cpu"
+            and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
+            and native.library() is not None
+        )
+
+    def _by_kernel(self, x: Tensor) -> Tensor:
+        kernels = native.library()
+        assert kernels is not None
+        answer = torch.empty(len(x), len(self.beta))
+        pixels, threads = math.prod(x.shape[2:]), torch.get_num_threads()
+        kernels.decide(self._struct, x.data_ptr(), len(x), pixels, answer.data_ptr(), threads)
+        return answer
+
+    def _by_torch(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            pooled = x.mean(tuple(range(2, x.ndim)), dtype=torch.float32)
+            hidden = F.linear(pooled, self.weight1, self.bias1).tanh_()
+            z = F.linear(hidden, self.weight2, self.beta).unflatten(-1, (self.gate.axes, -1))
+            return soft_gate(z, self.gate.floor, self.gate.leak).flatten(-2)

@@ -19,6 +19,7 @@ from vared_mm.fast.packed_conv import (
     channels_last,
     new_maps,
     output_size,
+    residual,
 )
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
@@ -32,10 +33,11 @@ class StaticConv:
         weight = conv.weight.detach().float() * scale.view(-1, *[1] * (conv.weight.ndim - 1))
         if conv.bias is not None:
             bias = bias + scale * conv.bias.detach()
-        self.relu = epilogue.relu
+        self.conv, self.relu = conv, epilogue.relu
         self.packed = PackedConv(weight.to(dtype), bias.to(dtype), Geometry.of(conv))
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        other = None if other is None else residual(other, self.conv, x)
         return self.packed(x, other, self.relu)
 
 
@@ -53,9 +55,11 @@ class DynamicConv:
         return self._branches[pattern]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        if not len(x):
+            return new_maps(x, (0, self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         x = channels_last(x)
-        other = None if other is None else channels_last(other)
-        gates = self.conv.gate(x)
+        other = None if other is None else residual(other, self.conv, x)
+        gates = self.conv.gate(x).float().contiguous()
         groups = group_by_pattern(gates)
         if len(groups) == 1:
             (pattern,) = groups

@@ -1,11 +1,15 @@
-// What `vared_mm.method.rebuild` does in several passes over the maps, and what follows it, in one:
+// `rebuild`: what `vared_mm.method.rebuild` does in several passes over the maps, and what follows
+// it, in one:
 //
 //     out = activate( scale * rebuild(y) + bias + residual )
+//
+// `decide`: what `vared_mm.method.gate` does in evaluation, its BatchNorm folded into weight1.
 //
 // Maps lie channels last, (N, F, H, W, C), so the innermost loops run over channels. Symbols as in
 // rebuild.py: k_i channels and every R_j-th frame are computed; F computed frames, T of the output.
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 #include <vector>
 
@@ -193,7 +197,66 @@ void frame_row(const Layer &l, const Weights &w, const std::vector<Plane> &plane
     }
 }
 
+struct Gate {
+    long channels, hidden, axes, choices;
+    const float *weight1, *bias1, *weight2, *beta;  // (hidden, C), (hidden,), (axes * choices, hidden), ...
+    float floor;
+};
+
+// The mean of each sample's channels: pieces in float, their sum in double.
+std::vector<float> means(const float *x, long samples, long pixels, long channels, long threads) {
+    const long piece = 256, pieces = (pixels + piece - 1) / piece;
+    std::vector<float> partial(samples * pieces * channels, 0.f), mean(samples * channels);
+#pragma omp parallel for num_threads(threads)
+    for (long unit = 0; unit < samples * pieces; unit++) {
+        const long first = unit % pieces * piece, last = std::min(first + piece, pixels);
+        float *sum = partial.data() + unit * channels;
+        for (long p = first; p < last; p++) {
+            const float *at = x + (unit / pieces * pixels + p) * channels;
+#pragma GCC ivdep
+            for (long c = 0; c < channels; c++) sum[c] += at[c];
+        }
+    }
+    for (long n = 0; n < samples; n++)
+        for (long c = 0; c < channels; c++) {
+            double sum = 0;
+            for (long k = 0; k < pieces; k++) sum += partial[(n * pieces + k) * channels + c];
+            mean[n * channels + c] = sum / pixels;
+        }
+    return mean;
+}
+
+double dot(const float *a, const float *b, long count) {
+    double sum = 0;
+    for (long i = 0; i < count; i++) sum += double(a[i]) * b[i];
+    return sum;
+}
+
 }  // namespace
+
+// The answer of a gate, (samples, axes * choices), for x channels last. NaN stays NaN.
+extern "C" void decide(const Gate *gate, const float *x, long samples, long pixels, float *answer,
+                       long threads) {
+    const Gate &g = *gate;
+    const std::vector<float> mean = means(x, samples, pixels, g.channels, threads);
+    std::vector<float> hidden(g.hidden);
+    for (long n = 0; n < samples; n++) {
+        for (long i = 0; i < g.hidden; i++) {
+            const float *weight = g.weight1 + i * g.channels;
+            hidden[i] = std::tanh(dot(weight, &mean[n * g.channels], g.channels) + g.bias1[i]);
+        }
+        for (long axis = 0; axis < g.axes; axis++, answer += g.choices) {
+            for (long i = 0; i < g.choices; i++) {
+                const long row = axis * g.choices + i;
+                const double z = dot(g.weight2 + row * g.hidden, hidden.data(), g.hidden);
+                answer[i] = std::tanh(z + g.beta[row]);
+            }
+            float *largest = std::max_element(answer, answer + g.choices);
+            if (*largest <= 0) *largest = g.floor;
+            for (long i = 0; i < g.choices; i++) answer[i] = answer[i] < 0 ? 0 : answer[i];
+        }
+    }
+}
 
 // Sample n of y, with gates (N, l.gates), is written to sample place[n] of out.
 extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,

@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
-from ctypes import POINTER, Structure, c_long, c_void_p
+from ctypes import POINTER, Structure, c_float, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,14 @@ class LayerStruct(Structure):
     )
 
 
+class GateStruct(Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("channels", "hidden", "axes", "choices")),
+        *((name, c_void_p) for name in ("weight1", "bias1", "weight2", "beta")),
+        ("floor", c_float),
+    )
+
+
 class SizeStruct(Structure):
     _fields_ = tuple(
         (name, c_long)
@@ -63,6 +71,8 @@ def library() -> ctypes.CDLL | None:
         c_void_p, c_long,
     )  # fmt: skip
     kernels.rebuild.restype = None
+    kernels.decide.argtypes = (POINTER(GateStruct), c_void_p, c_long, c_long, c_void_p, c_long)
+    kernels.decide.restype = None
     return kernels
 
 

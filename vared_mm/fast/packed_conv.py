@@ -5,8 +5,8 @@ Weights are folded and packed for evaluation: no gradient passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class PackedConv:
         if other is None:
             return convolve.default(x, *arguments, activation, [], "")
         return convolve.binary(
-            x, channels_last(other), *arguments, "add", 1.0, activation if relu else None, [], ""
+            x, other, *arguments, "add", 1.0, activation if relu else None, [], ""
         )
 
     def _by_torch(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
@@ -94,11 +94,21 @@ def new_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     )
 
 
-def output_size(conv: _ConvNd, size: Sequence[int]) -> tuple[int, ...]:
+def residual(other: Tensor, conv: _ConvNd, x: Tensor) -> Tensor:
+    """What is added to `conv(x)`, in its shape and layout."""
+    return channels_last(other.expand(len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
+
+
+def output_size(conv: _ConvNd, size: torch.Size) -> tuple[int, ...]:
     """([T,] H, W) of the plain convolution's output for an input of `size`."""
     assert not isinstance(conv.padding, str)
-    settings = zip(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in settings)
+    return _output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+
+
+@lru_cache(1024)
+def _output_size(*settings: tuple[int, ...]) -> tuple[int, ...]:
+    each = zip(*settings, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
 
 
 def runs_on_onednn(x: Tensor) -> bool:

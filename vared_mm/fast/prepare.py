@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
-from vared_mm.fast.graph import chains, fuse, is_leaf, traced
+from vared_mm.fast.graph import chains, fuse, fuse_silu, is_leaf, traced
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.gate import Gate
 from vared_mm.method.layer import _Dynamic
@@ -114,6 +114,7 @@ def prepare_part(module: nn.Module) -> None:
         epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
         conv.forward = Exchanged(conv, epilogue, str(chain))
         fuse(graph, chain)
+    fuse_silu(graph)
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module.forward)
