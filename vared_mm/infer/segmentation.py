@@ -30,8 +30,8 @@ def infer(
     Pictures may be grey or have transparency, and be of any size. A row tells the part of the
     pixels that each class has, most frequent first, and the GMACs with gates and cheap operations;
     `dense_gmacs` is what the plain network would have computed, `share` the part of its dynamic
-    convolutions' MACs that was. Of a video these are averages over its frames. A file that cannot
-    be read has an `error` in place of the rest.
+    convolutions' MACs that was. Of a video these are averages over its frames, whose number and
+    range of GMACs it has besides. A file that cannot be read has an `error` in place of the rest.
 
     Raises:
         ValueError: the classes are not the model's, or two drawings would have one name.
@@ -114,15 +114,18 @@ def row(
     file: Path, drawing: Path | None, legend: Legend, part: np.ndarray, costs: list[SampleCost]
 ) -> Row:
     cost = summarise(costs)
+    of_video = {
+        "frames": len(costs),
+        "gmacs_min": cost["full_gmacs"]["min"],
+        "gmacs_max": cost["full_gmacs"]["max"],
+    }
     order = [i for i in np.argsort(-part, kind="stable") if part[i] > 0]
     return {
         "file": str(file),
-        "frames": len(costs),
         "classes": {legend.classes[i]: float(part[i]) for i in order},
         "gmacs": cost["full_gmacs"]["avg"],
-        "gmacs_min": cost["full_gmacs"]["min"],
-        "gmacs_max": cost["full_gmacs"]["max"],
         "dense_gmacs": cost["dense_gmacs"],
         "share": cost["share"]["avg"],
         "drawing": None if drawing is None else str(drawing),
+        **(of_video if len(costs) > 1 else {}),
     }
