@@ -154,7 +154,7 @@ def test_a_label_out_of_range_stops_with_the_file_s_name(tmp_path, split):
 
 def test_grey_and_transparent_pictures_of_any_size_train_and_are_evaluated(tmp_path):
     folder, run = tiny(tmp_path, **{"val_dataloader.batch_size": 1})
-    sizes = [(2, 3), (33, 17), (8, 9), (32, 32)]
+    sizes = [(1, 1), (33, 17), (1, 9), (7, 1)]
     for i, path in enumerate(sorted(folder.rglob("*.jpg"))):
         picture = cv2.resize(cv2.imread(str(path)), sizes[i % 4][::-1])
         if i % 2:

@@ -10,6 +10,7 @@ from . import (
     numpy2,
     recompute,
     safe_checkpoints,
+    thin_labels,
 )
 from .config_scope import config_path
 from .cure import Cure, CureStatus
@@ -22,6 +23,7 @@ CURES: tuple[Cure, ...] = (
     recompute.CURE,
     numpy2.NAMES,
     numpy2.HUE,
+    thin_labels.CURE,
 )
 
 _active: set[str] = set()
