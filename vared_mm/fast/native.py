@@ -55,6 +55,14 @@ class SizeStruct(Structure):
     )
 
 
+class PoolStruct(Structure):
+    _fields_ = (
+        ("samples", c_long),
+        ("channels", c_long),
+        *((name, c_long * 3) for name in ("from_", "to", "kernel", "stride", "padding")),
+    )
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None, after one warning that says why."""
@@ -73,6 +81,8 @@ def library() -> ctypes.CDLL | None:
     kernels.rebuild.restype = None
     kernels.decide.argtypes = (POINTER(GateStruct), c_void_p, c_long, c_long, c_void_p, c_long)
     kernels.decide.restype = None
+    kernels.max_pool.argtypes = (POINTER(PoolStruct), c_void_p, c_void_p, c_long)
+    kernels.max_pool.restype = None
     return kernels
 
 

@@ -16,6 +16,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import chains, fuse, fuse_silu, is_leaf, traced
+from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.gate import Gate
 from vared_mm.method.layer import _Dynamic
@@ -52,6 +53,8 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
         for module in prepared.modules():
             if isinstance(module, Gate):
                 module.forward = FoldedGate(module)  # type: ignore[method-assign]
+            elif is_plain_pool(module):
+                module.forward = MaxPool(module)  # type: ignore[method-assign, arg-type]
         prepare_part(prepared)
         dtype = next((t.dtype for t in tree_leaves(example) if isinstance(t, Tensor)), None)
         prepared.to(dtype)

@@ -1,0 +1,44 @@
+"""Max pooling of clips that lie channels last, which torch does several times more slowly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.utils import _triple
+
+from vared_mm.fast import native
+from vared_mm.fast.packed_conv import new_maps
+
+
+class MaxPool:
+    """The `forward` of an `nn.MaxPool3d` in a prepared model."""
+
+    def __init__(self, pool: nn.MaxPool3d) -> None:
+        self.plain = pool.forward
+        self.kernel, self.stride, self.padding = (
+            _triple(setting) for setting in (pool.kernel_size, pool.stride, pool.padding)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        kernels = native.library() if x.dtype == torch.float32 and not x.is_cuda else None
+        if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
+            return self.plain(x)
+        settings = zip(x.shape[2:], self.kernel, self.stride, self.padding, strict=True)
+        size = [(n + 2 * p - k) // s + 1 for n, k, s, p in settings]
+        out = new_maps(x, (*x.shape[:2], *size))
+        struct = native.PoolStruct(
+            *x.shape[:2], *map(tuple, (x.shape[2:], size, self.kernel, self.stride, self.padding))
+        )
+        kernels.max_pool(struct, x.data_ptr(), out.data_ptr(), torch.get_num_threads())
+        return out
+
+
+def is_plain_pool(module: nn.Module) -> bool:
+    """Whether it pools as `MaxPool` does: without dilation, indices or rounding up."""
+    return (
+        isinstance(module, nn.MaxPool3d)
+        and type(module).forward is nn.MaxPool3d.forward
+        and _triple(module.dilation) == (1, 1, 1)
+        and not module.return_indices
+        and not module.ceil_mode
+    )
