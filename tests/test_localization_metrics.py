@@ -186,9 +186,11 @@ def test_the_first_tube_is_the_best_of_all_paths(seed):
     for c in range(2):
         best = max(
             itertools.product(*(range(len(b)) for b in boxes)),
-            key=lambda path: (
-                sum(scores[t][k, c] for t, k in enumerate(path))
-                + sum(slow_iou(boxes[t][path[t]], boxes[t + 1][path[t + 1]]) for t in range(4))
+            key=lambda path: sum(
+                scores[t][path[t], c]
+                + scores[t + 1][path[t + 1], c]
+                + slow_iou(boxes[t][path[t]], boxes[t + 1][path[t + 1]])
+                for t in range(4)
             ),
         )
         (tube,) = tubes[c]
@@ -226,6 +228,12 @@ def test_a_tube_ends_at_a_gap_and_stretches_over_the_video_without_one():
     assert whole.score == pytest.approx(3 * 0.6 / 9)
     (bridged,) = link(range(1, 10), boxes, scores, LinkConfig(max_gap=3))[0]
     assert bridged.frames.tolist() == [2, 3, 4, 5, 6, 7]
+
+
+def test_of_a_single_frame_the_best_box_is_the_tube():
+    boxes, scores = [np.array([BOX, FAR])], [np.array([[0.3], [0.7]])]
+    (tube,) = link([4], boxes, scores, LinkConfig(tubes=1))[0]
+    assert (tube.frames.tolist(), tube.boxes.tolist()) == ([4], [list(FAR)])
 
 
 def test_boxes_below_the_score_make_no_tube():

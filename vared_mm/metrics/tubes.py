@@ -58,8 +58,9 @@ def link(
 ) -> list[list[Tube]]:
     """For each of C classes its tubes, the one linked first in front.
 
-    A tube takes at most one box of each frame. It is the sequence with the greatest sum of scores
-    and of IoUs of successive boxes; the next one is made of the boxes that are left.
+    A tube takes at most one box of each frame. It is the sequence with the greatest sum, over each
+    two successive boxes, of both scores and the IoU (Gkioxari & Malik, "Finding action tubes",
+    2015); the next one is made of the boxes that are left.
 
     Args:
         frames: T increasing numbers.
@@ -113,9 +114,9 @@ def best_paths(worth: np.ndarray, overlap: np.ndarray) -> np.ndarray:
     if not length:
         return np.zeros((classes, 0), dtype=int)
     following = np.zeros((length - 1, classes, places), dtype=int)
-    value = worth[:, -1]
+    value = worth[:, -1] if length == 1 else np.zeros((classes, places))
     for t in range(length - 2, -1, -1):
-        onward = overlap[t] + value[:, None, :]
+        onward = overlap[t] + (worth[:, t + 1] + value)[:, None, :]
         following[t] = onward.argmax(axis=2)
         value = worth[:, t] + onward.max(axis=2)
     path = np.zeros((classes, length), dtype=int)
