@@ -13,6 +13,7 @@ not compute the same function ends with an error.
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -87,9 +88,11 @@ def show(report: dict[str, Any]) -> None:
         table.add_row(
             str(row["batch"]), row["network"], row["engine"], row["gates"], f"{row['share']:.2f}",
             f"{row['ms']:.1f} ({low:.1f} to {high:.1f})", f"{row['clips_per_s']:.1f}",
-            f"{row['speedup']:.2f}", f"{row['ideal']:.2f}", f"{row['efficiency']:.2f}",
+            # A static network is what the others of its engine are compared with.
+            *(f"{row[key]:.2f}" for key in ("speedup", "ideal", "efficiency") if row["gates"]),
         )  # fmt: skip
-    console = Console()
+    # Into a file or a pipe, lines as long as the table wants.
+    console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table)
     for batch, layers in report["layers"].items():
         console.print(layer_table(batch, layers))

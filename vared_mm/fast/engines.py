@@ -77,6 +77,9 @@ def openvino(network: Network, example: Tensor) -> Run:
     except ImportError as error:
         raise _missing("openvino", error) from error
     refuse_half("openvino", example)
+    refuse_half("openvino", example)
+    if example.is_cuda:
+        raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "f32",
@@ -104,7 +107,7 @@ RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
 
 def refuse_half(engine: str, example: Tensor) -> None:
     if example.dtype != torch.float32:
-        raise EngineError(f"{engine} is compared in float32 alone; leave out --precision bf16")
+        raise EngineError(f"{engine} is compared in float32 alone; it came with {example.dtype}")
 
 
 def _missing(name: str, error: ImportError) -> EngineError:

@@ -52,7 +52,7 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
 
     def hook_of(name: str) -> Callable:
         def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-            return answer if plan is None else plan[name]
+            return answer if plan is None else plan[name].to(answer)
 
         return force
 

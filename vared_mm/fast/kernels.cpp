@@ -109,6 +109,7 @@ void row_of(Row row, Plane map, long h, const float *weight, long count, long pi
     run(std::integral_constant<int, 16>());
     run(std::integral_constant<int, 8>());
     run(std::integral_constant<int, 4>());
+    run(std::integral_constant<int, 2>());
     run(std::integral_constant<int, 1>());
 }
 

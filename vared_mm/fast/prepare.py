@@ -54,7 +54,7 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
             if isinstance(module, Gate):
                 module.forward = FoldedGate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
-                module.forward = MaxPool(module)  # type: ignore[method-assign, arg-type]
+                module.forward = MaxPool(module)  # type: ignore[arg-type]
         prepare_part(prepared)
         dtype = next((t.dtype for t in tree_leaves(example) if isinstance(t, Tensor)), None)
         prepared.to(dtype)
