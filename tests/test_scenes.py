@@ -1,6 +1,6 @@
 """The generated scenes: labels tell what is drawn where, the seed decides, sets are whole."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -121,9 +121,9 @@ def test_a_set_that_cannot_be_is_refused(name):
         ScenesConfig(**{name: -1})
 
 
-def test_the_command_writes_the_set_and_prints_where(tmp_path):
-    tool = [sys.executable, "tools/make_scenes.py", str(tmp_path / "set")]
+def test_the_command_writes_the_set_and_prints_where(tmp_path, monkeypatch, capsys):
     options = ["--train", "2", "--val", "1", "--size", "32"]
-    done = subprocess.run([*tool, *options], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / "set")
+    monkeypatch.setattr(sys, "argv", ["make_scenes.py", str(tmp_path / "set"), *options])
+    runpy.run_path(str(ROOT / "tools" / "make_scenes.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "set")
     assert len(list((tmp_path / "set").rglob("*.jpg"))) == 3

@@ -166,8 +166,11 @@ def counted(model, x):
 SLIDING = dict(mode="slide", crop_size=(32, 32), stride=(20, 20))
 
 
-@pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDING], ids=["whole", "slide"])
-@pytest.mark.parametrize("size", [(48, 40), (45, 37)], ids=["48x40", "45x37"])
+@pytest.mark.parametrize(
+    ("test_cfg", "size"),
+    [(dict(mode="whole"), (48, 40)), (SLIDING, (45, 37))],
+    ids=["whole", "slide"],
+)
 def test_the_cost_of_each_image_of_a_batch_is_what_it_costs_alone(test_cfg, size):
     model = narrow(**test_cfg).eval()
     x = images(5, size)
