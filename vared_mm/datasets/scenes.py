@@ -1,8 +1,8 @@
 """A small segmentation data set: textured shapes, some hiding others, on textured ground.
 
-A class is a shape, the pattern it is filled with, and roughly a colour; sizes, places and turns are
-drawn without regard to it. Some pictures hold one shape, others many, so that they differ in how much
-there is to tell apart. H = W = size pixels; labels are indices of `CLASSES`.
+A class is a shape, the pattern it is filled with, and roughly a colour; sizes, places and turns
+are drawn without regard to it. Some pictures hold one shape, others many, so that they differ in
+how much there is to tell apart. H = W = size pixels; labels are indices of `CLASSES`.
 """
 
 from __future__ import annotations
