@@ -72,6 +72,20 @@ def test_in_a_mixed_batch_each_sample_has_its_own_result(name):
     assert error(run(x.float(), other.float()), expected + other) < 1e-5
 
 
+@pytest.mark.parametrize("pattern", [(0, 1, 0, 1), (1, 0, 1, 0), (1, 1, 1, 1)])
+@torch.no_grad()
+def test_large_maps_are_made_in_pieces_of_the_batch(pattern, monkeypatch):
+    dynamic, _, x = make_case("3x3x3", torch.float32, samples=5)
+    dynamic.eval()
+    # Two samples of 8 channels, 4 frames of 5 x 6 pixels.
+    monkeypatch.setattr("vared_mm.fast.branch.PIECE", 2 * 8 * 4 * 5 * 6)
+    other = torch.randn(5, 8, 4, 5, 6)
+    run = DynamicConv(dynamic, Epilogue.of(dynamic, None, relu=True))
+    with forced_gates(dynamic, gates_of(pattern)):
+        expected = (dynamic(x).double() + other).relu()
+        assert error(run(x, other), expected) < 1e-5
+
+
 @torch.no_grad()
 def test_an_empty_batch_gives_an_empty_result():
     dynamic, plain, x = make_case("3x3x3", torch.float32)

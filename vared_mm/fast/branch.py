@@ -28,6 +28,9 @@ from vared_mm.method.layer import Pattern, _Dynamic
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
+# Maps in between that are larger, in floats, are made and finished in pieces of the batch: the
+# system would hand out fresh memory for them in every call, and clear it first.
+PIECE = 1 << 22
 
 
 class Branch:
@@ -62,13 +65,35 @@ class Branch:
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
         """
-        y = self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
         size = output_size(self.conv, x.shape[2:])
-        if kernels_serve(y, self.conv):
-            return self._by_kernel(channels_last(y), gates, other, size, out, samples)
-        frames = size[0] if x.ndim == 5 else 1
-        rebuilt = self.conv._rebuild(y[:, : self.computed], gates, self.pattern, frames)
+        if not kernels_serve(x, self.conv):
+            return self._by_torch(x, gates, other, size, out, samples)
+        piece = max(1, PIECE // math.prod((self.prefix.weight.shape[0], *size)))
+        if len(x) <= piece or (self.rebuilds_nothing and out is None):
+            return self._by_kernel(x, gates, other, size, out, samples)
+        out = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
+        samples = range(len(x)) if samples is None else samples
+        for start in range(0, len(x), piece):
+            own = slice(start, start + piece)
+            self._by_kernel(x[own], gates[own], other, size, out, samples[own])
+        return out
+
+    def _prefix(self, x: Tensor) -> Tensor:
+        return self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
+
+    def _by_torch(
+        self,
+        x: Tensor,
+        gates: Tensor,
+        other: Tensor | None,
+        full: tuple[int, ...],
+        out: Tensor | None,
+        samples: Sequence[int] | None,
+    ) -> Tensor:
+        y = self._prefix(x)[:, : self.computed]
+        frames = full[0] if x.ndim == 5 else 1
         rows = slice(None) if samples is None else list(samples)
+        rebuilt = self.conv._rebuild(y, gates, self.pattern, frames)
         result = finished(rebuilt, self.epilogue, None if other is None else other[rows])
         if out is None:
             return result
@@ -77,13 +102,14 @@ class Branch:
 
     def _by_kernel(
         self,
-        y: Tensor,
+        x: Tensor,
         gates: Tensor,
         other: Tensor | None,
         full: tuple[int, ...],
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
+        y = channels_last(self._prefix(x))
         if out is None:
             shape = (len(y), self.conv.out_channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
@@ -129,10 +155,10 @@ def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
     return y.relu_() if epilogue.relu else y
 
 
-def kernels_serve(y: Tensor, conv: _Dynamic) -> bool:
+def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
     return (
-        y.dtype == torch.float32
-        and y.device.type == "cpu"
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
         and conv.dynamic.cheap_kernel <= native.MOST_SIDE
         and native.library() is not None
     )
