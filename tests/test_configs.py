@@ -67,8 +67,10 @@ def load(leaf):
 
 @cache
 def build(leaf):
+    config = load(leaf)
+    init_default_scope(config.default_scope)
     with torch.device("meta"):
-        return MODELS.build(load(leaf).model).eval()
+        return MODELS.build(config.model).eval()
 
 
 def static_twin(config):
