@@ -1,6 +1,7 @@
 """Bindings to mmengine: the efficiency loss, the cost of each prediction."""
 
 from vared_mm.engine.channels_last_hook import ChannelsLastHook
+from vared_mm.engine.check_labels_hook import CheckLabelsHook
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
@@ -10,6 +11,7 @@ from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
 __all__ = [
     "ChannelsLastHook",
+    "CheckLabelsHook",
     "CostHook",
     "CostMetric",
     "EfficiencyLossHook",
