@@ -9,7 +9,7 @@ import numpy as np
 
 FONT, LINE = cv2.FONT_HERSHEY_SIMPLEX, 16
 PAPER, INK = (255, 255, 255), (40, 40, 40)
-LEAST_WIDTH = 192
+LEAST_WIDTH = 320
 
 
 def draw_boxes(
