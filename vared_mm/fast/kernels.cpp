@@ -34,7 +34,8 @@ struct Layer {
 };
 
 struct Size {
-    long samples, frames, computed_frames, height, width, pixel;  // pixel: floats between pixels of y
+    long samples, frames, computed_frames, height, width;
+    long pixel;  // floats from one pixel of y to the next
 };
 
 struct Plane {
@@ -115,7 +116,8 @@ void row_of(Row row, Plane map, long h, const float *weight, long count, long pi
 
 void depthwise(long side, const Row &row, const Plane &map, long h, const float *weight, long count,
                long pitch) {
-    const auto run = side == 1 ? row_of<1> : side == 3 ? row_of<3> : side == 5 ? row_of<5> : row_of<7>;
+    const auto run =
+        side == 1 ? row_of<1> : side == 3 ? row_of<3> : side == 5 ? row_of<5> : row_of<7>;
     run(row, map, h, weight, count, pitch);
 }
 
@@ -170,7 +172,8 @@ void channels_of_row(const Layer &l, const Weights &w, const Plane &y, long h, f
             float *to = out + k + start;
             const bool first = k == l.computed;
             const Row row{to, l.channels, first ? zeros : to, first ? 0 : l.channels};
-            depthwise(l.side, row, y, h, w.channel[i].data() + start, std::min(k, left - start), left);
+            const long count = std::min(k, left - start);
+            depthwise(l.side, row, y, h, w.channel[i].data() + start, count, left);
         }
     }
 }
@@ -202,7 +205,8 @@ void frame_row(const Layer &l, const Weights &w, const std::vector<Plane> &plane
 
 struct Gate {
     long channels, hidden, axes, choices;
-    const float *weight1, *bias1, *weight2, *beta;  // (hidden, C), (hidden,), (axes * choices, hidden), ...
+    const float *weight1, *bias1;  // (hidden, C), (hidden,)
+    const float *weight2, *beta;   // (axes * choices, hidden), (axes * choices,)
     float floor;
 };
 
@@ -266,6 +270,9 @@ struct Pool {
     long from[3], to[3], kernel[3], stride[3], padding[3];  // T, H, W
 };
 
+// The first of two, if it is larger or NaN; without a branch, so that many fit one instruction.
+inline float larger(float a, float b) { return (a > b) | (a != a) ? a : b; }
+
 extern "C" void max_pool(const Pool *pool, const float *x, float *out, long threads) {
     const Pool &p = *pool;
 #pragma omp parallel for num_threads(threads)
@@ -287,8 +294,7 @@ extern "C" void max_pool(const Pool *pool, const float *x, float *out, long thre
                         const float *one = x + pixel * p.channels;
 #pragma GCC ivdep
                         for (long c = 0; c < p.channels; c++)
-                            // NaN stays.
-                            largest[c] = one[c] > largest[c] || one[c] != one[c] ? one[c] : largest[c];
+                            largest[c] = larger(one[c], largest[c]);
                     }
         }
     }

@@ -56,8 +56,10 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
         prepare_part(prepared)
-        dtype = next((t.dtype for t in tree_leaves(example) if isinstance(t, Tensor)), None)
-        prepared.to(dtype)
+        for tensor in tensors_in((example, call)):
+            if tensor.is_floating_point():
+                prepared.to(tensor.dtype)
+                break
         refuse_other_answers(prepared(*example, **call), expected)
     prepared.train = _refuse_training  # type: ignore[assignment, method-assign]
     return prepared
