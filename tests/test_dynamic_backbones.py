@@ -119,6 +119,19 @@ def test_the_prefix_takes_the_backbone_of_the_scope_it_is_built_in():
     assert modules == ["mmaction", "mmseg", "mmdet"]
 
 
+def test_a_backbone_of_another_toolbox_than_the_scope_s_is_built_in_its_own():
+    from mmdet.registry import MODELS as DETECTION
+
+    init_default_scope("mmaction")
+    model = DETECTION.build(
+        dict(
+            type="VaRedResNet3dSlowOnly", _scope_="mmdet", depth=18, pretrained=None, base_channels=4
+        )
+    )
+    assert type(model).__module__.startswith("mmaction.")
+    assert len(dynamic_convs(model)) == 16
+
+
 def test_without_a_scope_a_toolbox_that_has_the_backbone_is_found():
     model = MODELS.build(dict(type="VaRedX3D", gamma_w=1, gamma_b=2.25, gamma_d=2.2))
     assert type(model).__module__ == "mmaction.models.backbones.x3d"

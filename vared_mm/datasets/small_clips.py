@@ -118,7 +118,8 @@ def shrink(name: str, videos: Path, out: Path, config: SmallClipsConfig) -> Path
     # decord answers in torch's tensors where that bridge is set.
     picks = np.linspace(0, len(video) - 1, config.frames).round().astype(int)
     frames = np.stack([video[int(i)].asnumpy() for i in picks])
-    size = size_of(*frames.shape[1:3], config.short_side)
+    height, width = frames.shape[1:3]
+    size = size_of(height, width, config.short_side)
     small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
     target.parent.mkdir(parents=True, exist_ok=True)
     half = target.with_name(f"half-{target.name}")

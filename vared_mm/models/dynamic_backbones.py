@@ -36,7 +36,10 @@ def build_dynamic(
     """
     if not isinstance(dynamic, DynamicConfig):
         dynamic = DynamicConfig.make({**preset, **(dynamic or {})})
-    model = registry_of(backbone["type"]).build(backbone)
+    registry = registry_of(backbone["type"])
+    # What it builds inside belongs to its toolbox too, whichever scope asked for it.
+    scope = {} if registry is MODELS else {"_scope_": registry.scope}
+    model = registry.build({**backbone, **scope})
     # `frozen_stages` freezes while the backbone is built. A gate there could not learn, and an
     # untrained one would spoil what the frozen weights compute.
     frozen = {name for name, conv in matching_convs(model, dynamic).items() if is_frozen(conv)}

@@ -3,9 +3,7 @@
 _base_ = ['mmaction::detection/slowonly/slowonly_kinetics400-pretrained-r50_8xb16-4x16x1-20e_ava21-rgb.py']
 
 custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
-model = dict(
-    backbone=dict(
-        type='VaRedResNet3dSlowOnly', _scope_='mmaction', dynamic=dict(search_space=2)))
+model = dict(backbone=dict(type='VaRedResNet3dSlowOnly', dynamic=dict(search_space=2)))
 # Weight decay on the gates' bias would shut them whatever is learned.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mult=0.)}))
 custom_hooks = [
