@@ -74,6 +74,7 @@ def calls(tmp_path, monkeypatch):
 
     (tmp_path / "data" / "motion_clips").mkdir(parents=True)
     (tmp_path / "data" / "motion_clips" / "classes.txt").write_text("up\ndown\n")
+    (tmp_path / "configs" / "small").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "call", call)
     return seen
@@ -112,7 +113,14 @@ def test_finished_runs_are_kept(calls, clips, monkeypatch):
     assert [options[0] for _, options, _ in calls[1:]] == ["configs/small/i3d.py"] * 3
 
 
+def test_it_is_called_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="no configs/small here; call the study in the repository"):
+        start(monkeypatch, tmp_path)
+
+
 def test_a_folder_without_lists_is_refused_with_what_makes_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match=r"has no train.txt, val.txt, classes.txt; tools/data"):
         start(monkeypatch, tmp_path)
 

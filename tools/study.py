@@ -86,6 +86,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
     args = parser.parse_args()
+    if not Path("configs/small").is_dir():
+        raise SystemExit(
+            "there is no configs/small here; call the study in the repository's folder"
+        )
     missing = [
         name
         for name in ("train.txt", "val.txt", "classes.txt")
