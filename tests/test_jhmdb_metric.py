@@ -63,6 +63,22 @@ def test_objectness_decides_what_is_recalled_and_probabilities_the_class():
     assert (metrics["jhmdb/recall"], metrics["jhmdb/classif"]) == (1, 1)
 
 
+class OnDevice(torch.Tensor):
+    """Like a tensor on a GPU, whose numbers numpy cannot read."""
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_predictions_may_be_on_another_device():
+    here = sample()
+    there = {k: v.as_subclass(OnDevice) for k, v in here["pred_instances"].items()}
+    assert evaluate([here | dict(pred_instances=there)]) == evaluate([here])
+
+
 def test_frames_come_in_any_order():
     frames = [sample(video, n) for video in "ab" for n in range(1, 5)]
     assert evaluate(frames[::-1]) == evaluate(frames)
@@ -77,6 +93,7 @@ def test_no_prediction_at_all_scores_nothing():
     [
         (dict(truth=None), "a sample without truth; PackActionInputs keeps the truth"),
         (dict(pred_instances=None), "a sample without pred_instances"),
+        (dict(labels=(30,)), "tells 31 classes apart, the data set has 2; set num_classes"),
         (
             dict(pred_instances=dict(bboxes=torch.zeros(1, 4), objectness=torch.ones(1),
                                      class_probs=torch.ones(1, 5))),

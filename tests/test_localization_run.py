@@ -119,7 +119,7 @@ def test_tubes_are_told_and_drawn_for_a_video_of_another_size_and_length(fitted,
     row, fault = infer(
         model, config, [tmp_path / "walk.mp4", tmp_path / "broken.mp4"], tmp_path / "out"
     )
-    assert "cannot be decoded" in fault["error"]
+    assert "broken.mp4 is no picture or video that OpenCV" in fault["error"]
     best = row["tubes"][0]
     assert (best["label"], best["name"], best["frames"]) == (1, "move_right", list(range(1, 10)))
     overlaps = iou(np.array(best["boxes"][:FRAMES]), boxes * scale)

@@ -192,6 +192,15 @@ def test_boxes_end_at_the_frame_and_none_is_defined():
     assert nothing.class_probs.shape == (0, 3)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_losses_of_half_precision_are_computed_in_single(kind):
+    head, raw = head_with({(1, 2): (0.8, 1)})
+    truth = InstanceData(bboxes=torch.tensor([[30.0, 20, 50, 40]]), labels=torch.tensor([2]))
+    samples = [BaseDataElement(gt_instances=truth)]
+    low = raw.to(kind)
+    assert head.losses(low, samples, (64, 64)) == head.losses(low.float(), samples, (64, 64))
+
+
 def test_the_attention_is_the_mean_of_all_channels_by_brute_force():
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     for n in range(2):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
@@ -105,27 +106,31 @@ def frame_result(sample: Mapping[str, Any], classes: int) -> FrameResult:
         )
     height, width = sample["original_shape"]
     scale = np.array([width, height] * 2)
-    probs = class_probs(found, classes)
+    # mmengine leaves predictions on the device that made them.
+    found = {name: torch.as_tensor(values).cpu().numpy() for name, values in found.items()}
     return FrameResult(
         video=sample["video"],
         frame=sample["frame"],
         truth_boxes=truth["boxes"] * scale,
         truth_labels=truth["labels"],
         truth_tubes=truth["tubes"],
-        boxes=np.asarray(found["bboxes"], np.float64),
-        confidence=np.asarray(found["objectness" if "objectness" in found else "scores"]),
-        class_probs=probs,
+        boxes=found["bboxes"].astype(np.float64),
+        confidence=found["objectness" if "objectness" in found else "scores"],
+        class_probs=class_probs(found, classes),
     )
 
 
-def class_probs(found: Mapping[str, Any], classes: int) -> np.ndarray:
+def class_probs(found: Mapping[str, np.ndarray], classes: int) -> np.ndarray:
     if "class_probs" in found:
-        probs = np.asarray(found["class_probs"])
+        probs = found["class_probs"]
+        told = probs.shape[1]
     else:
-        probs = np.eye(classes)[np.asarray(found["labels"], int)]
-    if probs.shape[1] != classes:
+        labels = found["labels"].astype(int)
+        told = max(classes, 1 + int(labels.max(initial=0)))
+        probs = np.eye(told)[labels]
+    if told != classes:
         raise ValueError(
-            f"the detector tells {probs.shape[1]} classes apart, the data set has {classes}; set "
+            f"the detector tells {told} classes apart, the data set has {classes}; set "
             "num_classes of the bbox_head"
         )
     return probs

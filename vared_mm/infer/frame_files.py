@@ -50,14 +50,14 @@ def frame_rate(file: Path) -> float:
     return rate if 0 < rate < 1000 else 25.0
 
 
-def targets(files: Sequence[Path], out: Path | None) -> list[Path | None]:
-    """Where each file's drawing goes; refused where two would go to one place."""
+def targets(files: Sequence[Path], out: Path | None, what: str) -> list[Path | None]:
+    """Where each file's drawing goes, as `<name>_<what>`; refused where two would be one file."""
     if out is None:
         return [None] * len(files)
     found: dict[Path, Path] = {}
     for file in files:
         suffix = ".png" if is_picture(file) else ".mp4"
-        target = out / f"{file.stem}_segments{suffix}"
+        target = out / f"{file.stem}_{what}{suffix}"
         if target in found:
             raise ValueError(
                 f"{found[target]} and {file} would both be drawn as {target}; give them in two "

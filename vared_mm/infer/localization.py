@@ -17,12 +17,12 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
 from vared_mm.datasets.key_frame_clips import SampleAroundKeyFrame
-from vared_mm.datasets.video_guard import fault_of
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, summarise
+from vared_mm.infer.canvas import note
+from vared_mm.infer.frame_files import UnreadableFileError, drawn_into, frames, targets
 from vared_mm.infer.localization_drawing import draw_boxes
-from vared_mm.infer.segmentation import drawn_into, frames
 from vared_mm.metrics.tubes import LinkConfig, Tube, link, tube_iou
 
 Row = dict[str, Any]
@@ -54,14 +54,10 @@ def infer(
     """
     init_default_scope(config.get("default_scope", "mmaction"))
     names = names_of(model, config)
-    targets = [None if out is None else out / f"{file.stem}_actions.mp4" for file in files]
-    if out is not None:
-        if len(set(targets)) < len(targets):
-            raise ValueError("several of the videos have one name; give each its own folder")
-        out.mkdir(parents=True, exist_ok=True)
+    drawings = targets(files, out, "actions")
     end = around_forward(model.eval(), "predict", CostWatch(model))
     try:
-        return [localize(model, config, names, *pair) for pair in zip(files, targets, strict=True)]
+        return [localize(model, config, names, *pair) for pair in zip(files, drawings, strict=True)]
     finally:
         end()
 
@@ -77,14 +73,15 @@ def names_of(model: BaseModel, config: Config) -> list[str]:
 
 
 def localize(
-    model: BaseModel, config: Config, names: list[str], file: Path, target: Path | None
+    model: BaseModel, config: Config, names: list[str], file: Path, drawing: Path | None
 ) -> Row:
-    if fault := fault_of(str(file)):
-        return {"file": str(file), "error": fault}
-    found = list(key_frames(model, config, file))
+    try:
+        found = list(key_frames(model, config, file))
+    except UnreadableFileError as error:
+        return {"file": str(file), "error": str(error)}
     tubes = told(linked(found, link_config(config)))
-    if target is not None:
-        draw(file, target, tubes, names, found)
+    if drawing is not None:
+        draw(file, drawing, tubes, names, found)
     cost = summarise([key.cost for key in found])
     return {
         "file": str(file),
@@ -107,7 +104,7 @@ def localize(
         "gmacs_max": cost["full_gmacs"]["max"],
         "dense_gmacs": cost["dense_gmacs"],
         "share": cost["share"]["avg"],
-        "drawing": None if target is None else str(target),
+        "drawing": None if drawing is None else str(drawing),
     }
 
 
@@ -210,25 +207,20 @@ def told(tubes: Sequence[tuple[int, Tube]]) -> list[tuple[int, Tube]]:
 
 def draw(
     file: Path,
-    target: Path,
+    drawing: Path,
     tubes: Sequence[tuple[int, Tube]],
     names: list[str],
     found: Sequence[KeyFrame],
 ) -> None:
     """The video with its tubes, and the GMACs of the clip around the last key frame."""
-    notes = {key.frame: note_of(key.cost) for key in found}
-    note = ""
-    with drawn_into(target, file) as write:
+    notes = {key.frame: note(key.cost) for key in found}
+    last = ""
+    with drawn_into(drawing, file) as write:
         for number, picture in enumerate(frames(file), 1):
-            note = notes.get(number, note)
+            last = notes.get(number, last)
             boxes = [
                 (label, f"{names[label]} {tube.score:.2f}", tube.boxes[number - tube.frames[0]])
                 for label, tube in tubes
                 if tube.frames[0] <= number <= tube.frames[-1]
             ]
-            write(draw_boxes(picture, boxes, note))
-
-
-def note_of(cost: SampleCost) -> str:
-    one = summarise([cost])
-    return f"{one['full_gmacs']['avg']:.3g} of {one['dense_gmacs']:.3g} GMACs"
+            write(draw_boxes(picture, boxes, last))

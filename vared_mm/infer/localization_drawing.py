@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-FONT, LINE = cv2.FONT_HERSHEY_SIMPLEX, 16
-PAPER, INK = (255, 255, 255), (40, 40, 40)
-LEAST_WIDTH = 320
+from vared_mm.infer.canvas import Colour, paper, write
+
+LINE = 16
+LEAST_SIDE = 320
 
 
 def draw_boxes(
@@ -23,27 +24,22 @@ def draw_boxes(
     Args:
         boxes: the number of the class, which chooses the colour, the text, and x1 y1 x2 y2.
     """
-    scale = max(1, round(LEAST_WIDTH / frame.shape[1]))
+    scale = max(1, round(LEAST_SIDE / max(frame.shape[:2])))
     large = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     height, width = large.shape[:2]
-    foot = height + LINE + 2
-    canvas = np.full((foot + foot % 2, width + width % 2, 3), PAPER, np.uint8)
+    canvas = paper(height + LINE + 2, width)
     canvas[:height, :width] = large
     for label, text, box in boxes:
         x1, y1, x2, y2 = (round(float(value) * scale) for value in box)
         colour = colour_of(label)
         cv2.rectangle(canvas, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), colour, 2)
-        written(canvas, text, (x1 + 2, max(y1 - 4, LINE - 4)), colour)
-    written(canvas, note, (2, height + LINE - 4), INK)
+        write(canvas, text, (x1 + 2, max(y1 - 4, LINE - 4)), colour)
+    write(canvas, note, (2, height + LINE - 4))
     return canvas
 
 
-def colour_of(label: int) -> tuple[int, int, int]:
+def colour_of(label: int) -> Colour:
     """Neighbouring labels have hues far apart: each goes on by the golden angle."""
     hue = np.array([[[label * 137.508 / 2 % 180, 200, 230]]], np.uint8)
     blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0]
     return int(blue), int(green), int(red)
-
-
-def written(canvas: np.ndarray, text: str, place: tuple[int, int], colour: tuple) -> None:
-    cv2.putText(canvas, text, place, FONT, 0.42, colour, 1, cv2.LINE_AA)

@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, summarise
+from vared_mm.infer.canvas import note
 from vared_mm.infer.frame_files import UnreadableFileError, drawn_into, frames, targets
 from vared_mm.infer.segmentation_overlay import Legend, draw_overlay, shares
 
@@ -37,7 +38,7 @@ def infer(
         ValueError: the classes are not the model's, or two drawings would have one name.
     """
     init_default_scope(config.get("default_scope", "mmseg"))
-    drawings = targets(files, out)
+    drawings = targets(files, out, "segments")
     legend = legend_of(model, config)
     pipeline = frame_pipeline(config)
     end = around_forward(model.eval(), "predict", CostWatch(model))
@@ -103,11 +104,6 @@ def predict(
         (sample,) = model.test_step(data)
     labels = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
     return labels, sample.metainfo["mac_cost"]
-
-
-def note(cost: SampleCost) -> str:
-    one = summarise([cost])
-    return f"{one['full_gmacs']['avg']:.3g} of {one['dense_gmacs']:.3g} GMACs"
 
 
 def row(

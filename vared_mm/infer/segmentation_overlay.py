@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FONT, LINE, LEGEND_WIDTH = cv2.FONT_HERSHEY_SIMPLEX, 18, 220
-PAPER, INK = (255, 255, 255), (40, 40, 40)
+from vared_mm.infer.canvas import paper, write
+
+LINE, LEGEND_WIDTH = 18, 220
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,7 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, legend: Legend, note: st
     `note`. Height and width are even, as video codecs ask.
     """
     height, width = labels.shape
-    canvas_height = max(height, 12 * LINE)
-    canvas = np.full(
-        (canvas_height + canvas_height % 2, width + LEGEND_WIDTH + width % 2, 3), PAPER, np.uint8
-    )
+    canvas = paper(max(height, 12 * LINE), width + LEGEND_WIDTH)
     colours = legend.palette[labels][..., ::-1]
     canvas[:height, :width] = cv2.addWeighted(image, 0.5, np.ascontiguousarray(colours), 0.5, 0)
 
@@ -50,7 +48,3 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, legend: Legend, note: st
         write(canvas, f"{100 * part[label]:4.1f}% {legend.classes[label]}", (left + 20, y))
     write(canvas, note, (left, len(canvas) - 6))
     return canvas
-
-
-def write(canvas: np.ndarray, text: str, place: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, place, FONT, 0.42, INK, 1, cv2.LINE_AA)

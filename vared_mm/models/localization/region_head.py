@@ -81,7 +81,8 @@ class RegionHead(BaseModule):
                 )
             truths.append(centres(truth.bboxes.to(raw.device) / per_cell))
             labels.append(label)
-        return region_losses(raw, truths, labels, self.anchors, self.loss_config)
+        # Half precision, as autocast has it, would overflow in the sizes and in the sums.
+        return region_losses(raw.float(), truths, labels, self.anchors, self.loss_config)
 
     def boxes(self, raw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """All B = A·H·W boxes of each sample: (N, B, 4) x1 y1 x2 y2 in pixels of `size` (H, W),
