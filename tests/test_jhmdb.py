@@ -333,7 +333,7 @@ def test_generated_tubes_are_a_j_hmdb_whose_boxes_are_those_of_the_clips(tmp_pat
     frame = cv2.imread(str(out / "Frames/grow/train_000/00003.png"))
     assert frame.shape == (48, 48, 3)
     assert make_motion_tubes(tmp_path / "set", config) == out
-    with pytest.raises(FileExistsError, match=r"holds motion_tubes made with .*'frames': 6"):
+    with pytest.raises(FileExistsError, match=r"holds motion tubes made with .*'frames': 6"):
         make_motion_tubes(tmp_path / "set")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vared_mm.datasets import scenes
+from vared_mm.datasets.once import write_image
 from vared_mm.datasets.scenes import CLASSES, SHAPES, ScenesConfig, draw_scene, make_scenes
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +113,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises((OSError, cv2.error), match=r"0000\.jpg|imwrite"):
-        scenes.write_image(str(tmp_path / "missing" / "0000.jpg"), np.zeros((2, 2, 3), np.uint8))
+        write_image(tmp_path / "missing" / "0000.jpg", np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", ["train", "val", "size", "most", "seed"])

@@ -9,9 +9,7 @@ pixels; boxes are x1 y1 x2 y2 in pixels.
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 from numpy.random import Generator, default_rng
+
+from vared_mm.datasets.once import make_once
 
 # Class -> which component of the pose changes, and in which direction of time.
 # y points down, so a growing angle turns clockwise.
@@ -43,7 +43,6 @@ EXTENT = {"x": (0.3, 0.6), "y": (0.3, 0.6), "angle": (2.4, 4.2), "log_radius": (
 
 PATCH = 96
 FPS = 12
-DONE = "motion_clips.json"
 
 
 @dataclass(frozen=True)
@@ -215,34 +214,10 @@ def make_motion_clips(out: str | Path, config: MotionClipsConfig | None = None) 
     Raises:
         FileExistsError: if `out` holds something else, or the set of another config.
     """
-    out, config = Path(out), config or MotionClipsConfig()
-    if _is_complete(out, config):
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        partial = Path(temporary, "set")
-        _write_set(partial, config)
-        try:
-            os.replace(partial, out)
-        except OSError:
-            # Another process may have finished the same set in the meantime.
-            if not _is_complete(out, config):
-                raise
-    return out
-
-
-def _is_complete(out: Path, config: MotionClipsConfig) -> bool:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    if not (out / DONE).is_file():
-        raise FileExistsError(f"{out} exists and is no set of motion clips: choose another folder")
-    found = json.loads((out / DONE).read_text())
-    if found != asdict(config):
-        raise FileExistsError(
-            f"{out} holds clips made with {found}, asked for were {asdict(config)}: "
-            "remove it or choose another folder"
-        )
-    return True
+    config = config or MotionClipsConfig()
+    return make_once(
+        Path(out), "motion clips", asdict(config), lambda folder: _write_set(folder, config)
+    )
 
 
 def _write_set(folder: Path, config: MotionClipsConfig) -> None:
@@ -259,7 +234,6 @@ def _write_set(folder: Path, config: MotionClipsConfig) -> None:
         (folder / f"{split}.txt").write_text("".join(lines))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     _write_clips(tasks, config)
-    (folder / DONE).write_text(json.dumps(asdict(config)))
 
 
 def _write_clips(tasks: list[tuple[Path, str, list[int]]], config: MotionClipsConfig) -> None:

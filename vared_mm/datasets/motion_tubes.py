@@ -15,7 +15,7 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 from vared_mm.datasets.motion_clips import CLASSES, render_clip
-from vared_mm.datasets.once import make_once
+from vared_mm.datasets.once import make_once, write_image
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
 
 ANNOTATIONS = "JHMDB-GT.pkl"
@@ -64,7 +64,7 @@ def make_motion_tubes(out: str | Path, config: MotionTubesConfig | None = None) 
     """
     chosen = config or MotionTubesConfig()
     settings = {**asdict(chosen), "classes": list(chosen.classes)}
-    return make_once(Path(out), "motion_tubes", settings, lambda folder: _write_set(folder, chosen))
+    return make_once(Path(out), "motion tubes", settings, lambda folder: _write_set(folder, chosen))
 
 
 def _write_set(folder: Path, config: MotionTubesConfig) -> None:
@@ -103,4 +103,4 @@ def write_frames(folder: Path, clip: np.ndarray) -> None:
     """RGB frames (T, H, W, 3) as 00001.png, 00002.png, ..."""
     folder.mkdir(parents=True)
     for number, frame in enumerate(clip, 1):
-        cv2.imwrite(str(folder / f"{number:05d}.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        write_image(folder / f"{number:05d}.png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 
 def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Path], None]) -> Path:
     """Fills the folder `out` by `write`, unless the same set is there already.
@@ -16,13 +19,12 @@ def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Pat
     The folder appears under its name only when complete, with `config` as `<what>.json` in it.
 
     Args:
-        what: The data set's name in the plural, as messages tell it.
+        what: The data set's name in the plural, as messages tell it, like "motion clips".
         config: What identifies it; JSON.
 
     Raises:
         FileExistsError: if `out` holds something else, or the set of another config.
     """
-    done = f"{what}.json"
     if _is_complete(out, what, config):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +32,7 @@ def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Pat
         partial = Path(temporary, "set")
         partial.mkdir()
         write(partial)
-        (partial / done).write_text(json.dumps(config))
+        done_file(partial, what).write_text(json.dumps(config))
         try:
             os.replace(partial, out)
         except OSError:
@@ -40,10 +42,14 @@ def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Pat
     return out
 
 
+def done_file(folder: Path, what: str) -> Path:
+    return folder / f"{what.replace(' ', '_')}.json"
+
+
 def _is_complete(out: Path, what: str, config: dict[str, Any]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    done = out / f"{what}.json"
+    done = done_file(out, what)
     if not done.is_file():
         raise FileExistsError(f"{out} exists and is no set of {what}: choose another folder")
     found = json.loads(done.read_text())
@@ -53,3 +59,9 @@ def _is_complete(out: Path, what: str, config: dict[str, Any]) -> bool:
             "remove it or choose another folder"
         )
     return True
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Grey or BGR; OpenCV alone would pass over a full disk in silence."""
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"OpenCV {cv2.__version__} could not write {path}; is the disk full?")

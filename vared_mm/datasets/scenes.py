@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from vared_mm.datasets.motion_clips import draw_texture
-from vared_mm.datasets.once import make_once
+from vared_mm.datasets.once import make_once, write_image
 
 # Inside of each shape and its pattern, from x and y on [-1, 1]², upright. A pattern is what of two
 # colours a pixel has, drawn with `waves` repeats from side to side.
@@ -110,11 +110,6 @@ def write_set(folder: Path, config: ScenesConfig) -> None:
         (folder / split).mkdir(parents=True)
         for index in range(getattr(config, split)):
             image, labels = draw_scene([config.seed, part, index], config.size, config.most)
-            stem = str(folder / split / f"{index:04d}")
-            write_image(f"{stem}.jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            write_image(f"{stem}.png", labels)
-
-
-def write_image(path: str, image: np.ndarray) -> None:
-    if not cv2.imwrite(path, image):
-        raise OSError(f"OpenCV {cv2.__version__} could not write {path}; is the disk full?")
+            stem = folder / split / f"{index:04d}"
+            write_image(stem.with_suffix(".jpg"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            write_image(stem.with_suffix(".png"), labels)
