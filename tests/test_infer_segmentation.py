@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import cv2
@@ -201,3 +202,23 @@ def test_classes_come_from_the_checkpoint_first_and_have_to_be_the_model_s(train
             infer(model, config, [picture])
     finally:
         del model.dataset_meta
+
+
+def test_the_table_names_what_was_found_and_faults_follow_it(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    show = runpy.run_path(str(FCN.parents[2] / "tools" / "infer.py"))["show"]
+    tubes = [dict(name="kick_ball", score=0.71), dict(name="run", score=0.25)]
+    costs = dict(gmacs=1.25, gmacs_min=1.0, gmacs_max=1.5, dense_gmacs=2.0, share=0.5)
+    show(
+        [
+            dict(file="a.mp4", tubes=tubes, key_frames=[{}] * 9, **costs, drawing="out/a.mp4"),
+            dict(file="b.mp4", tubes=[], key_frames=[{}], **costs, drawing=None),
+            dict(file="c.mp4", error="there is no file c.mp4"),
+        ],
+        [],
+    )
+    printed = capsys.readouterr().out
+    words = printed.split()
+    for wanted in ("kick_ball", "0.710,", "run", "0.250", "1.250", "none", "a.mp4"):
+        assert wanted in words
+    assert printed.endswith("\nc.mp4: there is no file c.mp4\n")

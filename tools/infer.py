@@ -68,16 +68,28 @@ def task_of(model: BaseModel) -> str:
     )
 
 
+# For --json alone: too much for a line. Faults follow the table.
+NOT_SHOWN = {"key_frames", "drawing", "error"}
+
+
 def show(rows: list[dict[str, Any]], names: list[str]) -> None:
     """A line for each clip of a recognizer, for each file of the others, and for each fault."""
+    good = [row for row in rows if "error" not in row]
     lines = [
-        line for row in rows for line in ([row] if "clips" not in row else clips_of(row, names))
+        line for row in good for line in ([row] if "clips" not in row else clips_of(row, names))
     ]
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    table = Table(*columns)
-    for line in lines:
-        table.add_row(*(text_of(line.get(column)) for column in columns))
-    Console().print(table)
+    if lines:
+        columns = [
+            key for key in dict.fromkeys(key for line in lines for key in line)
+            if key not in NOT_SHOWN
+        ]  # fmt: skip
+        table = Table(*(column.replace("_", " ") for column in columns))
+        for line in lines:
+            table.add_row(*(text_of(line.get(column)) for column in columns))
+        Console().print(table)
+    for row in rows:
+        if "error" in row:
+            print(f"{row['file']}: {row['error']}")
 
 
 def clips_of(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
@@ -94,7 +106,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {text_of(part)}" for key, part in list(value.items())[:3])
     if isinstance(value, list):
-        return f"{len(value)}"
+        return ", ".join(f"{tube['name']} {text_of(tube['score'])}" for tube in value[:3]) or "none"
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
