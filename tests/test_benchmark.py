@@ -144,6 +144,8 @@ def test_the_papers_share_is_known_for_its_three_backbones(model):
     assert share_named("0.25", model) == 0.25
     with pytest.raises(ValueError, match="no share for Conv2d, only for"):
         share_named("paper", nn.Conv2d(1, 1, 1))
+    with pytest.raises(ValueError, match="numbers like 0.6; came 'half'"):
+        share_named("half", model)
 
 
 def test_rows_hold_the_clocks_figures_and_what_follows_from_them(model, monkeypatch):

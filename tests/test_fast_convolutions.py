@@ -1,5 +1,7 @@
 """The prepared convolution against the equations, with what follows it fused."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
@@ -145,9 +147,9 @@ def test_gates_that_are_nan_are_refused():
         run(x.index_fill(0, torch.tensor(1), float("nan")))
 
 
-def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplog):
+def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     native.library.cache_clear()
     try:
         assert native.library() is None
@@ -156,6 +158,55 @@ def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplo
         native.library.cache_clear()
     (record,) = caplog.records
     assert "torch's operations take their place" in record.getMessage()
+    assert not list(tmp_path.glob("vared_mm/*"))
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_without_a_home_folder_the_warning_names_the_variable_that_helps(monkeypatch, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("CXX", "any")
+    monkeypatch.setattr(native.Path, "home", no_home)
+    native.library.cache_clear()
+    try:
+        assert native.library() is None
+    finally:
+        native.library.cache_clear()
+    assert "XDG_CACHE_HOME" in caplog.text
+
+
+def test_threads_that_want_the_kernels_first_do_not_disturb_each_other(monkeypatch, tmp_path):
+    # A compiler that takes its time: it writes its own words, beside what the others write.
+    compiler = tmp_path / "cxx"
+    compiler.write_text('#!/bin/sh\nsleep 0.3\nfor last; do :; done\necho "$@" > "$last"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{compiler} -DMORE_THAN_A_NAME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with ThreadPoolExecutor(4) as threads:
+        made = set(threads.map(lambda _: native.compiled(), range(4)))
+    (file,) = (tmp_path / "vared_mm").iterdir()
+    assert made == {file}
+    assert file.read_text().startswith("-DMORE_THAN_A_NAME -O3")
+
+
+@torch.no_grad()
+def test_patterns_of_one_extent_share_their_packed_weights():
+    dynamic, _, _ = make_case("3x3x3", torch.float32)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=False))
+    made = [run.branch(tuple(map(bool, pattern))).prefix for pattern in patterns(dynamic)]
+    assert len(made) == 9
+    assert len(set(map(id, made))) == 4
+
+
+@torch.no_grad()
+def test_a_plan_of_another_batch_is_refused():
+    dynamic, _, x = make_case("3x3x3", torch.float32)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
+    dynamic.gate.register_forward_hook(lambda *args: args[-1][:1])
+    with pytest.raises(ValueError, match="answered for 1 samples, its input has 3"):
+        run(x)
 
 
 def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(

@@ -68,6 +68,13 @@ def test_nan_stays_nan():
 
 
 @torch.no_grad()
+def test_maps_of_other_channels_are_refused_and_not_read_beyond_their_end():
+    x = torch.randn(1, 36, 2, 2, 2).contiguous(memory_format=CLIPS_LAST)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        FoldedGate(gate_of())(x)
+
+
+@torch.no_grad()
 def test_followers_read_the_answer_once_each():
     gate = gate_of(BlockGate)
     gate.followers = 2

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from vared_mm.fast import prepare_for_inference
-from vared_mm.fast.latency import LayerLatency, gates_that_do_not_pay, latency_table, least_ms
+from vared_mm.fast.branch import Branch
+from vared_mm.fast.latency import (
+    LayerLatency,
+    _latency,
+    gates_that_do_not_pay,
+    latency_table,
+    least_ms,
+)
 from vared_mm.method import DynamicConfig, make_dynamic
 
 
@@ -28,6 +35,33 @@ def test_each_layer_has_a_time_for_each_choice_and_followers_no_gate():
     assert table[1].gate_ms == 0
     assert not prepared[0]._forward_pre_hooks
     torch.testing.assert_close(prepared(x), prepared(x))
+
+
+def test_branches_are_timed_with_arguments_they_may_read_to_the_end(monkeypatch):
+    class AddsBias(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bias = nn.Conv3d(3, 4, 1), nn.Parameter(torch.ones(1, 4, 1, 1, 1))
+
+        def forward(self, x):
+            return self.conv(x) + self.bias
+
+    model, x = AddsBias(), torch.randn(5, 3, 2, 4, 4)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    prepared = prepare_for_inference(model.eval(), x)
+    seen = []
+    monkeypatch.setattr(Branch, "__call__", lambda branch, *args: seen.append(args))
+    monkeypatch.setattr("vared_mm.fast.latency.least_ms", lambda work, repeats: len([work()]))
+    layout = torch.channels_last_3d
+    with torch.no_grad():
+        _latency("conv", prepared.conv, (x, prepared.bias), repeats=1)
+    for clips, gates, other in seen:
+        assert clips.is_contiguous(memory_format=layout)
+        assert other.shape == (5, 4, 2, 4, 4)
+        assert other.is_contiguous(memory_format=layout)
+        assert gates.shape == (5, 4)
+        assert gates.is_contiguous()
+    assert len(seen) == 4
 
 
 def test_a_gate_pays_if_its_fastest_choice_and_itself_take_less_than_the_plain_convolution():

@@ -39,6 +39,16 @@ def test_other_precisions_and_layouts_are_left_to_torch(dtype):
     assert torch.equal(MaxPool(pool)(x), pool(x))
 
 
+def test_what_torch_refuses_or_differentiates_is_left_to_torch():
+    pool = nn.MaxPool3d(2)
+    x = torch.randn(1, 3, 1, 4, 4).contiguous(memory_format=CHANNELS_LAST)
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        MaxPool(pool)(x)
+    x = torch.arange(8.0).view(1, 1, 2, 2, 2).requires_grad_()
+    MaxPool(pool)(x).backward()
+    assert x.grad.flatten().tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     "settings", [dict(dilation=2), dict(return_indices=True), dict(ceil_mode=True)]
 )

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import vared_mm  # noqa: F401
 from vared_mm.fast import fused, prepare_for_inference
 from vared_mm.fast.static_twin import static_twin
+from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 
 SPACE_3 = dict(search_space=3)
@@ -181,6 +182,14 @@ class Awkward(nn.Module):
             other = self.second(x)
             other += self.norm(self.conv(x))
             return other
+        if self.way == "of a switch":
+            x = 3 * x
+            y = self.norm(self.conv(x))
+            return y + nn.functional.relu(x, True)
+        if self.way == "to more pixels":
+            return (x + self.norm(self.conv(x.mean((2, 3), keepdim=True)))).relu()
+        if self.way == "to another type":
+            return self.norm(self.conv(x)) + (x > 0)
         y = self.norm(self.conv(x))
         return y + y
 
@@ -194,6 +203,9 @@ class Awkward(nn.Module):
         ("overwritten", {"conv": "conv + norm"}),
         ("into the other", {"second": "conv + add", "conv": "conv + norm"}),
         ("to itself", {"conv": "conv + norm"}),
+        ("of a switch", {"conv": "conv + norm"}),
+        ("to more pixels", {"conv": "conv + norm + add + relu"}),
+        ("to another type", {"conv": "conv + norm + add"}),
     ],
 )
 @torch.no_grad()
@@ -265,7 +277,7 @@ def test_a_recogniser_is_prepared_by_the_call_that_uses_it():
 def test_training_is_refused():
     model = lively(Branching(), torch.rand(4, 3, 4, 4))
     prepared = prepare_for_inference(model, torch.ones(1, 3, 4, 4))
-    prepared.eval()
+    assert prepared.eval() is prepared
     with pytest.raises(RuntimeError, match="train the model it was made from"):
         prepared.train()
     model.train()
@@ -289,3 +301,150 @@ def test_a_copy_that_answers_something_else_is_refused():
     model = Counting().eval()
     with pytest.raises(ValueError, match="something else than the model"):
         prepare_for_inference(model, torch.ones(1, 1, 2, 2))
+
+
+class Scaling(nn.Module):
+    """Overwrites what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+
+    def forward(self, x):
+        return self.conv(x.mul_(2))
+
+
+@torch.no_grad()
+def test_a_model_that_overwrites_its_input_meets_the_same_example_twice():
+    model, x = Scaling().eval(), torch.ones(1, 1, 2, 2)
+    assert_close(prepare_for_inference(model, x)(torch.ones(1, 1, 2, 2)), model(torch.ones_like(x)))
+
+
+class Padding(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+@torch.no_grad()
+def test_a_convolution_that_does_more_than_its_base_stays_as_it_is():
+    model, x = nn.Sequential(Padding(3, 4, 2), nn.ReLU()).eval(), torch.randn(2, 3, 5, 5)
+    prepared = prepare_for_inference(model, x)
+    assert not fused(prepared)
+    assert_close(prepared(x), model(x))
+
+
+@torch.no_grad()
+def test_what_hooks_a_convolution_meets_the_convolutions_own_output():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval(), torch.randn(2, 3, 5, 5)
+    model[0].register_forward_hook(lambda module, args, y: y + 0.5)
+    prepared = prepare_for_inference(model, x)
+    assert fused(prepared) == {"0": "conv"}
+    assert_close(prepared(x), model(x))
+
+
+class Optional(nn.Module):
+    def __init__(self, conv=None):
+        super().__init__()
+        self.conv, self.norm = conv or nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x, identity=None, activate=True):
+        y = self.norm(self.conv(x)) + (x if identity is None else identity)
+        return y.relu() if activate else y
+
+
+@torch.no_grad()
+def test_an_input_that_may_be_missing_is_served_with_and_without_it():
+    x = torch.randn(2, 3, 5, 5)
+    model = lively(Optional(), x)
+    prepared = prepare_for_inference(model, x)
+    assert fused(prepared) == {"conv": "conv + norm + add + relu"}
+    for call in ((x,), (x, 2 * x), (x, None, False)):
+        assert_close(prepared(*call), model(*call))
+
+
+class Sharing(nn.Module):
+    """Two parts with norms of their own around one convolution; no graph can hold the whole."""
+
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 1)
+        self.first, self.second = Optional(conv), Optional(conv)
+
+    def forward(self, x):
+        return self.first(x) - self.second(x) if x.mean() < 100 else x
+
+
+@torch.no_grad()
+def test_a_convolution_of_two_parts_has_each_parts_norm():
+    x = torch.randn(2, 3, 5, 5)
+    model = lively(Sharing(), x)
+    prepared = prepare_for_inference(model, x)
+    assert fused(prepared) == {"first.conv": "conv + norm + add + relu"}
+    assert_close(prepared(x), model(x))
+
+
+class SideBySide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv3d(4, 4, 1), nn.Conv3d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.first(x) + self.second(x)
+
+
+@torch.no_grad()
+def test_a_blocks_gate_is_asked_before_its_followers_read_it():
+    x = torch.randn(2, 4, 4, 5, 5)
+    model = SideBySide()
+    make_dynamic(model, DynamicConfig(targets="(?P<block>)(first|second)", share="block"))
+    prepared = prepare_for_inference(lively(model, x), x)
+    assert fused(prepared) == {"first": "conv", "second": "conv + add"}
+    assert_close(prepared(x), model(x))
+
+
+class OverwrittenSwish(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        gate = x.sigmoid()
+        x.add_(1)
+        return x * gate
+
+
+@torch.no_grad()
+def test_a_swish_whose_input_changed_since_is_none():
+    torch.manual_seed(0)
+    model, x = OverwrittenSwish().eval(), torch.randn(2, 3, 4, 4)
+    assert_close(prepare_for_inference(model, x)(x), model(x))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_prepared_model_is_neither_copied_nor_pickled(copied):
+    prepared = prepare_for_inference(
+        nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), torch.ones(1, 3, 2, 2)
+    )
+    with pytest.raises(TypeError, match="save the model it was made from"):
+        copied(prepared)
+
+
+def test_no_gradient_passes_unseen():
+    x = torch.ones(1, 3, 2, 2)
+    prepared = prepare_for_inference(nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), x)
+    assert not prepared(x).requires_grad
+    with pytest.raises(RuntimeError, match="no gradient passes a prepared convolution"):
+        prepared(x.requires_grad_())
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 4, 5, 5), (3, 4, 5, 5)])
+@torch.no_grad()
+def test_inputs_of_another_kind_are_refused(shape):
+    x = torch.randn(2, 3, 4, 5, 5)
+    model = nn.Sequential(nn.Conv3d(3, 4, 1), nn.ReLU())
+    make_dynamic(model, DynamicConfig(targets="0"))
+    prepared = prepare_for_inference(model.eval(), x)
+    with pytest.raises(ValueError, match=r"takes a batch \(N, 3, T, H, W\); came"):
+        prepared(torch.randn(shape))

@@ -27,6 +27,7 @@ from vared_mm.fast.cases import Case, cases_of
 from vared_mm.fast.engines import ENGINES, RIVALS, Network, Run
 from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
 from vared_mm.fast.latency import latency_table
+from vared_mm.fast.prepare import apart
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.flops import build_model, input_of
 from vared_mm.speed import Speed, interleaved
@@ -188,13 +189,12 @@ def rows_of(speeds: dict[Side, Speed], cases: Sequence[Case], batch: int) -> lis
 def refuse_difference(what: str, came: Tensor, expected: Tensor) -> None:
     """Raises where two sides of a comparison do not compute the same function."""
     tolerance = TOLERANCES[expected.dtype]
-    a, b = came.float().cpu(), expected.float().cpu()
-    apart = float((a - b).abs().max() / b.abs().max()) if a.shape == b.shape else float("inf")
-    if not apart <= tolerance:
+    error = apart(came, expected)
+    if not error <= tolerance:
         raise DifferentFunctionError(
-            f"{what} answers something else than the plain form does: {tuple(a.shape)} against "
-            f"{tuple(b.shape)}, {apart:.1e} of the largest number apart where {tolerance:.0e} is "
-            "allowed; their times cannot be compared"
+            f"{what} answers something else than the plain form does: {tuple(came.shape)} against "
+            f"{tuple(expected.shape)}, {error:.1e} of the largest number apart where "
+            f"{tolerance:.0e} is allowed; their times cannot be compared"
         )
 
 

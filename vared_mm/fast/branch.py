@@ -36,17 +36,14 @@ PIECE = 1 << 22
 class Branch:
     """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`."""
 
-    def __init__(self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> None:
-        self.conv, self.epilogue, self.pattern = conv, epilogue, pattern
-        self.computed, self.step = conv.extent(pattern)
-        self.inputs, filters, groups = prefix_extent(conv, self.computed)
-        geometry = replace(Geometry.of(conv, self.step), groups=groups)
-        weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
-        self.prefix = PackedConv(
-            weight, None if bias is None else bias.detach()[:filters], geometry
-        )
+    def __init__(
+        self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, prefix: PackedConv
+    ) -> None:
+        self.conv, self.epilogue, self.pattern, self.prefix = conv, epilogue, pattern, prefix
+        self.computed, step = conv.extent(pattern)
+        self.inputs, *_ = prefix_extent(conv, self.computed)
         # Then the maps are finished where they are.
-        full = (self.computed, self.step) == (conv.out_channels, 1)
+        full = (self.computed, step) == (conv.out_channels, 1)
         self.rebuilds_nothing = full and sum(pattern) == len(conv.axes)
         self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed)
 
@@ -134,6 +131,14 @@ def places(*samples: int) -> ctypes.Array:
     return (ctypes.c_long * len(samples))(*samples)
 
 
+def packed_prefix(conv: _Dynamic, computed: int, step: int) -> PackedConv:
+    """The convolution of all patterns of one extent: at least `computed` filters, R = `step`."""
+    _, filters, groups = prefix_extent(conv, computed)
+    weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
+    geometry = replace(Geometry.of(conv, step), groups=groups)
+    return PackedConv(weight, None if bias is None else bias.detach()[:filters], geometry)
+
+
 def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int, int]:
     """The input channels, filters and groups that the first k output channels need."""
     if conv.groups == 1:
@@ -151,7 +156,8 @@ def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
     scale, bias = (v.to(y.dtype).view(shape) for v in (epilogue.scale, epilogue.bias))
     y = torch.addcmul(bias, y, scale)
     if other is not None:
-        y = y.add_(other)
+        # Not in place: `other` may be of more pixels, or of another type.
+        y = y + other
     return y.relu_() if epilogue.relu else y
 
 

@@ -59,7 +59,12 @@ def share_named(name: str, model: nn.Module) -> float:
     if name == "min":
         return 0.0
     if name != "paper":
-        return float(name)
+        try:
+            return float(name)
+        except ValueError:
+            raise ValueError(
+                f"--share knows paper, min, all, data and numbers like 0.6; came {name!r}"
+            ) from None
     kind = type(getattr(model, "backbone", model)).__name__
     if kind not in PAPER_SHARES:
         raise ValueError(

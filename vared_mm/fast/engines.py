@@ -77,7 +77,6 @@ def openvino(network: Network, example: Tensor) -> Run:
     except ImportError as error:
         raise _missing("openvino", error) from error
     refuse_half("openvino", example)
-    refuse_half("openvino", example)
     if example.is_cuda:
         raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
     settings = {

@@ -11,10 +11,11 @@ from torch import Tensor
 from vared_mm.fast import native
 from vared_mm.fast.epilogue import affine_of
 from vared_mm.fast.packed_conv import LAYOUTS
+from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.method.gate import BlockGate, Gate, soft_gate
 
 
-class FoldedGate:
+class FoldedGate(PreparedForward):
     """Answers as `gate` does in evaluation, and hands the answer to the gate's followers."""
 
     def __init__(self, gate: Gate) -> None:
@@ -43,6 +44,7 @@ class FoldedGate:
         return (
             x.dtype == torch.float32
             and x.device.type == "cpu"
+            and x.shape[1] == self.weight1.shape[1]
             and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
             and native.library() is not None
         )

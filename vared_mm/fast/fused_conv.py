@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import Branch
+from vared_mm.fast.branch import Branch, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import (
     Geometry,
@@ -21,6 +21,7 @@ from vared_mm.fast.packed_conv import (
     output_size,
     residual,
 )
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 
@@ -47,11 +48,16 @@ class DynamicConv:
     def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
         self.conv, self.epilogue = conv, epilogue
         self._branches: dict[Pattern, Branch] = {}
+        self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
     def branch(self, pattern: Pattern) -> Branch:
         """The prepared way to run `pattern`; made when it is first asked for."""
         if pattern not in self._branches:
-            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern)
+            extent = self.conv.extent(pattern)
+            if extent not in self._prefixes:
+                self._prefixes[extent] = packed_prefix(self.conv, *extent)
+            prefix = self._prefixes[extent]
+            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
         return self._branches[pattern]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -60,6 +66,11 @@ class DynamicConv:
         x = channels_last(x)
         other = None if other is None else residual(other, self.conv, x)
         gates = self.conv.gate(x).float().contiguous()
+        if len(gates) != len(x):
+            raise DynamicError(
+                f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
+                f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
+            )
         groups = group_by_pattern(gates)
         if len(groups) == 1:
             (pattern,) = groups

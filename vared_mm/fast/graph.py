@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
+from vared_mm.method.gate import FollowerGate
 
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SIGMOIDS = {torch.sigmoid, F.sigmoid, "sigmoid"}
@@ -56,10 +57,18 @@ def traced(module: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(module, ConvTracer().trace(module, concrete_args=flags_of(module)))
 
 
-def flags_of(module: nn.Module) -> dict[str, bool]:
-    """The switches of its `forward`, like those of mmcv's ConvModule, as they are by default."""
+def flags_of(module: nn.Module) -> dict[str, bool | None]:
+    """What its `forward` asks about with `if`, like the switches of mmcv's ConvModule and inputs
+    that may be missing, as it is by default.
+    """
     parameters = inspect.signature(module.forward).parameters.values()
-    return {p.name: p.default for p in parameters if isinstance(p.default, bool)}
+    return {p.name: p.default for p in parameters if isinstance(p.default, bool | None)}
+
+
+def inputs_of(module: nn.Module) -> int:
+    """How many arguments its `forward` has to be given."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return sum(p.default is p.empty for p in parameters)
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -82,6 +91,8 @@ def chains(graph: fx.GraphModule) -> Iterator[Chain]:
 
 def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
     conv = modules[str(chain.conv.target)]
+    if conv._forward_hooks:
+        return chain
     user = _only_user(chain.conv)
     if user is not None and _is_norm_of(user, conv, modules):
         chain.norm = user
@@ -89,7 +100,8 @@ def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
         user = _only_user(user)
     if user is not None and (other := _added(user, chain.nodes[-1])) is not None:
         between = _between(chain.conv, user)
-        if not any(_writes_in_place(n, modules) for n in between if n not in chain.nodes):
+        between = [node for node in between if node not in chain.nodes]
+        if not any(_writes_in_place(n, modules) or _follows(n, conv, modules) for n in between):
             chain.add, chain.other = user, other
             chain.nodes.append(user)
             user = _only_user(user)
@@ -112,12 +124,15 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
 
 def fuse_silu(graph: fx.GraphModule) -> None:
     """x · sigmoid(x), which X3D's Swish takes three passes over the maps for, in one."""
+    modules = dict(graph.named_modules())
     for node in list(graph.graph.nodes):
         if node.target not in (operator.mul, torch.mul) or node.kwargs:
             continue
         for x, gate in (node.args, node.args[::-1]):
             sigmoid = isinstance(gate, fx.Node) and gate.target in SIGMOIDS
             if sigmoid and gate.args == (x,) and not gate.kwargs and list(gate.users) == [node]:
+                if any(_writes_in_place(n, modules) for n in _between(gate, node)):
+                    break
                 with graph.graph.inserting_before(node):
                     node.replace_all_uses_with(graph.graph.call_function(F.silu, (x,)))
                 graph.graph.erase_node(node)
@@ -172,4 +187,12 @@ def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return bool(getattr(modules[str(node.target)], "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv", "setitem")
-    return node.op != "get_attr" and (in_place or bool(node.kwargs.get("inplace")))
+    # The switch of functionals like relu, by its name or by its place.
+    told = bool(node.kwargs.get("inplace")) or any(arg is True for arg in node.args)
+    return node.op != "get_attr" and (in_place or told or "out" in node.kwargs)
+
+
+def _follows(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -> bool:
+    """Whether `node` is a convolution that reads the answer of the gate of `conv`."""
+    gate = getattr(modules.get(str(node.target)), "gate", None)
+    return isinstance(gate, FollowerGate) and gate._leader[0] is getattr(conv, "gate", None)

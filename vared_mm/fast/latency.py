@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vared_mm.fast.forced_shares import single_paths
 from vared_mm.fast.fused_conv import StaticConv
+from vared_mm.fast.packed_conv import channels_last, residual
 from vared_mm.fast.prepare import Exchanged
 from vared_mm.method.gate import FollowerGate
 from vared_mm.method.layer import _Dynamic
@@ -84,13 +85,14 @@ def gates_that_do_not_pay(table: list[LayerLatency]) -> list[str]:
 
 
 def _latency(name: str, conv: _Dynamic, inputs: tuple[Tensor, ...], repeats: int) -> LayerLatency:
-    x, other = inputs if len(inputs) == 2 else (inputs[0], None)
+    x = channels_last(inputs[0])
+    other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
     run = cast(Exchanged, conv.forward).run
     static = StaticConv(conv, run.epilogue)
     choices = {}
     for answer in single_paths(conv):
         pattern = tuple(v > 0 for v in answer)
-        gates = torch.tensor(answer, device=x.device).expand(len(x), -1)
+        gates = torch.tensor(answer, device=x.device).repeat(len(x), 1)
         work = partial(run.branch(pattern), x, gates, other)
         choices[conv.extent(pattern)] = least_ms(work, repeats)
     follows = isinstance(conv.gate, FollowerGate)

@@ -8,9 +8,10 @@ from torch.nn.modules.utils import _triple
 
 from vared_mm.fast import native
 from vared_mm.fast.packed_conv import new_maps
+from vared_mm.fast.prepared_forward import PreparedForward
 
 
-class MaxPool:
+class MaxPool(PreparedForward):
     """The `forward` of an `nn.MaxPool3d` in a prepared model."""
 
     def __init__(self, pool: nn.MaxPool3d) -> None:
@@ -20,11 +21,14 @@ class MaxPool:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        kernels = native.library() if x.dtype == torch.float32 and not x.is_cuda else None
+        in_float = x.dtype == torch.float32 and x.device.type == "cpu"
+        kernels = native.library() if in_float else None
         if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
             return self.plain(x)
         settings = zip(x.shape[2:], self.kernel, self.stride, self.padding, strict=True)
         size = [(n + 2 * p - k) // s + 1 for n, k, s, p in settings]
+        if min(size) < 1 or (x.requires_grad and torch.is_grad_enabled()):
+            return self.plain(x)
         out = new_maps(x, (*x.shape[:2], *size))
         struct = native.PoolStruct(
             *x.shape[:2], *map(tuple, (x.shape[2:], size, self.kernel, self.stride, self.padding))

@@ -11,11 +11,13 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from ctypes import POINTER, Structure, c_float, c_long, c_void_p
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
@@ -68,9 +70,11 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None, after one warning that says why."""
     try:
         kernels = ctypes.CDLL(str(compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         logging.getLogger(__name__).warning(
-            "the kernels of vared_mm.fast are not used, torch's operations take their place: %s",
+            "the kernels of vared_mm.fast are not used, torch's operations take their place; they "
+            "want a C++ compiler with OpenMP (CXX names another one) and a folder to be kept in "
+            "(XDG_CACHE_HOME names another one): %s",
             getattr(error, "stderr", None) or error,
         )
         return None
@@ -91,22 +95,27 @@ def compiled() -> Path:
 
     Raises:
         OSError: There is no compiler, or the folder cannot be written.
+        RuntimeError: There is no home folder.
         subprocess.CalledProcessError: The compiler refuses.
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise FileNotFoundError("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
-    flags = FLAGS + (X86_FLAGS if platform.machine() == "x86_64" else ())
-    made_of = SOURCE.read_text() + " ".join((compiler, *flags)) + processor()
+    # CXX may hold more than a name, as in "ccache g++".
+    command = [*shlex.split(compiler), *FLAGS]
+    command += X86_FLAGS if platform.machine() == "x86_64" else ()
+    made_of = SOURCE.read_text() + " ".join(command) + processor()
     name = f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    target = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "vared_mm", name)
+    target = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vared_mm", name)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside it and renamed: another process may be loading or making the same file.
-        half = target.with_name(f".{name}.{os.getpid()}")
-        command = [compiler, *flags, str(SOURCE), "-o", str(half)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        half.replace(target)
+        # Written beside it and renamed: another thread, process or machine that shares the folder
+        # may be loading or making the same file.
+        with TemporaryDirectory(dir=target.parent) as folder:
+            half = Path(folder, name)
+            command += [str(SOURCE), "-o", str(half)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            half.replace(target)
     return target
 
 

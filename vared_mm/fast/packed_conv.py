@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.method.layer import _Dynamic, is_plain
+
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -35,9 +37,14 @@ class Geometry:
 
 
 def is_packable(conv: nn.Module) -> bool:
-    """Whether it pads with zeros, equally on both sides, and is nothing but a convolution."""
+    """Whether it pads with zeros, equally on both sides, and is nothing but a convolution.
+
+    One that is prepared already, as a part of two modules, is not prepared again.
+    """
     return (
         isinstance(conv, nn.Conv2d | nn.Conv3d)
+        and (isinstance(conv, _Dynamic) or is_plain(conv))
+        and "forward" not in vars(conv)
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
         and not hasattr(conv, "parametrizations")

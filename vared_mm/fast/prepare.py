@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
-from vared_mm.fast.graph import chains, fuse, fuse_silu, is_leaf, traced
+from vared_mm.fast.graph import chains, fuse, fuse_silu, inputs_of, is_leaf, traced
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
-from vared_mm.fast.packed_conv import is_packable
+from vared_mm.fast.packed_conv import is_packable, output_size
+from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.method.gate import Gate
 from vared_mm.method.layer import _Dynamic
 
@@ -34,7 +36,7 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
     rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is for the
     device and the precision of `example`; its modules keep their names and types, so that
     `record_cost`, `forced_gates` and the metrics see what they see of `model`. It cannot be
-    trained or pickled: keep `model`, and prepare again.
+    trained, copied or pickled: keep `model`, and prepare again.
 
     Args:
         model: In evaluation mode.
@@ -48,7 +50,9 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
     if model.training:
         raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
     with torch.no_grad():
-        expected = model(*example, **call)
+        # A copy of the example, which the model may overwrite.
+        inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
+        expected = model(*inputs, **words)
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
             if isinstance(module, Gate):
@@ -56,13 +60,17 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
         prepare_part(prepared)
-        for tensor in tensors_in((example, call)):
-            if tensor.is_floating_point():
-                prepared.to(tensor.dtype)
-                break
         refuse_other_answers(prepared(*example, **call), expected)
-    prepared.train = _refuse_training  # type: ignore[assignment, method-assign]
-    return prepared
+
+    def train(mode: bool = True) -> nn.Module:
+        if mode:
+            raise RuntimeError(
+                "a prepared model cannot be trained; train the model it was made from"
+            )
+        return prepared
+
+    prepared.train = train  # type: ignore[method-assign]
+    return prepared.requires_grad_(False)
 
 
 def fused(prepared: nn.Module) -> dict[str, str]:
@@ -74,7 +82,7 @@ def fused(prepared: nn.Module) -> dict[str, str]:
     }
 
 
-class Exchanged:
+class Exchanged(PreparedForward):
     """The `forward` of a prepared convolution.
 
     Only the traced graph knows what was fused and asks for it; whoever calls the convolution past
@@ -84,19 +92,43 @@ class Exchanged:
     def __init__(self, conv: _ConvNd, epilogue: Epilogue, does: str) -> None:
         kind: Callable = DynamicConv if isinstance(conv, _Dynamic) else StaticConv
         self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
+        self.conv, self.epilogue = conv, epilogue
 
     def __call__(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
-        return self.run(x, other) if fused else self.plain(x)
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                "no gradient passes a prepared convolution, and its input wants one; ask the model "
+                "it was made from, or call the prepared one within torch.no_grad()"
+            )
+        if not fused:
+            return self.plain(x)
+        if x.ndim != self.conv.weight.ndim or x.shape[1] != self.conv.in_channels:
+            raise ValueError(
+                f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
+                f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
+            )
+        if other is None or self._can_add(other, x):
+            return self.run(x, other)
+        return finished(self.plain(x), self.epilogue, other)
+
+    def _can_add(self, other: Tensor, x: Tensor) -> bool:
+        """Whether the sum has the shape and the type of the convolution's own output."""
+        shape = torch.Size((len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
+        if other.dtype != x.dtype:
+            return False
+        return other.shape == shape or torch.broadcast_shapes(other.shape, shape) == shape
 
 
-class Traced:
+class Traced(PreparedForward):
     """The `forward` of a module that was traced: the graph, or for unusual arguments the module."""
 
-    def __init__(self, graph: fx.GraphModule, plain: Callable) -> None:
-        self.graph, self.plain = graph, plain
+    def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
+        self.graph, self.plain, self.inputs = graph, module.forward, inputs_of(module)
 
     def __call__(self, *inputs: Any, **switches: Any) -> Any:
-        return self.plain(*inputs, **switches) if switches else self.graph(*inputs)
+        if switches or len(inputs) != self.inputs:
+            return self.plain(*inputs, **switches)
+        return self.graph(*inputs)
 
 
 def prepare_part(module: nn.Module) -> None:
@@ -106,6 +138,8 @@ def prepare_part(module: nn.Module) -> None:
     try:
         if _is_walked_through(module):
             raise fx.proxy.TraceError("its parent may call the parts one by one")
+        if "forward" in vars(module):
+            raise fx.proxy.TraceError("it was given another forward, and a trace is of its class's")
         graph = traced(module)
     except Exception:
         # Whatever a forward does with a proxy that it would not do with a tensor.
@@ -122,7 +156,7 @@ def prepare_part(module: nn.Module) -> None:
     fuse_silu(graph)
     graph.graph.lint()
     graph.recompile()
-    module.forward = Traced(graph, module.forward)
+    module.forward = Traced(graph, module)
 
 
 def _is_walked_through(module: nn.Module) -> bool:
@@ -132,13 +166,11 @@ def _is_walked_through(module: nn.Module) -> bool:
 
 def refuse_other_answers(came: Any, expected: Any) -> None:
     """Raises `ValueError` where the tensors differ."""
-    pairs = list(zip(tensors_in(came), tensors_in(expected), strict=True))
-    for a, b in pairs:
-        tolerance = TOLERANCE.get(a.dtype, HALF_TOLERANCE)
-        error = float(
-            (a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-30)
-        )
-        if a.shape != b.shape or not error <= tolerance:
+    for a, b in zip(tensors_in(came), tensors_in(expected), strict=True):
+        # Under autocast the model's answer alone is in half precision.
+        tolerance = max(TOLERANCE.get(v.dtype, HALF_TOLERANCE) for v in (a, b))
+        error = apart(a, b)
+        if not error <= tolerance:
             raise ValueError(
                 f"the prepared model answers to the example with something else than the model: "
                 f"{tuple(a.shape)} against {tuple(b.shape)}, {error:.1e} of the largest number "
@@ -146,10 +178,15 @@ def refuse_other_answers(came: Any, expected: Any) -> None:
             )
 
 
+def apart(came: Tensor, expected: Tensor) -> float:
+    """The largest difference, by the largest number of `expected`."""
+    if came.shape != expected.shape:
+        return float("inf")
+    if not came.numel():
+        return 0.0
+    a, b = came.double().cpu(), expected.double().cpu()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+
+
 def tensors_in(answer: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor))
-
-
-def _refuse_training(mode: bool = True) -> None:
-    if mode:
-        raise RuntimeError("a prepared model cannot be trained; train the model it was made from")

@@ -264,6 +264,13 @@ def dynamic_axes(conv: _ConvNd, config: DynamicConfig) -> tuple[str, ...]:
 _PLAIN_ELSEWHERE = ("mmcv.cnn.bricks.wrappers",)
 
 
+def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether its class computes what torch's convolution does, and nothing else."""
+    kind, base = type(conv), nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
+    own = kind.forward is not base.forward or kind._conv_forward is not base._conv_forward
+    return not own or kind.__module__ in _PLAIN_ELSEWHERE
+
+
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
     """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
 
@@ -271,12 +278,9 @@ def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
         _refuse(conv, "it already is")
     if not isinstance(conv, nn.Conv2d | nn.Conv3d):
         _refuse(conv, "wanted an nn.Conv2d or nn.Conv3d")
-    base = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
-    plain = type(conv).forward is base.forward and type(conv)._conv_forward is base._conv_forward
-    if not plain and type(conv).__module__ not in _PLAIN_ELSEWHERE:
-        _refuse(
-            conv, f"it computes something else than {base.__name__}; leave it out of the targets"
-        )
+    if not is_plain(conv):
+        base = "Conv3d" if isinstance(conv, nn.Conv3d) else "Conv2d"
+        _refuse(conv, f"it computes something else than {base}; leave it out of the targets")
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
         _refuse(conv, "its input channels are not known yet; run a batch through the model first")
     if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
