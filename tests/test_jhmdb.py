@@ -265,7 +265,8 @@ def test_a_file_of_python_2_is_read():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read"),
+        (b"", "cannot be read: it is no whole pickle"),
+        (b"K\x01K\x02a.", r"it is no whole pickle \(AttributeError\(\"'int' object"),
         (pickle.dumps([1, 2]), "has no labels, gttubes, nframes"),
         (pickle.dumps({"labels": []}), "has no gttubes, nframes"),
     ],

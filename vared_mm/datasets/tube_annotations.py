@@ -80,8 +80,10 @@ def read_tubes(file: str | Path) -> TubeAnnotations:
         with file.open("rb") as stream:
             # Python 2 wrote the official files: its text is bytes, and so is the content of arrays.
             content = _Unpickler(stream, encoding="latin1").load()
-    except (AnnotationError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise AnnotationError(f"{file} cannot be read: {error}") from error
+    # A damaged pickle may raise anything at all.
+    except Exception as error:
+        told = error if isinstance(error, AnnotationError) else f"it is no whole pickle ({error!r})"
+        raise AnnotationError(f"{file} cannot be read: {told}") from error
     wanted = [field.name for field in fields(TubeAnnotations)]
     missing = [n for n in wanted if not isinstance(content, dict) or n not in content]
     if missing:
