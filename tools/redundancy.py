@@ -60,7 +60,9 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("config")
     parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
-    parser.add_argument("--samples", type=int, default=100, metavar="N", help="clips to run")
+    parser.add_argument(
+        "--samples", type=int, default=100, metavar="N", help="clips or images to run"
+    )
     parser.add_argument("--layers", metavar="REGEX", help="on full names in the backbone")
     parser.add_argument("--cc", type=float, default=0.85, help="CC above which maps are alike")
     parser.add_argument("--rmse", type=float, default=0.001, help="what RMSE is held against")
@@ -74,7 +76,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
     if args.samples < 1:
-        parser.error(f"--samples is {args.samples}; wanted 1 or more clips")
+        parser.error(f"--samples is {args.samples}; wanted 1 or more")
     if args.checkpoint and not Path(args.checkpoint).is_file():
         parser.error(f"there is no checkpoint {args.checkpoint}")
     return args
@@ -83,7 +85,7 @@ def parsed() -> argparse.Namespace:
 def show(report: dict[str, Any]) -> None:
     weights = report["checkpoint"] or "random weights"
     table = Table(
-        "layer", "C, T, H, W", title=f"{report['config']}, {weights}: {report['samples']} clips"
+        "layer", "C, T, H, W", title=f"{report['config']}, {weights}: {report['samples']} samples"
     )
     for axis in AXES:
         for measure in MEASURES:

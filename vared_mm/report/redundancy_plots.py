@@ -34,7 +34,7 @@ def plot_layers(report: dict[str, Any], path: Path) -> None:
         panel.grid(alpha=0.3)
     panels[0].legend()
     panels[-1].set_xticks(places, [row["name"] for row in rows], rotation=90, fontsize=7)
-    panels[0].set_title(f"Feature maps of {report['samples']} clips")
+    panels[0].set_title(f"Feature maps of {report['samples']} samples")
     figure.savefig(path, dpi=150)
 
 

@@ -46,7 +46,8 @@ def study(
     tallies = {name: LayerTally(thresholds) for name in convs}
     loader = clips_of(config)
     count = min(samples, len(loader))
-    # Of a 2-D network's batch that is one clip, the rows are its frames.
+    # The rows of a 2-D network's batch are the frames of its one clip; further views of a video,
+    # of which validation sets have none, would be taken for further frames.
     of_one_clip = getattr(model.data_preprocessor, "format_shape", None) == "NCHW"
     with torch.no_grad(), watched(convs, tallies, of_one_clip) as shapes:
         for batch in track_iter_progress((islice(loader, count), count)):
