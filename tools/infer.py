@@ -16,7 +16,7 @@ from typing import Any
 from mmengine.config import DictAction
 from mmengine.model import BaseModel
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.channels_last_hook import channels_last
@@ -83,7 +83,7 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
             key for key in dict.fromkeys(key for line in lines for key in line)
             if key not in NOT_SHOWN
         ]  # fmt: skip
-        table = Table(*(column.replace("_", " ") for column in columns))
+        table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
         for line in lines:
             table.add_row(*(text_of(line.get(column)) for column in columns))
         Console().print(table)
