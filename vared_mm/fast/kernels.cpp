@@ -191,8 +191,9 @@ void frame_row(const Layer &l, const Weights &w, const std::vector<Plane> &plane
     if (!w.handed[q].empty()) terms.push_back({planes[q / step], w.handed[q].data(), 1});
     for (long j = 0; j < l.time_paths; j++) {
         const long part = q % l.time[j].scale;
+        if (!part) continue;
         const float *weight = w.time[j].data() + (part - 1) * taps * c_all;
-        if (part) terms.push_back({planes[(q - part) / step], weight, l.side});
+        terms.push_back({planes[(q - part) / step], weight, l.side});
     }
     Row row{out, c_all, l.bias, 0};
     for (const Term &term : terms) {
