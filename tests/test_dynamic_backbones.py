@@ -125,7 +125,11 @@ def test_a_backbone_of_another_toolbox_than_the_scope_s_is_built_in_its_own():
     init_default_scope("mmaction")
     model = DETECTION.build(
         dict(
-            type="VaRedResNet3dSlowOnly", _scope_="mmdet", depth=18, pretrained=None, base_channels=4
+            type="VaRedResNet3dSlowOnly",
+            _scope_="mmdet",
+            depth=18,
+            pretrained=None,
+            base_channels=4,
         )
     )
     assert type(model).__module__.startswith("mmaction.")
