@@ -23,7 +23,7 @@ val_dataloader = dict(
 test_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(data, subset='test', every=2, test_mode=True, pipeline=test_pipeline))
-# Between key frames a hand may leave its own box, and a stray one there would make the smoother tube.
+# Between key frames a hand may leave its box, and a stray one there would make the smoother tube.
 link = dict(min_score=0.1)
 val_evaluator = [dict(type='JHMDBMetric', link=link), dict(type='CostMetric')]
 test_evaluator = [

@@ -1,4 +1,4 @@
-# J-HMDB, split 1: JHMDB-GT.pkl and the folder Frames in data/jhmdb, clips of 16 frames at 224 x 224.
+# J-HMDB, split 1: JHMDB-GT.pkl and the folder Frames in data/jhmdb, 16 frames at 224 x 224.
 _base_ = []
 from vared_mm.datasets.key_frame_clips import (  # noqa: E402 (mmengine: _base_ comes first)
     key_frame_pipelines,

@@ -1,6 +1,9 @@
 # MMAction2's own way: boxes from a file of proposals, and AVARoIHead on a dynamic SlowOnly. The
 # checkpoint is that of the static network.
-_base_ = ['mmaction::detection/slowonly/slowonly_kinetics400-pretrained-r50_8xb16-4x16x1-20e_ava21-rgb.py']
+_base_ = [
+    'mmaction::detection/slowonly/'
+    'slowonly_kinetics400-pretrained-r50_8xb16-4x16x1-20e_ava21-rgb.py',
+]
 
 custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
 model = dict(backbone=dict(type='VaRedResNet3dSlowOnly', dynamic=dict(search_space=2)))

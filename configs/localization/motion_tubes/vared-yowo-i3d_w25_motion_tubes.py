@@ -1,5 +1,5 @@
-# The dynamic form of yowo-i3d_w25_motion_tubes.py, fine-tuned from it with its gates. The first convolution,
-# whose gate would see nothing but the mean colour, stays static.
+# The dynamic form of yowo-i3d_w25_motion_tubes.py, fine-tuned from it with its gates. The first
+# convolution, whose gate would see nothing but the mean colour, stays static.
 _base_ = [
     '../_base_/yowo_i3d_w25.py', '../_base_/motion_tubes.py', '../_base_/adam_small.py',
     '../_base_/trained_gates.py',

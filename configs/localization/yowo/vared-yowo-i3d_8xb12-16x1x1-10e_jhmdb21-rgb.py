@@ -6,4 +6,5 @@ _base_ = [
 ]
 checkpoint = 'work_dirs/vared-i3d_inception_8xb12-16x4x1-120e_mini-kinetics200-rgb/epoch_120.pth'
 model = dict(
-    backbone=dict(type='VaRedInceptionI3d'), init_cfg=dict(type='Pretrained', checkpoint=checkpoint))
+    backbone=dict(type='VaRedInceptionI3d'),
+    init_cfg=dict(type='Pretrained', checkpoint=checkpoint))
