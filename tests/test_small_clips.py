@@ -31,15 +31,17 @@ def test_the_lists_hold_the_rows_of_each_split_with_labels_in_the_order_of_the_n
     said = make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     out = source[2]
     assert (out / "classes.txt").read_text() == "a\nb\n"
-    assert (out / "train.txt").read_text() == "clips/deep-v_0.mp4 1\nclips/deep-v_1.mp4 0\n"
-    assert (out / "val.txt").read_text() == "clips/deep-v_2.mp4 1\nclips/deep-v_3.mp4 0\n"
+    assert (
+        out / "train.txt"
+    ).read_text() == "clips_4x40/deep-v_0.mp4 1\nclips_4x40/deep-v_1.mp4 0\n"
+    assert (out / "val.txt").read_text() == "clips_4x40/deep-v_2.mp4 1\nclips_4x40/deep-v_3.mp4 0\n"
     assert said.endswith("2 clips to train on, 2 to validate, 2 classes")
-    assert len(list((out / "clips").iterdir())) == 4
+    assert len(list((out / "clips_4x40").iterdir())) == 4
 
 
 def test_a_clip_has_frames_0_3_6_9_of_ten_and_the_short_side_asked_for(source):
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
-    video = decord.VideoReader(str(source[2] / "clips" / "deep-v_0.mp4"))
+    video = decord.VideoReader(str(source[2] / "clips_4x40" / "deep-v_0.mp4"))
     frames = np.stack([video[i].asnumpy() for i in range(len(video))])
     assert frames.shape == (4, 40, 50, 3)
     # Two times encoded: a grey may change by some steps.
@@ -54,10 +56,24 @@ def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
 
 def test_clips_that_are_there_are_not_made_again(source):
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
-    kept = source[2] / "clips" / "deep-v_0.mp4"
+    kept = source[2] / "clips_4x40" / "deep-v_0.mp4"
     kept.write_bytes(b"mine")
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     assert kept.read_bytes() == b"mine"
+
+
+def test_clips_of_another_length_do_not_take_the_place_of_those_that_are_there(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    make_small_clips(*source, SmallClipsConfig(**{**SETTINGS, "frames": 2}))
+    listed = (source[2] / "train.txt").read_text().split()[0]
+    assert len(decord.VideoReader(str(source[2] / listed))) == 2
+
+
+def test_two_videos_that_would_be_one_clip_are_refused(source):
+    labels = source[0]
+    labels.write_text(labels.read_text() + "\ndeep/v 0.avi,a,0")
+    with pytest.raises(AnnotationError, match=r"v 0.mp4 and deep/v 0.avi would both become .*mp4"):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))
 
 
 @pytest.mark.parametrize(

@@ -51,23 +51,29 @@ class SmallClipsConfig:
 def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsConfig) -> str:
     """Writes the clips and their lists into the folder `out`; clips that are there already stay.
 
+    Clips of another length or size stand in another folder of `out`.
+
     Returns:
         What to tell of it.
 
     Raises:
-        AnnotationError: A column, a split or a video is missing, or a video is broken.
+        AnnotationError: A column, a split or a video is missing, a video is broken, or two would
+            be one clip.
     """
     rows = read_rows(labels, config)
     names = sorted({row[config.label] for row in rows})
+    folder = f"clips_{config.frames}x{config.short_side}"
+    targets = targets_of([row[config.file] for row in rows], out / folder)
     with ThreadPoolExecutor() as pool:
-        work = partial(shrink, videos=videos, out=out / "clips", config=config)
-        done = pool.map(work, [row[config.file] for row in rows])
-        written = list(track_iter_progress((done, len(rows))))
+        work = partial(shrink, config=config)
+        done = pool.map(work, [videos / row[config.file] for row in rows], targets)
+        for _ in track_iter_progress((done, len(rows))):
+            pass
     counts = []
     for list_name, values in (("train", config.train), ("val", config.val)):
         lines = [
-            f"clips/{path.name} {names.index(row[config.label])}\n"
-            for row, path in zip(rows, written, strict=True)
+            f"{folder}/{path.name} {names.index(row[config.label])}\n"
+            for row, path in zip(rows, targets, strict=True)
             if row[config.split] in values
         ]
         write_text(out / f"{list_name}.txt", "".join(lines))
@@ -106,16 +112,25 @@ def size_of(height: int, width: int, short_side: int) -> tuple[int, int]:
     return width + 2 * (width in MISREAD_WIDTHS), height
 
 
-def shrink(name: str, videos: Path, out: Path, config: SmallClipsConfig) -> Path:
+def targets_of(names: list[str], folder: Path) -> list[Path]:
+    """Where the clip of each video goes; refused where two would be one file."""
+    targets: dict[Path, str] = {}
+    for name in names:
+        target = (folder / name.replace("/", "-").replace(" ", "_")).with_suffix(".mp4")
+        if target in targets:
+            raise AnnotationError(f"{targets[target]} and {name} would both become {target}")
+        targets[target] = name
+    return list(targets)
+
+
+def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
     """Writes one clip, unless it is there; under a passing name until it is whole."""
-    target = (out / name.replace("/", "-").replace(" ", "_")).with_suffix(".mp4")
     if target.exists():
-        return target
-    fault = fault_of(str(videos / name))
+        return
+    fault = fault_of(str(file))
     if fault:
-        raise AnnotationError(f"{videos / name} {fault}; take its row out of the csv")
-    video = decord.VideoReader(str(videos / name), num_threads=1)
-    # decord answers in torch's tensors where that bridge is set.
+        raise AnnotationError(f"{file} {fault}; take its row out of the csv")
+    video = decord.VideoReader(str(file), num_threads=1)
     picks = np.linspace(0, len(video) - 1, config.frames).round().astype(int)
     frames = np.stack([video[int(i)].asnumpy() for i in picks])
     height, width = frames.shape[1:3]
@@ -125,4 +140,3 @@ def shrink(name: str, videos: Path, out: Path, config: SmallClipsConfig) -> Path
     half = target.with_name(f"half-{target.name}")
     write_video(half, small)
     half.replace(target)
-    return target
