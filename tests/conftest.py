@@ -2,6 +2,8 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from vared_mm.fast import native
+
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
 
@@ -11,3 +13,12 @@ def _no_scope_stays():
     """A Runner leaves its scope as the default one, in which the next test would look names up."""
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def _by(request, monkeypatch):
+    """With the compiled kernels, and as where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no C++ compiler is here")

@@ -16,15 +16,6 @@ from vared_mm.method.observe import forced_gates
 PACKABLE = [name for name in CASES if is_packable(make_case(name)[0])]
 
 
-@pytest.fixture(params=["kernels", "torch"])
-def _by(request, monkeypatch):
-    """With the compiled kernels, and as where there is no compiler."""
-    if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no C++ compiler is here")
-
-
 def norm_of(conv):
     norm = (nn.BatchNorm3d if conv.weight.ndim == 5 else nn.BatchNorm2d)(conv.out_channels)
     nn.init.normal_(norm.weight)

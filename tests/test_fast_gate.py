@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from vared_mm.fast import native
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.method import DynamicConfig
 from vared_mm.method.gate import BlockGate, Gate
@@ -24,14 +23,6 @@ def gate_of(kind=Gate, channels=37, space=3):
     nn.init.normal_(gate.norm.weight)
     nn.init.normal_(gate.norm.bias)
     return gate
-
-
-@pytest.fixture(params=["kernel", "torch"])
-def _by(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no C++ compiler is here")
 
 
 @pytest.mark.usefixtures("_by")

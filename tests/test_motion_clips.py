@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from vared_mm.datasets import motion_clips
 from vared_mm.datasets.motion_clips import (
     CLASSES,
     MotionClipsConfig,
@@ -23,14 +22,6 @@ OPPOSITES = [
     ("shrink", "grow"),
 ]
 CENTRE = np.array([40.0, 40.0, np.log(10.0), 0.0])
-
-
-def contents(folder):
-    return {
-        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize(
@@ -131,36 +122,10 @@ def test_the_files_hold_the_clips_and_the_annotations_name_them(tmp_path):
     assert np.abs(np.array(decoded, int) - drawn).mean() < 10
 
 
-def test_a_second_call_finds_the_set_and_touches_nothing(tmp_path):
-    out = make_motion_clips(tmp_path / "set", SMALL)
-    before = contents(out)
-    assert make_motion_clips(tmp_path / "set", SMALL) == out
-    assert contents(out) == before
-
-
-def test_an_interrupted_run_leaves_nothing_and_the_next_one_is_whole(tmp_path, monkeypatch):
-    def fail(path, clip):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(motion_clips, "write_video", fail)
-        with pytest.raises(KeyboardInterrupt):
-            make_motion_clips(tmp_path / "set", SMALL)
-    assert list(tmp_path.iterdir()) == []
-    assert len(list(make_motion_clips(tmp_path / "set", SMALL).rglob("*.mp4"))) == 27
-
-
 def test_a_set_made_with_other_values_is_not_taken_for_the_one_asked_for(tmp_path):
     make_motion_clips(tmp_path / "set", SMALL)
     with pytest.raises(FileExistsError, match=r"'frames': 6.*'frames': 24"):
         make_motion_clips(tmp_path / "set")
-
-
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is no set of motion clips"):
-        make_motion_clips(tmp_path, SMALL)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,6 @@ ROOT = Path(__file__).parent.parent
 SMALL = ScenesConfig(train=3, val=2, size=32, most=2, seed=5)
 
 
-def contents(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns) for path in files
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "share"),
     # Of the square [-1, 1]²: π/4; 1.6²/4; base 1.6 by height 1.6 halved, /4; 0.7·π/4.
@@ -74,36 +67,10 @@ def test_the_files_hold_pictures_and_their_labels(tmp_path):
     assert np.abs(picture - image).mean() < 12
 
 
-def test_a_second_call_finds_the_set_and_touches_nothing(tmp_path):
-    out = make_scenes(tmp_path / "set", SMALL)
-    before = contents(out)
-    assert make_scenes(str(out), SMALL) == out
-    assert contents(out) == before
-
-
-def test_an_interrupted_run_leaves_nothing_and_the_next_one_is_whole(tmp_path, monkeypatch):
-    def fail(path, image):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(scenes, "write_image", fail)
-        with pytest.raises(KeyboardInterrupt):
-            make_scenes(tmp_path / "set", SMALL)
-    assert list(tmp_path.iterdir()) == []
-    assert len(list(make_scenes(tmp_path / "set", SMALL).rglob("*.png"))) == 5
-
-
 def test_a_set_made_with_other_values_is_not_taken_for_the_one_asked_for(tmp_path):
     make_scenes(tmp_path / "set", SMALL)
     with pytest.raises(FileExistsError, match=r"'size': 32.*'size': 96"):
         make_scenes(tmp_path / "set")
-
-
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is no set of scenes"):
-        make_scenes(tmp_path, SMALL)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_an_empty_folder_is_filled(tmp_path):

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.layer import _Dynamic, is_plain
+from vared_mm.method.rebuild import CONVOLUTIONS
 
-CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 

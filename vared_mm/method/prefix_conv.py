@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+from vared_mm.method.rebuild import CONVOLUTIONS
 
 
 def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:

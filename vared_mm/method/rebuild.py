@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+
 
 class Path(NamedTuple):
     """One open choice of an axis: its gate (N,), its scale (k_i, or R_j) and its Φ.
@@ -47,16 +49,8 @@ def strides(search_space: int) -> tuple[int, ...]:
 
 def depthwise(x: Tensor, weight: Tensor) -> Tensor:
     """Φ: one kernel per channel over each frame, size kept."""
-    side, channels = weight.shape[-1], x.shape[1]
-    if x.ndim == 4:
-        return F.conv2d(x, weight, None, 1, side // 2, 1, channels)
-    if x.stride(1) != 1:
-        return F.conv3d(x, weight, None, 1, (0, side // 2, side // 2), 1, channels)
-    # Channels last, frames are a batch of images without a copy; on CPU the gradient of a
-    # depthwise convolution of images takes a tenth of the volume's.
-    images = x.transpose(1, 2).flatten(0, 1)
-    out = F.conv2d(images, weight.squeeze(2), None, 1, side // 2, 1, channels)
-    return out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+    padding = [side // 2 for side in weight.shape[2:]]
+    return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
 
 
 def folded(channel: list[Path], time: list[Path]) -> tuple[list[Path], list[Path]]:
