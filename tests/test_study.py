@@ -88,19 +88,21 @@ def start(monkeypatch, clips, *options):
 def test_both_forms_go_on_from_the_seed_s_static_network_which_began_with_motion_clips(
     calls, clips, monkeypatch
 ):
-    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "static", "time")
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "static", "time",
+          "--steps", "800")  # fmt: skip
     runs = [(tool, options[0], options[-1], env) for tool, options, env in calls[1:]]
     motion = {"VARED_CLIPS": "data/motion_clips", "VARED_CLASSES": "2"}
     own = {"VARED_CLIPS": str(clips), "VARED_CLASSES": "3"}
+    steps = {"VARED_STEPS": "400"}
     static, dynamic = "configs/small/i3d.py", "configs/small/vared_i3d.py"
     out = "work_dirs/study/clips"
     begun = f"load_from={out}/i3d-start-7/last.pth"
     assert runs == [
-        ("tools/train.py", static, "--resume", motion),
-        ("tools/train.py", static, "load_from=work_dirs/study/i3d/last.pth", own),
-        ("tools/train.py", static, begun, own),
+        ("tools/train.py", static, "--resume", motion | steps),
+        ("tools/train.py", static, "load_from=work_dirs/study/i3d/last.pth", own | steps),
+        ("tools/train.py", static, begun, own | {"VARED_STEPS": "800"}),
         ("tools/test.py", static, f"{out}/i3d-static-7/result.json", own),
-        ("tools/train.py", dynamic, begun, own),
+        ("tools/train.py", dynamic, begun, own | {"VARED_STEPS": "800"}),
         ("tools/test.py", dynamic, "model.backbone.dynamic.axes=time", own),
     ]
 

@@ -4,8 +4,8 @@
     python tools/study.py data/my_clips
 
 Each static network of configs/small learns the generated motion clips and then, once for each seed,
-the set. From there its static form and its dynamic ones learn on with the same budget. Finished
-runs are kept and an interrupted one goes on; results.json and results.md hold what is done.
+the set, 400 steps each. From there its static form and its dynamic ones learn on, all for --steps.
+Finished runs are kept and an interrupted one goes on; results.json and results.md hold what is done.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def main() -> None:
             static = run._replace(form="static")
             moved = trained(static._replace(seed=0), motion, Path("work_dirs/study", run.network))
             start = trained(static, clips, out / f"{run.network}-start-{run.seed}", moved)
-            test(run, clips, out / run.name, trained(run, clips, out / run.name, start))
+            last = trained(run, clips, out / run.name, start, args.steps)
+            test(run, clips, out / run.name, last)
         report(out)
     print(report(out))
 
@@ -84,6 +85,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
     args = parser.parse_args()
     if not Path("configs/small").is_dir():
@@ -108,7 +112,9 @@ def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int])
     return [(n, form, seed) for seed in seeds for n in networks for form in forms]
 
 
-def trained(run: Run, clips: Clips, folder: Path, start: Path | None = None) -> Path:
+def trained(
+    run: Run, clips: Clips, folder: Path, start: Path | None = None, steps: int = 400
+) -> Path:
     """The last checkpoint of a training, which is run or gone on with if it is not finished."""
     done = folder / "seconds"
     if not done.exists():
@@ -116,7 +122,7 @@ def trained(run: Run, clips: Clips, folder: Path, start: Path | None = None) -> 
         call(
             "tools/train.py", run.config, "--work-dir", str(folder), "--seed", str(run.seed),
             "--resume", *changed(run, *([f"load_from={start}"] if start else [])),
-            env=clips.environment(),
+            env={**clips.environment(), "VARED_STEPS": str(steps)},
         )  # fmt: skip
         write_text(done, f"{time.time() - begin:.0f}\n")
     return Path((folder / "last_checkpoint").read_text())

@@ -1,6 +1,6 @@
 # Small clips and a training of minutes on two cores: what every network of docs/results.md shares.
 # `tools/data/small_clips.py` makes the folder. Its place and its number of classes come from the
-# environment, so that one config serves every set; tools/study.py sets both.
+# environment, so that one config serves every set, and so do the steps; tools/study.py sets them.
 default_scope = 'mmaction'
 
 data_root = '{{$VARED_CLIPS:data/small_clips}}'
@@ -48,7 +48,7 @@ val_evaluator = [
 ]
 test_evaluator = val_evaluator
 
-iters = 400
+iters = int('{{$VARED_STEPS:400}}')
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=iters)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
