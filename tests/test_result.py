@@ -1,0 +1,147 @@
+"""The record of an evaluated model is read as it was written, or refused with a reason."""
+
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vared_mm.report.result import (
+    Data,
+    Result,
+    ResultError,
+    Samples,
+    read_result,
+    read_samples,
+    write_result,
+    write_samples,
+)
+
+SPREAD = {"avg": 1.0, "min": 1.0, "max": 1.0}
+RESULT = Result(
+    name="i3d",
+    config="configs/i3d.py",
+    options={"model.backbone.width": 0.5},
+    checkpoint="epoch_1.pth",
+    commit=None,
+    created="2026-01-02T03:04:05+00:00",
+    task="recognition",
+    data=Data("VideoDataset", "val.txt", 2, ("up", "down"), "abc"),
+    device="a processor",
+    threads=2,
+    packages={"torch": "2.13.0"},
+    parameters=12,
+    metrics={"acc/top1": 0.5},
+    cost={"dense_gmacs": 1.0, "paper_gmacs": SPREAD, "share": SPREAD, "layers": []},
+    speed=None,
+)
+SAMPLES = Samples(
+    file=np.array(["b.mp4", "clips/ä.mp4"]),
+    label=np.array([0, -1]),
+    predicted=np.array([1, -1]),
+    correct=np.array([0.0, np.nan]),
+    share=np.array([0.5, 1.0]),
+    paper_gmacs=np.array([0.25, 0.5]),
+    full_gmacs=np.array([0.3, 0.6]),
+    layer_names=np.array(["a", "b", "c"]),
+    layer_dense=np.array([[1.0, 2, 3], [4, 5, 6]]),
+    layer_share=np.array([[0.5, 0.5, 1], [1, 1, 1]]),
+)
+
+
+def save(path, arrays):
+    """np.savez cannot take an array that is called file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, array)
+
+
+def test_a_result_comes_back_as_it_was_from_file_and_folder(tmp_path):
+    path = write_result(tmp_path / "new", RESULT)
+    assert path == tmp_path / "new" / "result.json"
+    assert read_result(path) == read_result(tmp_path / "new") == RESULT
+
+
+def test_samples_come_back_as_they_were_without_pickle(tmp_path):
+    path = write_samples(tmp_path, SAMPLES)
+    write_result(tmp_path, RESULT)
+    for place in (path, tmp_path, tmp_path / "result.json"):
+        back = read_samples(place)
+        for name, array in vars(SAMPLES).items():
+            np.testing.assert_array_equal(getattr(back, name), array, err_msg=name)
+    assert len(back) == 2
+
+
+def test_a_metric_that_is_no_number_is_null_in_strict_json(tmp_path):
+    path = write_result(tmp_path, replace(RESULT, metrics={"mIoU": float("nan"), "aAcc": 3.0}))
+    assert "NaN" not in path.read_text()
+    assert read_result(path).metrics == {"mIoU": None, "aAcc": 3.0}
+
+
+def test_nothing_half_written_stays(tmp_path):
+    write_result(tmp_path, RESULT)
+    write_samples(tmp_path, SAMPLES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "samples.npz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"format": "other"},
+            r"result.json is no result: wanted format='vared_mm result', came 'o",
+        ),
+        ({"version": 2}, r"has version 2; this vared_mm reads version 1; run tools/evaluate.py ag"),
+        ({"metrics": None, "cost": None}, r"lacks metrics, cost; wanted are name, config, "),
+        ({"task": "poetry"}, r"task is 'poetry'; wanted one of .*; run tools/evaluate.py again"),
+        ({"data": {"name": "A"}}, r"lacks file, samples, classes, fingerprint; wanted are name,"),
+        ({"data": None}, r"lacks name, file, samples"),
+    ],
+)
+def test_another_file_is_refused_by_name(tmp_path, change, message):
+    path = write_result(tmp_path, RESULT)
+    content = json.loads(path.read_text())
+    for name, value in change.items():
+        content[name] = value
+        if value is None:
+            del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=message) as caught:
+        read_result(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("[1]", "came no mapping"), ("{", "is no JSON")])
+def test_what_is_no_mapping_or_no_json_is_refused(tmp_path, text, message):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ResultError, match=message):
+        read_result(tmp_path)
+
+
+def test_a_folder_without_a_result_is_refused(tmp_path):
+    with pytest.raises(ResultError, match=r"there is no .*samples.npz; wanted a folder that tools"):
+        read_samples(tmp_path)
+
+
+def test_samples_that_are_not_whole_are_refused(tmp_path):
+    path = write_samples(tmp_path, SAMPLES)
+    arrays = dict(np.load(path))
+    for name in ("share", "layer_share"):
+        save(path, {k: v for k, v in arrays.items() if k != name})
+        with pytest.raises(ResultError, match=f"samples.npz lacks {name}; wanted are file, label"):
+            read_samples(path)
+    save(path, {**arrays, "share": np.zeros(3)})
+    with pytest.raises(ResultError, match=r"share has shape \(3,\); wanted \(2,\), as there are 2"):
+        read_samples(path)
+    path.write_bytes(b"half a file")
+    with pytest.raises(ResultError, match="holds no samples of a result"):
+        read_samples(path)
+
+
+def test_a_pickle_in_the_place_of_samples_is_never_run(tmp_path):
+    arrays = {**vars(SAMPLES), "file": np.array([print, "b"], dtype=object)}
+    save(tmp_path / "samples.npz", arrays)
+    with pytest.raises(ResultError, match="allow_pickle=False"):
+        read_samples(tmp_path)
