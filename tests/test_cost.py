@@ -1,5 +1,8 @@
 """What we count is what runs: by hand and by torch's own counter."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from convolutions import CASES, gates_of, make_case, patterns
@@ -7,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
-from vared_mm.method.cost import efficiency_loss, expected_ratio
+from vared_mm.method.cost import CostRecord, efficiency_loss, expected_ratio
 from vared_mm.method.observe import forced_gates, record_cost
 
 cases = pytest.mark.parametrize("name", CASES)
@@ -104,6 +107,62 @@ def test_the_gradient_of_the_share_is_that_of_the_expected_ratio():
     slope = 3 * w * (1 - v**2) / 2 * (1 + v) / 2
     expected = torch.tensor([slope, 0.0, slope, 0.0])
     torch.testing.assert_close(model[2].gate.beta.grad, expected)
+
+
+# Milliseconds by hand: rows are all and half the channels, columns all and half the frames.
+GRIDS = {"0": ((10.0, 8.0), (6.0, 12.0)), "2": ((30.0, 20.0), (25.0, 9.0))}
+
+
+def test_the_share_of_time_is_that_of_the_largest_open_choices_in_the_table():
+    model = two_layers()
+    first = torch.tensor([[0.9, 0.0, 0.9, 0.9], [0.0, 0.9, 0.9, 0.0], [0.0, 0.9, 0.0, 0.9]])
+    second = torch.tensor([[0.9, 0.9, 0.0, 0.9], [0.9, 0.0, 0.9, 0.0], [0.0, 0.9, 0.0, 0.9]])
+    shapes = (3, 4, 4, 5, 5), (3, 8, 4, 5, 5)
+    seen = [("0", model[0], first, shapes[0]), ("2", model[2], second, shapes[1])]
+    by_hand = [(10 + 20) / 40, (6 + 30) / 40, (12 + 9) / 40]
+    share = CostRecord(seen).latency_share(3, GRIDS)
+    torch.testing.assert_close(share, torch.tensor(by_hand))
+    # The time of a sample's views is their mean; a pass that runs twice weighs twice.
+    share = CostRecord([*seen, seen[0]]).latency_share(1, GRIDS)
+    by_hand = [sum((10 + 20 + 10, 6 + 30 + 6, 12 + 9 + 12)) / 3 / 50]
+    torch.testing.assert_close(share, torch.tensor(by_hand))
+
+
+def expected_ms(gates, grid):
+    """By all ways in which independent gates can fall: open with probability V, the last always."""
+    rows, columns = len(grid), len(grid[0])
+    total = 0.0
+    for fallen in itertools.product((True, False), repeat=len(gates)):
+        chance = math.prod(v if up else 1 - v for v, up in zip(gates, fallen, strict=True))
+        row, column = (*fallen[: rows - 1], True), (*fallen[rows:-1], True)
+        total += chance * grid[row.index(True)][column.index(True) if columns > 1 else 0]
+    return total
+
+
+TABLES = {
+    "two axes": (nn.Conv3d(2, 8, 1), 2, ((3.0, 4.0), (2.0, 5.0))),
+    "two axes, space 3": (
+        nn.Conv3d(2, 8, 1),
+        3,
+        ((5.0, 4.0, 2.0), (3.0, 6.0, 1.0), (7.0, 2.0, 0.5)),
+    ),
+    "channels alone, space 3": (nn.Conv2d(2, 8, 1), 3, ((5.0,), (6.0,), (1.0,))),
+}
+
+
+@pytest.mark.parametrize(("plain", "space", "grid"), TABLES.values(), ids=TABLES)
+def test_the_gradient_of_the_share_of_time_is_that_of_the_expected_time(plain, space, grid):
+    model = nn.Sequential(plain)
+    make_dynamic(model, DynamicConfig(search_space=space))
+    gates = torch.rand(3, space * len(model[0].axes), dtype=torch.float64, requires_grad=True)
+    shape = (3, 8, 4, 5, 5) if len(model[0].axes) == 2 else (3, 8, 5, 5)
+    CostRecord([("0", model[0], gates, shape)]).latency_share(3, {"0": grid}).sum().backward()
+    step = 1e-5
+    for sample, own in enumerate(gates.tolist()):
+        for i in range(len(own)):
+            ends = [[*own[:i], own[i] + d, *own[i + 1 :]] for d in (step, -step)]
+            up, down = (expected_ms(end, grid) / grid[0][0] for end in ends)
+            assert gates.grad[sample, i].item() == pytest.approx((up - down) / (2 * step), abs=1e-8)
 
 
 def test_views_of_a_sample_are_added_up_and_repeated_passes_too():

@@ -1,5 +1,6 @@
 """The efficiency loss reaches the model's losses, by hand and in every way of training."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -14,7 +15,10 @@ from torch import nn
 
 from vared_mm.engine import EfficiencyLossHook
 from vared_mm.engine.correctness import right_labels, top1
+from vared_mm.files import write_json
 from vared_mm.method import DynamicError, NoMatchingModuleError
+from vared_mm.method.latency_table import LayerLatency
+from vared_mm.method.observe import record_cost
 
 
 def train(tmp_path, hook=None, **settings):
@@ -67,6 +71,46 @@ def test_the_loss_closes_the_gates(tmp_path):
     assert runner.message_hub.get_scalar("train/mac_share").current() < 1
     betas = [m.gate.beta for m in runner.model.modules() if hasattr(m, "gate")]
     assert all(beta[0] < 0.8 for beta in betas)
+
+
+def latency_file(folder, halves_of_the_first):
+    """Two layers of the toy; the second saves by its halves."""
+    first = dict(zip(itertools.product((8, 4), (1, 2)), halves_of_the_first, strict=True))
+    second = dict(zip(itertools.product((8, 4), (1, 2)), (2.0, 1.2, 1.2, 0.7), strict=True))
+    layers = LayerLatency("backbone.1", 4.0, 0.1, first), LayerLatency("backbone.4", 2, 0.1, second)
+    file = folder / "speed.json"
+    write_json(file, {"layers": {1: [layer.as_json() for layer in layers]}})
+    return str(file)
+
+
+def test_a_layer_whose_halves_take_longer_stays_open_where_macs_alone_would_close_it(tmp_path):
+    def shares(**hook):
+        hook = {"weight": 30.0, **hook}
+        folder = tmp_path / hook.get("cost", "macs")
+        runner = train(folder, hook, epochs=8, model={"loss_weight": 0.0}, **every_step)
+        clips = torch.stack([runner.train_dataloader.dataset[i]["inputs"] for i in range(4)])
+        with record_cost(runner.model.eval()) as record, torch.no_grad():
+            runner.model(clips)
+        return {p.name: p.share.mean().item() for p in record.passes}, logged(runner)
+
+    by_macs, rows = shares()
+    assert by_macs["backbone.1"] < 1
+    assert "latency_share" not in rows[0]
+    table = latency_file(tmp_path, (4.0, 5.0, 4.5, 6.0))
+    by_time, rows = shares(cost="latency", table=table)
+    assert by_time["backbone.1"] == 1
+    assert by_time["backbone.4"] < 1
+    assert rows[0]["latency_share"] == rows[0]["mac_share"] == 1
+    assert rows[0]["loss_efficiency"] == pytest.approx(30)
+    # All clips agree by the last step: of 6 ms, 4 stay and the other 2 are one of its choices.
+    assert 6 * rows[-1]["latency_share"] - 4 == pytest.approx(0.7, abs=0.01)
+
+
+def test_the_table_of_another_model_is_refused_before_the_training(tmp_path):
+    table = latency_file(tmp_path, (4.0, 5.0, 4.5, 6.0))
+    message = r"backbone\.1 chooses among .* as of another search_space"
+    with pytest.raises(DynamicError, match=message):
+        train(tmp_path, dict(cost="latency", table=table), dynamic=dict(search_space=3))
 
 
 def test_only_clips_that_are_right_pay(tmp_path):
@@ -124,6 +168,13 @@ def test_decay_on_the_bias_of_the_gates_is_warned_of(tmp_path):
         (dict(weight=-1), "weight is -1"),
         (dict(target=2), "between 0 and 1"),
         (dict(ramp=-0.1), "part of the training"),
+        (dict(cost="energy"), r"wanted one of \('macs', 'latency'\)"),
+        (dict(cost="latency"), r"cost='latency' with the file that tools/benchmark.py"),
+        (dict(table="speed.json"), r"cost='macs' came with table='speed.json'"),
+        (
+            dict(cost="latency", table="gone.json"),
+            r"no latency table gone.json; measure with tools",
+        ),
         (dict(correct="top5"), r"wanted one of \['always', .*'top1'\]"),
     ],
 )

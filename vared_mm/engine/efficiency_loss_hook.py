@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,39 +15,71 @@ from torch import nn
 
 from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
 from vared_mm.engine.correctness import CORRECT
-from vared_mm.method.cost import CostRecord, efficiency_loss
+from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
+from vared_mm.method.latency_table import grids_for, read_table
 from vared_mm.method.observe import dynamic_convs, record_cost
+
+COSTS = ("macs", "latency")
 
 
 @HOOKS.register_module()
 class EfficiencyLossHook(Hook):
     """Adds `loss_efficiency` = λ_e · L_e inside the forward pass, and logs `mac_share`.
 
-    `mac_share` is the mean share of the dynamic convolutions' MACs that the open paths compute
-    (r/R weighted by MACs; section 3.4).
+        L_e = ( μ0 · max(Σ_l w_l · share_l - target, 0) )²,   the mean over the batch
+
+    With `cost="macs"`, w_l is the part of layer l in the dynamic convolutions' MACs and share_l is
+    r_l/R_l (section 3.4). With `cost="latency"`, milliseconds of a measured table take their
+    place: w_l = ms_l[1, 1] / Σ_k ms_k[1, 1] and share_l = ms_l[r_l, R_l] / ms_l[1, 1], which is
+    above 1 where rebuilding takes longer than computing; such a choice is never worth it. Either
+    way r_l, R_l are those of the largest open path, the gradient is that of the expected share,
+    and `mac_share` and `latency_share` in the log are the means of Σ_l w_l · share_l.
 
     Args:
         weight: λ_e.
-        target: Share of MACs below which nothing is asked for; 0 is the paper's loss.
+        target: Share, of MACs or of time as `cost` says, below which nothing is asked for; 0 is
+            the paper's loss.
         correct: Which samples pay: those the model has right, by the name of the judge.
         ramp: Part of the training over which λ_e rises from 0 to `weight`, in [0, 1]. Gates that
             close before the rest has adapted cost accuracy.
+        cost: What L_e asks the model to save, "macs" or "latency".
+        table: For "latency": the file that `tools/benchmark.py CONFIG --layers --json FILE` wrote,
+            on the machine and with the size of clips that the model is to be fast on.
+        batch: Which of the table's batch sizes counts: the one the model is to be used with, not
+            that of the training. Samples of a batch that choose differently run in groups: where
+            choices are many, 1 is nearer the truth than the size of the batch.
     """
 
     def __init__(
-        self, weight: float = 5.0, target: float = 0.0, correct: str = "top1", ramp: float = 0.5
+        self,
+        weight: float = 5.0,
+        target: float = 0.0,
+        correct: str = "top1",
+        ramp: float = 0.5,
+        cost: str = "macs",
+        table: str | None = None,
+        batch: int = 1,
     ) -> None:
         if weight < 0:
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
         if not 0 <= target <= 1:
-            raise ValueError(f"target is {target!r}; wanted a share of MACs between 0 and 1")
+            raise ValueError(f"target is {target!r}; wanted a share between 0 and 1")
         if not 0 <= ramp <= 1:
             raise ValueError(f"ramp is {ramp!r}; wanted a part of the training between 0 and 1")
         if correct not in CORRECT:
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
+        if cost not in COSTS:
+            raise ValueError(f"cost is {cost!r}; wanted one of {COSTS}")
+        if (cost == "latency") != (table is not None):
+            raise ValueError(
+                f"cost={cost!r} came with table={table!r}; wanted cost='latency' with the file "
+                "that tools/benchmark.py CONFIG --layers --json FILE writes, or cost='macs' "
+                "without any"
+            )
         self.weight, self.target, self.correct, self.ramp = weight, target, correct, ramp
+        self.table = None if table is None else read_table(table, batch)
         self._end: Callable[[], None] = lambda: None
 
     def before_train(self, runner: Runner) -> None:
@@ -58,6 +90,7 @@ class EfficiencyLossHook(Hook):
                 "VaRed backbone or leave the hook out of custom_hooks"
             )
         warn_of_decay(model, runner.optim_wrapper)
+        grids = None if self.table is None else grids_for(model, self.table)
 
         def watch(stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
             judge = stack.enter_context(CORRECT[self.correct](model))
@@ -65,7 +98,9 @@ class EfficiencyLossHook(Hook):
             samples = kwargs["data_samples"]
             rate = self.weight * self.progress(runner)
             # No early evaluation: the judge needs the scores of the pass that is to come.
-            return lambda losses: {**losses, **self.losses(model, record, judge(samples), rate)}
+            return lambda losses: {
+                **losses, **self.losses(model, record, judge(samples), rate, grids)
+            }  # fmt: skip
 
         self._end()  # of a training that failed
         self._end = around_forward(model, "loss", watch)
@@ -80,12 +115,21 @@ class EfficiencyLossHook(Hook):
         return min(1.0, runner.iter / (self.ramp * runner.max_iters))
 
     def losses(
-        self, model: nn.Module, record: CostRecord, correct: torch.Tensor, rate: float
+        self,
+        model: nn.Module,
+        record: CostRecord,
+        correct: torch.Tensor,
+        rate: float,
+        grids: Mapping[str, Grid] | None = None,
     ) -> dict[str, torch.Tensor]:
         check_graph(model, record)
         share = record.share(len(correct))
+        logged = {"mac_share": share.detach().mean()}
+        if grids is not None:
+            share = record.latency_share(len(correct), grids)
+            logged["latency_share"] = share.detach().mean()
         loss = rate * efficiency_loss(share, correct, self.target)
-        return {"loss_efficiency": loss, "mac_share": share.detach().mean()}
+        return {"loss_efficiency": loss, **logged}
 
 
 def check_graph(model: nn.Module, record: CostRecord) -> None:

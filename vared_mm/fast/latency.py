@@ -7,10 +7,8 @@ rebuild than to compute. The table tells where, for the layers as they run in a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,51 +18,22 @@ from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.packed_conv import channels_last, residual
 from vared_mm.fast.prepare import Exchanged
 from vared_mm.method.gate import FollowerGate
-from vared_mm.method.layer import _Dynamic
+from vared_mm.method.latency_table import LayerLatency
+from vared_mm.method.layer import Pattern, _Dynamic
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.speed import wait_for_device
 
-
-@dataclass(frozen=True)
-class LayerLatency:
-    """One convolution: alone, its gate, and for each choice the computing and rebuilding.
-
-    A choice is (channels computed, temporal stride factor R), one path of each axis open.
-    """
-
-    name: str
-    static_ms: float
-    gate_ms: float
-    choice_ms: dict[tuple[int, int], float]
-
-    @property
-    def best_saving_ms(self) -> float:
-        """What the fastest choice saves against the plain convolution; the gate is paid always."""
-        return self.static_ms - self.gate_ms - min(self.choice_ms.values())
-
-    def as_json(self) -> dict[str, Any]:
-        choices = [{"channels": k, "stride": r, "ms": ms} for (k, r), ms in self.choice_ms.items()]
-        return {
-            "name": self.name,
-            "static_ms": self.static_ms,
-            "gate_ms": self.gate_ms,
-            "choices": choices,
-            "best_saving_ms": self.best_saving_ms,
-        }
+Work = Callable[[], object]
 
 
-def latency_table(
-    prepared: nn.Module, run: Callable[[], object], repeats: int = 10
-) -> list[LayerLatency]:
+def latency_table(prepared: nn.Module, run: Work, repeats: int = 10) -> list[LayerLatency]:
     """Times every dynamic convolution of a prepared model on the inputs that `run` brings it.
 
-    Each number is the least of `repeats`: what else the machine does only adds.
+    Each number is the least of `repeats`: what else the machine does only adds. Of a convolution
+    that runs several times, the last counts.
     """
-    convs = {
-        name: conv
-        for name, conv in dynamic_convs(prepared).items()
-        if isinstance(conv.forward, Exchanged)
-    }
+    convs = dynamic_convs(prepared)
+    names: dict[nn.Module, str] = {conv.gate: name for name, conv in convs.items()}
     inputs: dict[str, tuple[Tensor, ...]] = {}
     handles = [
         conv.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args}))
@@ -73,38 +42,57 @@ def latency_table(
     try:
         with torch.no_grad():
             run()
-            return [_latency(name, convs[name], args, repeats) for name, args in inputs.items()]
+            return [
+                _latency(name, convs[name], _leader(convs[name], names), args, repeats)
+                for name, args in inputs.items()
+            ]
     finally:
         for handle in handles:
             handle.remove()
 
 
-def gates_that_do_not_pay(table: list[LayerLatency]) -> list[str]:
-    """The convolutions that no choice makes faster; best left out of the targets."""
-    return [layer.name for layer in table if layer.best_saving_ms <= 0]
+def _leader(conv: _Dynamic, names: Mapping[nn.Module, str]) -> str | None:
+    return names[conv.gate._leader[0]] if isinstance(conv.gate, FollowerGate) else None
 
 
-def _latency(name: str, conv: _Dynamic, inputs: tuple[Tensor, ...], repeats: int) -> LayerLatency:
-    x = channels_last(inputs[0])
-    other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
-    run = cast(Exchanged, conv.forward).run
-    static = StaticConv(conv, run.epilogue)
+def _latency(
+    name: str, conv: _Dynamic, leader: str | None, inputs: Sequence[Tensor], repeats: int
+) -> LayerLatency:
+    x, plain, choose = _ways_to_run(conv, inputs)
     choices = {}
     for answer in single_paths(conv):
         pattern = tuple(v > 0 for v in answer)
         gates = torch.tensor(answer, device=x.device).repeat(len(x), 1)
-        work = partial(run.branch(pattern), x, gates, other)
-        choices[conv.extent(pattern)] = least_ms(work, repeats)
-    follows = isinstance(conv.gate, FollowerGate)
-    return LayerLatency(
-        name,
-        least_ms(partial(static, x, other), repeats),
-        0.0 if follows else least_ms(partial(conv.gate, x), repeats),
-        choices,
+        choices[conv.extent(pattern)] = least_ms(choose(pattern, gates), repeats)
+    gate_ms = 0.0 if leader else least_ms(partial(conv.gate, x), repeats)
+    return LayerLatency(name, least_ms(plain, repeats), gate_ms, choices, leader)
+
+
+def _ways_to_run(
+    conv: _Dynamic, inputs: Sequence[Tensor]
+) -> tuple[Tensor, Work, Callable[[Pattern, Tensor], Work]]:
+    """The input as the prepared model lays it out, the plain convolution, and one per choice."""
+    if not isinstance(conv.forward, Exchanged):
+        # The preparation could not take it over: it runs as in the model.
+        x = inputs[0]
+        plain = super(_Dynamic, conv).forward
+        return (
+            x,
+            partial(plain, x),
+            lambda pattern, gates: partial(conv._run, x, gates.to(x), pattern),
+        )
+    x = channels_last(inputs[0])
+    other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
+    run = conv.forward.run
+    static = StaticConv(conv, run.epilogue)
+    return (
+        x,
+        partial(static, x, other),
+        lambda pattern, gates: partial(run.branch(pattern), x, gates, other),
     )
 
 
-def least_ms(work: Callable[[], object], repeats: int) -> float:
+def least_ms(work: Work, repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         wait_for_device()

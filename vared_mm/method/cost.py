@@ -9,12 +9,15 @@ factor, of a sample's largest open path.
 - `full`: what evaluation runs: the convolution, the cheap operations of the open paths, the gate.
 
 Where R does not divide the frames or 2 the channels, r and 1/R are the shares really computed.
+
+Milliseconds can stand in the place of MACs, where a measured table tells them for each choice
+(`latency_table`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +25,9 @@ from torch import Tensor
 
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import _Dynamic
+
+# Milliseconds by share of channels (rows) and of frames (columns), the full ones first.
+Grid = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -82,21 +88,39 @@ class CostRecord:
         Its value is that of the paths really open; its gradient that of the expected ratio
         V_1·r_1 + (1 - V_1)·(V_2·r_2 + (1 - V_2)·...), which ends at the smallest ratio.
         """
-        if not self.passes:
-            raise DynamicError(
-                "no dynamic convolution ran, so there is no cost; is the model static?"
-            )
-        soft = self._weighted([p.expected for p in self.passes], samples)
-        hard = self._weighted([p.share for p in self.passes], samples)
-        return hard.to(soft.dtype) + (soft - soft.detach())
+        dense = [p.dense for p in self.passes]
+        hard = weighted([p.share for p in self.passes], dense, samples)
+        soft = weighted([p.expected for p in self.passes], dense, samples)
+        return straight_through(hard, soft)
 
-    def _weighted(self, values: Sequence[Tensor], samples: int) -> Tensor:
-        dense = sum(p.dense * (len(p.share) / samples) for p in self.passes)
-        terms = [
-            _rows(value, samples).sum(1) * (p.dense / dense)
-            for p, value in zip(self.passes, values, strict=True)
-        ]
-        return torch.stack(terms).sum(0)
+    def latency_share(self, samples: int, grids: Mapping[str, Grid]) -> Tensor:
+        """(samples,): Σ_l w_l · ms_l[r_l, R_l] / ms_l[1, 1], w_l = ms_l[1, 1] / Σ_k ms_k[1, 1].
+
+        Value and gradient come about as those of `share`. It exceeds 1 where choices take longer
+        than computing all.
+
+        Args:
+            grids: What `latency_table.grids_for` gives for the model.
+        """
+        full = [grids[name][0][0] for name, *_ in self.seen]
+        pairs = [latency_ratio(conv, gates, grids[name]) for name, conv, gates, _ in self.seen]
+        hard = weighted([hard for hard, _ in pairs], full, samples)
+        soft = weighted([soft for _, soft in pairs], full, samples)
+        return straight_through(hard, soft)
+
+
+def weighted(values: Sequence[Tensor], weights: Sequence[float], samples: int) -> Tensor:
+    """(samples,): the mean of all passes' `values`, (N,) each, by the weights of a row of each."""
+    if not values:
+        raise DynamicError("no dynamic convolution ran, so there is no cost; is the model static?")
+    pairs = list(zip(values, weights, strict=True))
+    total = sum(weight * (len(value) / samples) for value, weight in pairs)
+    return torch.stack([_rows(v, samples).sum(1) * (w / total) for v, w in pairs]).sum(0)
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of `hard`, the gradient of `soft`."""
+    return hard.to(soft.dtype) + (soft - soft.detach())
 
 
 def _rows(values: Tensor, samples: int) -> Tensor:
@@ -141,10 +165,24 @@ def conv_cost(name: str, conv: _Dynamic, gates: Tensor, shape: tuple[int, ...]) 
     return ConvCost(name, dense, share, full, expected)
 
 
+def latency_ratio(conv: _Dynamic, gates: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """(N,) each: the time of the largest open path's choice against that of the full one, in
+    float64, and its differentiable stand-in.
+    """
+    parts = dict(zip(conv.axes, gates.split(conv.dynamic.search_space, 1), strict=True))
+    # An axis that the convolution lacks has one choice, which is open.
+    missing = gates.new_ones(len(gates), 1)
+    channel, time = parts.get("channel", missing), parts.get("time", missing)
+    ratios = torch.tensor(grid, dtype=torch.float64, device=gates.device) / grid[0][0]
+    rows, columns = ((part > 0).int().argmax(1) for part in (channel, time))
+    by_channel = [expected_ratio(time, row) for row in ratios.to(gates.dtype)]
+    return ratios[rows, columns], expected_ratio(channel, torch.stack(by_channel, 1))
+
+
 def expected_ratio(gates: Tensor, ratios: Tensor) -> Tensor:
-    """V_1·r_1 + (1 - V_1)·(V_2·r_2 + (1 - V_2)·... r_S), of gates (N, S) and ratios (S,)."""
-    value = ratios[-1].expand(len(gates))
-    for gate, ratio in zip(gates.unbind(1)[-2::-1], ratios.flip(0)[1:], strict=True):
+    """V_1·r_1 + (1 - V_1)·(V_2·r_2 + (1 - V_2)·... r_S), gates (N, S), ratios (S,) or (N, S)."""
+    *others, value = ratios.expand_as(gates).unbind(1)
+    for gate, ratio in zip(gates.unbind(1)[-2::-1], others[::-1], strict=True):
         value = gate * ratio + (1 - gate) * value
     return value
 
@@ -153,7 +191,7 @@ def efficiency_loss(share: Tensor, correct: Tensor, target: float = 0.0) -> Tens
     """L_e = mean of ( μ0 · max(share - target, 0) )², equation 6 with a budget.
 
     Args:
-        share: (N,), from `CostRecord.share`.
+        share: (N,), from `CostRecord.share` or `CostRecord.latency_share`.
         correct: (N,) μ0: whether the sample is predicted right. A wrong one may compute all it
             wants.
         target: The share below which nothing is asked for; 0 is the paper's loss.

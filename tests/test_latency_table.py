@@ -1,0 +1,122 @@
+"""The table's file, the model it has to fit, and the gates that do not pay."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
+from vared_mm.method.latency_table import (
+    LayerLatency,
+    gates_that_do_not_pay,
+    grids_for,
+    read_table,
+)
+
+FIRST = LayerLatency("0", 4.0, 0.1, {(8, 1): 4.1, (8, 2): 3.0, (4, 1): 2.5, (4, 2): 1.5})
+SECOND = LayerLatency("2", 1.0, 0.2, {(6, 1): 1.1, (6, 2): 0.9, (3, 1): 0.8, (3, 2): 1.2})
+
+
+def network(targets="[02]", **settings):
+    model = nn.Sequential(nn.Conv3d(2, 8, 1), nn.ReLU(), nn.Conv3d(8, 6, 1))
+    make_dynamic(model, DynamicConfig(targets=targets, **settings))
+    return model
+
+
+def file_of(folder, batches):
+    path = folder / "speed.json"
+    path.write_text(json.dumps({"rows": [], "layers": batches}))
+    return path
+
+
+def test_a_table_comes_back_from_its_file_as_it_was_measured(tmp_path):
+    follower = replace(SECOND, gate_ms=0.0, leader="0")
+    tables = {1: [FIRST, follower], 8: [FIRST]}
+    rows = {batch: [layer.as_json() for layer in table] for batch, table in tables.items()}
+    path = file_of(tmp_path, rows)
+    assert read_table(path, 1) == [FIRST, follower]
+    assert read_table(str(path), 8) == [FIRST]
+
+
+row = FIRST.as_json()
+REFUSED = {
+    "another batch size": ({8: [row]}, r"at batch size 8; wanted 1: .* with --batch 1"),
+    "no layers": ({}, "was written without --layers; measure with tools/benchmark.py CONFIG"),
+    "an older file": ({1: [{"name": "0"}]}, "it is of version None, wanted 1; measure"),
+    "a newer file": ({1: [{**row, "version": 2}]}, "it is of version 2, wanted 1"),
+    "a row cut short": ({1: [{"version": 1, "choices": []}]}, "latency table: 'name'; measure"),
+    "no time": ({1: [{**row, "static_ms": 0}]}, r"0 has times of \[0, 4.1, .* wanted positive"),
+    "no number": ({1: [{**row, "gate_ms": "fast"}]}, "cannot be used as latency table"),
+    "no row": ({1: ["fast"]}, "cannot be used as latency table"),
+}
+
+
+@pytest.mark.parametrize(("batches", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_is_no_such_table_says_what_would_do(tmp_path, batches, message):
+    with pytest.raises(DynamicError, match=message):
+        read_table(file_of(tmp_path, batches), 1)
+
+
+def test_files_that_are_missing_or_something_else_say_so(tmp_path):
+    with pytest.raises(DynamicError, match=r"there is no latency table .*gone.json; measure"):
+        read_table(tmp_path / "gone.json", 1)
+    for text in ("model = dict()", "[]", "{}"):
+        path = tmp_path / "config.py"
+        path.write_text(text)
+        with pytest.raises(DynamicError, match="is no latency table"):
+            read_table(path, 1)
+
+
+def test_a_model_gets_its_times_by_share_of_channels_and_frames():
+    assert grids_for(network(), [SECOND, FIRST]) == {
+        "0": ((4.1, 3.0), (2.5, 1.5)), "2": ((1.1, 0.9), (0.8, 1.2)),
+    }  # fmt: skip
+
+
+def test_an_axis_that_is_not_reduced_has_one_choice():
+    times = LayerLatency("0", 4.0, 0.1, {(8, 1): 4.1, (4, 1): 2.5})
+    grids = grids_for(network("0", axes="channel"), [times])
+    assert grids == {"0": ((4.1,), (2.5,))}
+
+
+def test_layers_left_out_since_the_measurement_may_stand_in_the_table():
+    assert list(grids_for(network("0"), [FIRST, SECOND])) == ["0"]
+
+
+OTHERS = {
+    "a layer too few": ({}, [FIRST], "no times of '2', which Sequential makes dynamic"),
+    "another model's layers": (
+        {}, [FIRST, SECOND, replace(FIRST, name="layer1"), replace(FIRST, name="1")],
+        "another model: it tells of 'layer1', '1', and Sequential has no convolution",
+    ),
+    "another search space": (
+        {"search_space": 3}, [FIRST, SECOND],
+        r"0 chooses among .*\(2, 4\)\], and .* has \[\(8, 1\), .* another search_space, axes",
+    ),
+    "other axes": ({"axes": "time"}, [FIRST, SECOND], "another search_space, axes or width"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "table", "message"), OTHERS.values(), ids=OTHERS)
+def test_the_table_of_another_model_is_refused(settings, table, message):
+    with pytest.raises(DynamicError, match=message):
+        grids_for(network(**settings), table)
+
+
+def test_a_gate_pays_if_its_fastest_choice_and_itself_take_less_than_the_plain_convolution():
+    pays = LayerLatency("a", 1.0, 0.1, {(8, 1): 1.2, (4, 1): 0.8})
+    even = LayerLatency("b", 1.0, 0.25, {(8, 1): 1.2, (4, 1): 0.75})
+    costs = LayerLatency("c", 1.0, 0.3, {(8, 1): 1.2, (4, 1): 0.8})
+    assert pays.best_saving_ms == pytest.approx(0.1)
+    assert gates_that_do_not_pay([pays, even, costs]) == ["b", "c"]
+
+
+def test_convolutions_that_share_a_gate_pay_together_by_one_choice():
+    leader = LayerLatency("a", 1.0, 0.3, {(8, 1): 1.1, (4, 1): 0.9})
+    follower = LayerLatency("b", 1.0, 0.0, {(6, 1): 1.1, (3, 1): 0.7}, leader="a")
+    # 2 - 0.3 against 0.9 + 0.7; alone, the first would not pay.
+    assert gates_that_do_not_pay([leader, follower]) == []
+    # Each would have a choice that saves 0.3, but not the same one.
+    other = replace(follower, choice_ms={(6, 1): 0.7, (3, 1): 1.1})
+    assert gates_that_do_not_pay([leader, other]) == ["a", "b"]
