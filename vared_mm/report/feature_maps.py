@@ -1,0 +1,155 @@
+"""Which feature maps of a layer were computed for one clip, and which were rebuilt from them.
+
+A map is one channel of one frame of a dynamic convolution's output. The widest open path decides:
+the first k channels of frames 0, R, 2R, ... are computed, every other map is rebuilt.
+C channels, T frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor, nn
+
+from vared_mm.method.layer import _Dynamic
+from vared_mm.method.observe import dynamic_convs
+from vared_mm.report.film_strips import evenly
+
+# Maps in a row of a picture, and rows.
+ROOM = 8
+COMPUTED, REBUILT = ("computed", "C0", "-"), ("rebuilt", "C1", (0, (2, 1)))
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """The output (C, T, H, W) of a layer for one clip, and which maps (C, T) were computed."""
+
+    name: str
+    maps: np.ndarray
+    computed: np.ndarray
+
+
+def chosen(model: nn.Module, pattern: str | None) -> dict[str, _Dynamic]:
+    """The dynamic convolutions whose full names match; without a pattern, four from first to last.
+
+    Raises:
+        ValueError: The model is static, or nothing matches.
+    """
+    convs = dynamic_convs(model)
+    if not convs:
+        raise ValueError(
+            f"{type(model).__name__} is static: it has no dynamic convolution, so all of its maps "
+            "are computed and none is rebuilt"
+        )
+    if pattern is None:
+        names = [list(convs)[i] for i in evenly(len(convs), 4)]
+    else:
+        names = [name for name in convs if re.fullmatch(pattern, name)]
+    if not names:
+        raise ValueError(
+            f"--layers {pattern!r} matches the full name of none of the {len(convs)} dynamic "
+            f"convolutions, which are named like {next(iter(convs))!r}"
+        )
+    return {name: convs[name] for name in names}
+
+
+@contextmanager
+def kept_maps(convs: dict[str, _Dynamic], rows_are_frames: bool) -> Iterator[list[LayerMaps]]:
+    """Keeps what the convolutions give out for one clip, in the order they run.
+
+    Of several views or passes, as windows over an image are, the first is kept.
+
+    Args:
+        rows_are_frames: The rows of a 2-D convolution's batch are the clip's frames.
+    """
+    kept: list[LayerMaps] = []
+    with ExitStack() as stack:
+        for name, conv in convs.items():
+            answers: list[Tensor] = []
+            keep = partial(_keep_answer, answers)
+            stack.callback(conv.gate.register_forward_hook(keep).remove)
+            note = partial(_note, kept, name, answers, rows_are_frames)
+            stack.callback(conv.register_forward_hook(note).remove)
+        yield kept
+
+
+def _keep_answer(answers: list[Tensor], gate: nn.Module, args: tuple, answer: Tensor) -> None:
+    answers.append(answer)
+
+
+def _note(
+    kept: list[LayerMaps], name: str, answers: list[Tensor], rows_are_frames: bool,
+    conv: _Dynamic, args: tuple, out: Tensor,
+) -> None:  # fmt: skip
+    gates = answers.pop()
+    if name in (layer.name for layer in kept):
+        return
+    rows = slice(None) if rows_are_frames and out.ndim == 4 else slice(1)
+    # (C, T, H, W) of one row's frames, or of the rows that are frames.
+    maps = out[rows].transpose(0, 1) if out.ndim == 4 else out[0]
+    masks = [computed(conv, gate, maps.shape[1] if out.ndim == 5 else 1) for gate in gates[rows]]
+    kept.append(LayerMaps(name, maps.float().cpu().numpy(), np.concatenate(masks, 1)))
+
+
+def computed(conv: _Dynamic, gates: Tensor, frames: int) -> np.ndarray:
+    """(C, frames): which maps one sample's gates (G,) let be computed."""
+    k, step = conv.extent(tuple((gates > 0).tolist()))
+    channels, times = np.arange(conv.out_channels) < k, np.arange(frames) % step == 0
+    return channels[:, None] & times
+
+
+def draw_maps(layer: LayerMaps) -> Figure:
+    """Maps with a blue frame were computed, those with a dashed orange one rebuilt.
+
+    Of clips channels are rows and frames columns; of images the computed channels come first. Each
+    map is scaled by itself.
+    """
+    rows = places(layer.computed)
+    columns = max(map(len, rows))
+    height, width = layer.maps.shape[2:]
+    size = (0.95 * columns + 0.8, (0.95 * height / width + 0.12) * len(rows) + 0.9)
+    figure = Figure(figsize=(max(size[0], 4.5), size[1]), layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(panels, rows, strict=True):
+        for panel in line[len(row) :]:
+            panel.set_axis_off()
+        for panel, (channel, frame) in zip(line[: len(row)], row, strict=True):
+            look = COMPUTED if layer.computed[channel, frame] else REBUILT
+            draw_map(panel, layer.maps[channel, frame], *look[1:])
+            panel.set_title(f"c{channel} t{frame}", fontsize=6, pad=2)
+    share = 100 * layer.computed.mean()
+    keys = [
+        Line2D([], [], color=colour, ls=style, lw=2.5, label=label)
+        for label, colour, style in (COMPUTED, REBUILT)
+    ]
+    figure.suptitle(f"{layer.name}: {share:.0f}% of its maps computed", fontsize=9)
+    figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def draw_map(panel: Axes, values: np.ndarray, colour: str, style: str | tuple) -> None:
+    panel.imshow(values, cmap="gray")
+    panel.set(xticks=[], yticks=[])
+    for spine in panel.spines.values():
+        spine.set(visible=True, color=colour, linestyle=style, linewidth=2.5)
+
+
+def places(computed: np.ndarray) -> list[list[tuple[int, int]]]:
+    """The maps (channel, frame) to show, row by row: half computed channels, half rebuilt ones."""
+    whole = computed.any(1)
+    kinds = [np.flatnonzero(whole), np.flatnonzero(~whole)]
+    frames = range(min(computed.shape[1], ROOM))
+    if computed.shape[1] == 1:
+        rows = [own[evenly(len(own), ROOM)] for own in kinds if len(own)]
+        return [[(int(channel), 0) for channel in row] for row in rows]
+    room = ROOM // 2 if len(kinds[1]) else ROOM
+    channels = [int(own[i]) for own in kinds if len(own) for i in evenly(len(own), room)]
+    return [[(channel, frame) for frame in frames] for channel in channels]

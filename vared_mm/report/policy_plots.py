@@ -1,0 +1,108 @@
+"""Pictures of what the gates chose, by layer, class and sample.
+
+N samples, L dynamic convolutions, G groups of samples. A share is that of a convolution's MACs that
+was computed, r/R; pictures tell it in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vared_mm.report.plot_style import SHARE_MAP
+from vared_mm.report.sample_groups import Group
+
+# What S shares of an axis, or of two, multiply to; the smallest that search spaces of 4 allow.
+CHOICES = tuple(2.0**-i for i in range(7))
+
+
+def mean_shares(layer_share: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
+    """(L, G) means of (N, L) over the samples of each group, NaN of a group without any."""
+    columns = [
+        layer_share[g.places].mean(0) if len(g.places) else np.full(layer_share.shape[1], np.nan)
+        for g in groups
+    ]
+    return np.stack(columns, 1)
+
+
+def heat_map(shares: np.ndarray, layers: Sequence[str], groups: Sequence[Group]) -> Figure:
+    """Figure 3: layers from top to bottom, groups from left to right, lighter where less ran."""
+    names = [group.name if len(group.places) else f"{group.name} (no sample)" for group in groups]
+    figure, panel = by_layer(layers, 1.5 + max(0.2 * len(groups), 2), max(map(len, names)) * 0.06)
+    colours = matplotlib.colormaps[SHARE_MAP].with_extremes(bad=(0, 0, 0, 0))
+    image = panel.imshow(100 * shares, cmap=colours, vmin=0, vmax=100, aspect="auto")
+    panel.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
+    figure.colorbar(image, label="computed (% of the layer's MACs)", aspect=40, fraction=0.05)
+    return figure
+
+
+def choice_rates(layer_share: np.ndarray) -> np.ndarray:
+    """(L, 7): in which part of the samples a layer's largest open path computes each of `CHOICES`.
+
+    Odd numbers of channels and frames are halved upwards: the nearest power of two counts.
+    """
+    powers = np.clip(np.rint(-np.log2(layer_share)), 0, len(CHOICES) - 1)
+    return np.stack([(powers == i).mean(0) for i in range(len(CHOICES))], 1)
+
+
+def rate_bars(rates: np.ndarray, layers: Sequence[str]) -> Figure:
+    """One bar of 100 % of the samples for each layer."""
+    figure, panel = by_layer(layers, 5.5, 0.6)
+    colours = matplotlib.colormaps[SHARE_MAP]
+    left = np.zeros(len(layers))
+    for choice, rate in zip(CHOICES, 100 * rates.T, strict=True):
+        if rate.any():
+            label = "all" if choice == 1 else f"1/{1 / choice:.0f}"
+            panel.barh(
+                range(len(layers)), rate, 0.8, left, color=colours(choice), label=label,
+                edgecolor=matplotlib.rcParams["axes.edgecolor"], lw=0.5,
+            )  # fmt: skip
+        left += rate
+    panel.set(xlabel="samples (%)", xlim=(0, 100), ylim=(len(layers) - 0.5, -0.5))
+    figure.legend(
+        title="computed of the layer", loc="outside upper right", ncols=len(CHOICES), frameon=False
+    )
+    return figure
+
+
+def by_layer(layers: Sequence[str], width: float, more: float) -> tuple[Figure, Axes]:
+    """A figure with a line for each layer, its name on the left; inches without the names."""
+    names = short_names(layers)
+    size = (width + 0.065 * max(map(len, names)), 1 + more + max(0.16 * len(layers), 1.2))
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.subplots()
+    panel.set_yticks(range(len(layers)), names, fontsize=7)
+    panel.tick_params(length=2)
+    return figure, panel
+
+
+def short_names(layers: Sequence[str]) -> list[str]:
+    """Without the parts, between dots, that all of them begin or end with; never without all."""
+    parts = [name.split(".") for name in layers]
+    for end in (0, -1):
+        while len(parts) > 1 and min(map(len, parts)) > 1 and len({p[end] for p in parts}) == 1:
+            for part in parts:
+                del part[end]
+    return [".".join(part) for part in parts]
+
+
+def gmacs_histogram(paper: np.ndarray, full: np.ndarray, dense: float, bins: int = 24) -> Figure:
+    """How many samples cost how much, by the paper's formula and with gates and Φ; (N,) GMACs."""
+    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+    panel = figure.subplots()
+    edges = np.histogram_bin_edges(np.concatenate([paper, full]), bins)
+    kinds = {"convolutions by r/R (paper)": paper, "all that ran (full)": full}
+    for place, (name, values) in enumerate(kinds.items()):
+        label = f"{name}: mean {values.mean():.4g}"
+        panel.hist(values, edges.tolist(), color=f"C{place}", alpha=0.65, label=label)
+    panel.axvline(
+        dense, color=matplotlib.rcParams["text.color"], ls="--", lw=1.2, label=f"dense: {dense:.4g}"
+    )
+    panel.set(xlabel="GMACs of a sample", ylabel="samples")
+    panel.locator_params(axis="x", nbins=6)
+    figure.legend(loc="outside upper left", ncols=1, frameon=False)
+    return figure
