@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Environment, format, lint, types, import directions and tests. Options go to pytest.
+# Environment, format, lint, types, import directions and tests, with the reasons of those that are
+# skipped. Options go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh
@@ -7,4 +8,4 @@ bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -rs "$@"
