@@ -11,7 +11,8 @@ REFUSED = {
     "search space 5": (dict(search_space=5), r"search_space is 5; wanted one of \[2, 3, 4\]"),
     "search space as a fraction": (dict(search_space=2.0), "search_space is 2.0"),
     "bias as one number": (dict(gate_bias=0.8), "gate_bias=0.8 is no list"),
-    "axes as a number": (dict(axes=5), "axes=5 or"),
+    "axes as a number": (dict(axes=5), "axes=5, exclude="),
+    "exclusion as a number": (dict(exclude=3), "exclude=3 or gate_bias"),
     "no axis": (dict(axes=()), "axes is"),
     "unknown axis": (dict(axes=("space",)), "wanted some of"),
     "axis twice": (dict(axes=("time", "time")), "each once"),
@@ -41,6 +42,8 @@ def test_settings_come_from_nothing_a_mapping_or_themselves_and_stay_as_they_are
     assert DynamicConfig.make(None) == DynamicConfig()
     made = DynamicConfig.make({"axes": ["time"], "search_space": 3})
     assert made.axes == ("time",)
+    assert DynamicConfig(exclude="conv1").exclude == ("conv1",)
+    assert DynamicConfig(exclude=["conv1", "conv2"]).exclude == ("conv1", "conv2")
     assert DynamicConfig.make(made) is made
     assert DynamicConfig(gate_bias=[1, 0]).gate_start == (1.0, 0.0)
     with pytest.raises(dataclasses.FrozenInstanceError):

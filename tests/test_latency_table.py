@@ -1,9 +1,12 @@
 """The table's file, the model it has to fit, and the gates that do not pay."""
 
 import json
+import runpy
+import sys
 from dataclasses import replace
 
 import pytest
+from mmengine.registry import MODELS
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
@@ -13,6 +16,7 @@ from vared_mm.method.latency_table import (
     grids_for,
     read_table,
 )
+from vared_mm.method.observe import dynamic_convs
 
 FIRST = LayerLatency("0", 4.0, 0.1, {(8, 1): 4.1, (8, 2): 3.0, (4, 1): 2.5, (4, 2): 1.5})
 SECOND = LayerLatency("2", 1.0, 0.2, {(6, 1): 1.1, (6, 2): 0.9, (3, 1): 0.8, (3, 2): 1.2})
@@ -120,3 +124,43 @@ def test_convolutions_that_share_a_gate_pay_together_by_one_choice():
     # Each would have a choice that saves 0.3, but not the same one.
     other = replace(follower, choice_ms={(6, 1): 0.7, (3, 1): 1.1})
     assert gates_that_do_not_pay([leader, other]) == ["a", "b"]
+
+
+def said(monkeypatch, capsys, *arguments):
+    """What the tool prints."""
+    monkeypatch.setattr(sys, "argv", ["gates_that_pay.py", *map(str, arguments)])
+    capsys.readouterr()  # what was logged before
+    runpy.run_path("tools/gates_that_pay.py", run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_what_the_tool_prints_leaves_the_gates_out_of_the_model(tmp_path, monkeypatch, capsys):
+    def recogniser(**settings):
+        return nn.ModuleDict({"backbone": MODELS.build(dict(
+            type="VaRedInceptionI3d", width=0.125, **settings
+        ))})  # fmt: skip
+
+    def times(name, conv):
+        saved = 0.5 if "mixed_5c" in name else 0.1
+        choices = {(k, r): 1 - saved * (k < conv.widths[0]) for k in conv.widths for r in (1, 2)}
+        return LayerLatency(name, 1.0, 0.2, choices)
+
+    table = [times(*item) for item in dynamic_convs(recogniser()).items()]
+    path = file_of(tmp_path, {4: [layer.as_json() for layer in table]})
+    text = said(monkeypatch, capsys, path, "--batch", 4)
+    assert text.startswith("# 51 of 57 convolutions pay no gate at batch size 4\n")
+    model = recogniser(**eval(f"dict({text.split(chr(10), 1)[1]})"))
+    left = list(dynamic_convs(model))
+    assert len(left) == 6
+    assert all("mixed_5c" in name for name in left)
+    # The one table serves the training of what is left, too.
+    assert list(grids_for(model, table)) == left
+
+
+def test_the_tool_says_so_where_all_gates_pay_or_none(tmp_path, monkeypatch, capsys):
+    slow = replace(FIRST, gate_ms=3.0)
+    path = file_of(tmp_path, {1: [FIRST.as_json()], 8: [slow.as_json()]})
+    assert said(monkeypatch, capsys, path) == "every gate pays at batch size 1\n"
+    assert "no gate pays at batch size 8" in said(monkeypatch, capsys, path, "--batch", 8)
+    with pytest.raises(SystemExit, match="error: .* measured at batch size 1, 8; wanted 2"):
+        said(monkeypatch, capsys, path, "--batch", 2)

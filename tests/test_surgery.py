@@ -175,3 +175,30 @@ def test_exceptions_stay_plain():
     names = make_dynamic(model, DynamicConfig(targets=r"1\.conv\d"), except_for={"1.conv2"})
     assert names == ["1.conv1", "1.conv3"]
     assert type(model[1].conv2) is nn.Conv3d
+
+
+def test_excluded_convolutions_stay_plain_and_the_next_of_their_block_leads():
+    model = network()
+    settings = DynamicConfig(
+        targets=r"(?P<block>[12])\.conv[123]", share="block", exclude=("1.conv1", "2.conv3")
+    )
+    assert make_dynamic(model, settings) == ["1.conv2", "1.conv3", "2.conv1", "2.conv2"]
+    assert type(model[1].conv1) is type(model[2].conv3) is nn.Conv3d
+    owners = {key.split(".gate.")[0] for key in model.state_dict() if ".gate." in key}
+    assert owners == {"1.conv2", "2.conv1"}
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        (["1.conv1", "1.convv2"], r"exclude names '1.convv2', .* 4 .* named like '1\.conv"),
+        (["0"], "exclude names '0', which is none of the 4 convolutions that targets="),
+        (["1.conv1", "1.conv3", "2.conv1", "2.conv3"], "exclude and what is frozen leave none"),
+    ],
+)
+def test_exclusions_that_name_no_target_or_leave_none_say_so(exclude, message):
+    model = network()
+    before = repr(model)
+    with pytest.raises(NoMatchingModuleError, match=message):
+        make_dynamic(model, DynamicConfig(targets=r"\d\.conv[13]", exclude=exclude))
+    assert repr(model) == before

@@ -23,6 +23,8 @@ class DynamicConfig:
     Args:
         targets: Regular expression that a convolution's full name in the model has to match
             (`re.fullmatch`). With `share="block"` its group `(?P<block>...)` names the block.
+        exclude: Full names of convolutions that stay plain though `targets` matches them, as those
+            whose gate costs more time than it saves.
         search_space: S, the number of choices an axis has: shares 1, 1/2, ..., (1/2)^(S-1).
         axes: Which redundancy is reduced, of "channel" and "time". 2-D convolutions have no time.
         share: "conv" gives each convolution its own gate, "block" one gate to all convolutions of
@@ -35,6 +37,7 @@ class DynamicConfig:
     """
 
     targets: str = r".*"
+    exclude: tuple[str, ...] = ()
     search_space: int = 2
     axes: tuple[str, ...] = AXES
     share: str = "conv"
@@ -80,14 +83,18 @@ class DynamicConfig:
     def _normalise(self) -> None:
         """What config files write as a name, a list or whole numbers."""
         try:
-            axes = (self.axes,) if isinstance(self.axes, str) else tuple(self.axes)
+            axes, exclude = (
+                (value,) if isinstance(value, str) else tuple(value)
+                for value in (self.axes, self.exclude)
+            )
             bias = tuple(map(float, self.gate_bias))
         except (TypeError, ValueError):
             raise ValueError(
-                f"axes={self.axes!r} or gate_bias={self.gate_bias!r} is no list; wanted some of "
-                f"{AXES}, and numbers like (0.8, 0.3)"
+                f"axes={self.axes!r}, exclude={self.exclude!r} or gate_bias={self.gate_bias!r} is "
+                f"no list; wanted some of {AXES}, names, and numbers like (0.8, 0.3)"
             ) from None
         object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "exclude", exclude)
         object.__setattr__(self, "gate_bias", bias)
 
     def _check_targets(self) -> None:

@@ -139,7 +139,7 @@ def _grid(conv: _Dynamic, layer: LayerLatency) -> Grid:
 def gates_that_do_not_pay(table: Sequence[LayerLatency]) -> list[str]:
     """The convolutions whose gate costs more than its best choice saves; a block's stand together.
 
-    They are best left out before training: `dynamic=dict(exclude=[...])`.
+    They are best left out before training: `DynamicConfig.exclude`.
     """
     together: dict[str, list[LayerLatency]] = defaultdict(list)
     for layer in table:

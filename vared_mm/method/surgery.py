@@ -21,13 +21,13 @@ def make_dynamic(
 
     Parameters are shared and keep their names: a checkpoint of the plain model loads, with gate
     and cheap operations as the only missing keys. On an error the model is as it was.
-    Convolutions that `except_for` names stay as they are.
+    Convolutions that `config.exclude` or `except_for` names stay as they are.
 
     Returns:
         The names of the exchanged convolutions, in the model's order.
 
     Raises:
-        NoMatchingModuleError: No convolution has such a name.
+        NoMatchingModuleError: No convolution has such a name, or one to exclude is no target.
         UnsupportedConvError: A matched convolution cannot be made dynamic.
     """
     matched = matching_convs(model, config, except_for)
@@ -58,20 +58,36 @@ def matching_convs(
     convs: dict[str, _ConvNd] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Conv3d) and name not in except_for
+        if isinstance(module, nn.Conv2d | nn.Conv3d)
     }
-    matched = {name: m for name, m in convs.items() if re.fullmatch(config.targets, name)}
-    if matched:
-        return matched
     if not convs:
         raise NoMatchingModuleError(
             f"{type(model).__name__} has no Conv2d or Conv3d that could be made dynamic"
         )
-    near = get_close_matches(config.targets, convs, n=3, cutoff=0.2) or list(convs)[:3]
-    raise NoMatchingModuleError(
-        f"targets={config.targets!r} matches the full name of none of the {len(convs)} "
-        f"convolutions, which are named like {', '.join(map(repr, near))}"
-    )
+    targets = {name: m for name, m in convs.items() if re.fullmatch(config.targets, name)}
+    if not targets:
+        raise NoMatchingModuleError(
+            f"targets={config.targets!r} matches the full name of none of the {len(convs)} "
+            f"convolutions, which are named like {_like(config.targets, convs)}"
+        )
+    for name in config.exclude:
+        if name not in targets:
+            raise NoMatchingModuleError(
+                f"exclude names {name!r}, which is none of the {len(targets)} convolutions that "
+                f"targets={config.targets!r} matches; they are named like {_like(name, targets)}"
+            )
+    matched = {n: m for n, m in targets.items() if n not in {*config.exclude, *except_for}}
+    if not matched:
+        raise NoMatchingModuleError(
+            f"exclude and what is frozen leave none of the {len(targets)} convolutions that "
+            f"targets={config.targets!r} matches; is the plain network what is wanted?"
+        )
+    return matched
+
+
+def _like(name: str, names: Collection[str]) -> str:
+    near = get_close_matches(name, names, n=3, cutoff=0.2) or list(names)[:3]
+    return ", ".join(map(repr, near))
 
 
 def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _ConvNd]:
