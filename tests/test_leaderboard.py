@@ -1,0 +1,277 @@
+"""The paper's tables with ours beside, and the free one, from results made by hand."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vared_mm.report.leaderboard import Board, Cell, MixedDataError, free_board, paper_board
+from vared_mm.report.leaderboard_formats import FORMATS
+from vared_mm.report.leaderboard_inputs import Inputs, collect
+from vared_mm.report.leaderboard_rows import Filter, filtered, ordered
+from vared_mm.report.paper_tables import TABLES
+from vared_mm.report.result import Data, Result, ResultError, write_result
+
+TOOL = Path(__file__).parents[1] / "tools" / "leaderboard.py"
+STATIC = "r2plus1d_r18_8xb12-16x4x1-120e_mini-kinetics200-rgb"
+DATA = Data("VideoDataset", "val.txt", 100, None, "abcdef0123")
+
+
+def result(name, clip1=0.5, gmacs=40.0, dynamic=True, speed=None, data=DATA, **settings):
+    spread = {"avg": gmacs, "min": gmacs - 4, "max": gmacs + 4}
+    share = {"avg": 0.7, "min": 0.6, "max": 0.8}
+    layers = [{"name": "a", "dense_gmacs": 1.0, "share": share}] * dynamic
+    of_all = Result(
+        name=name, config=f"configs/{name}.py", options={}, checkpoint="last.pth", commit=None,
+        created="2026-01-02T03:04:05+00:00", task="recognition", device="cpu", threads=2,
+        packages={}, parameters=23_900_000, data=data, speed=speed,
+        metrics={"acc/clip1": clip1, "cost/share": 1.0},
+        cost={"dense_gmacs": 55.2, "paper_gmacs": spread, "full_gmacs": spread, "share": share,
+              "layers": layers},
+    )  # fmt: skip
+    return replace(of_all, **settings)
+
+
+def inputs(*results):
+    return Inputs({Path(f"{i}/result.json"): r for i, r in enumerate(results)}, [])
+
+
+def texts(board, row):
+    (found,) = [cells for cells in board.rows if cells[0].text == row]
+    return dict(zip(board.columns, (cell.text for cell in found), strict=True))
+
+
+def test_ours_stands_beside_the_paper_s_figure_and_the_difference():
+    speed = {
+        "static": {"median": 90.0, "low": 80.0, "high": 99.0},
+        "dynamic": {"median": 110.0, "low": 100.0, "high": 120.0},
+        "conditions": {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"},
+    }
+    board = paper_board(TABLES[2], inputs(result(f"vared-{STATIC}", 0.612, 41.4, speed=speed)))
+    row = texts(board, "R(2+1)D, dynamic")
+    # The paper: 40.4 GFLOPs, 108.7 clips per second, 60.6, 70.0; video-1 was not evaluated.
+    assert row == {
+        "row": "R(2+1)D, dynamic", "results": "1",
+        "gmacs": "41.4", "gmacs paper": "40.4", "gmacs diff": "+1",
+        "speed": "110.0", "speed paper": "108.7", "speed diff": "+1.3",
+        "clip-1": "61.2", "clip-1 paper": "60.6", "clip-1 diff": "+0.6",
+        "video-1": "–", "video-1 paper": "70", "video-1 diff": "–",
+    }  # fmt: skip
+    assert "Speed of ours: a GPU, 4 threads, batch 8, plain." in board.notes
+
+
+def test_a_static_row_has_the_static_speed():
+    speed = {"static": {"median": 90.0, "low": 80.0, "high": 99.0}}
+    speed["conditions"] = {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"}
+    board = paper_board(TABLES[2], inputs(result(STATIC, dynamic=False, speed=speed)))
+    assert texts(board, "R(2+1)D")["speed"] == "90.0"
+
+
+def test_missing_rows_are_said():
+    board = paper_board(TABLES[2], inputs(result(STATIC)))
+    assert [row[1].text for row in board.rows] == ["1", *["not evaluated"] * 5]
+    pruning = paper_board(TABLES[7], inputs())
+    assert {row[1].text for row in pruning.rows} == {"no config"}
+    assert texts(pruning, "CGNet, 8 frames")["gmacs paper"] == "23.8"
+
+
+def test_seeds_are_mean_and_standard_deviation_and_their_count():
+    several = inputs(result(STATIC, 0.50), result(STATIC, 0.52), result(STATIC, 0.54))
+    row = texts(paper_board(TABLES[2], several), "R(2+1)D")
+    # 50, 52, 54: mean 52, and (4 + 0 + 4) / 2 = 4, of which the root is 2.
+    assert (row["results"], row["clip-1"], row["clip-1 diff"]) == ("3", "52.0 ± 2.0", "-5.5")
+    free = free_board(several)
+    assert [(row[0].text, row[3].value) for row in free.rows] == [(STATIC, 3)]
+
+
+def test_seeds_of_different_data_are_refused_with_the_files():
+    other = replace(DATA, samples=99, fingerprint="99")
+    mixed = inputs(result(STATIC), result(STATIC, data=other), result("elsewhere", data=other))
+    with pytest.raises(MixedDataError, match=r"row 'R\(2\+1\)D' of Table 2") as caught:
+        paper_board(TABLES[2], mixed)
+    assert "VideoDataset val.txt, 100 samples [abcdef01]: 0/result.json\n" in str(caught.value)
+    assert "99 samples [99]: 1/result.json\n" in str(caught.value)
+    assert texts(paper_board(TABLES[2], mixed, mixed=True), "R(2+1)D")["results"] == "2"
+
+
+def test_a_free_table_of_different_data_is_refused_unless_asked_for():
+    mixed = inputs(result("a"), result("b", data=replace(DATA, fingerprint="99")))
+    with pytest.raises(
+        MixedDataError, match=r"2 different data sets .* in one table(?s:.*)--mixed"
+    ):
+        free_board(mixed)
+    assert len(free_board(mixed, mixed=True).rows) == 2
+
+
+def test_the_free_table_tells_metrics_costs_and_options():
+    changed = result("a", 0.25, options={"model.width": 0.5}, checkpoint="x/best.pth")
+    row = texts(free_board(inputs(changed)), "a")
+    assert row["options"] == "model.width=0.5"
+    assert row["checkpoint"] == "best"
+    assert row["data"] == "VideoDataset, 100"
+    numbers = {k: row[k] for k in ("acc/clip1", "dense_gmacs", "full_gmacs_min", "params", "share")}
+    assert numbers == {
+        "acc/clip1": "0.25", "dense_gmacs": "55.2", "full_gmacs_min": "36", "params": "23.9",
+        "share": "0.700",
+    }  # fmt: skip
+    assert "cost/share" not in row
+    assert row["static/s"] == "–"
+
+
+def test_checkpoints_of_other_names_are_rows_of_their_own():
+    two = inputs(result("a", checkpoint="epoch_1.pth"), result("a", checkpoint="epoch_2.pth"))
+    assert [row[1].text for row in free_board(two).rows] == ["epoch_1", "epoch_2"]
+
+
+def study_file(folder, config, cc):
+    mean = {axis: dict(cc=cc, rmse=0.1, rp=None) for axis in ("time", "channel")}
+    folder.mkdir(parents=True)
+    content = dict(config=f"x/{config}.py", mean=mean, thresholds={}, samples=5, layers=[])
+    (folder / "redundancy.json").write_text(json.dumps(content))
+
+
+def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
+    study_file(tmp_path / "a", "i3d_k400", 0.9)
+    board = paper_board(TABLES[12], collect([tmp_path]))
+    row = texts(board, "Kinetics-400, I3D, time")
+    assert (row["cc"], row["cc paper"], row["cc diff"]) == ("0.900", "0.81", "+0.090")
+    assert (row["rp"], row["rp paper"]) == ("–", "0.68")
+    counts = [row[1].text for row in board.rows]
+    assert counts == [*["not evaluated"] * 4, "1", "1", *["not evaluated"] * 2]
+
+
+def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
+    path = write_result(tmp_path / "a" / "b", result("one"))
+    write_result(tmp_path / "a" / "c", result("two"))
+    study_file(tmp_path / "d", "i3d_k400", 0.9)
+    found = collect([path, path.parent, tmp_path])
+    assert sorted(r.name for r in found.results.values()) == ["one", "two"]
+    assert [s.name for s in found.studies] == ["i3d_k400"]
+
+
+def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(ResultError, match=r"holds no result.json and no redundancy.json; tools/ev"):
+        collect([tmp_path])
+    with pytest.raises(ResultError, match="nowhere is not there"):
+        collect(["nowhere"])
+    (tmp_path / "result.json").write_text('{"metrics": {}}')
+    with pytest.raises(ResultError, match="is no result: wanted format='vared_mm result'"):
+        collect([tmp_path])
+
+
+BOARD = Board(
+    "A & B_1",
+    ("name", "n"),
+    (
+        (Cell("vared_x|y"), Cell("2.0 ± 0.5", 2.0, 0.5)),
+        (Cell("50% of {z}"), Cell("–")),
+        (Cell("=plain, <b>", None), Cell("10.0", 10.0)),
+    ),
+    ("Note #1.",),
+)
+
+
+@pytest.mark.parametrize(("text", "rows"), [
+    ("n<3", [0]), ("n>=2", [0, 2]), ("n = 10", [2]), ("n!=2", [1, 2]), ("name~VARED", [0]),
+    ("name = 50% of {z}", [1]), ("name != vared_x|y", [1, 2]), ("n ~ 0.5", [0]), ("n = –", [1]),
+])  # fmt: skip
+def test_a_filter_keeps_the_rows_it_holds_for(text, rows):
+    assert filtered(BOARD, [Filter.parse(text)]).rows == tuple(BOARD.rows[i] for i in rows)
+
+
+def test_all_filters_have_to_hold():
+    assert filtered(BOARD, [Filter.parse("n>1"), Filter.parse("n<5")]).rows == BOARD.rows[:1]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("n", "filter 'n' is not understood; wanted COLUMN OP VALUE with one of <=, >="),
+    ("n<", "is not understood"),
+    ("n<many", "compares numbers, and 'many' is none"),
+    ("m<1", "'A & B_1' has no column 'm'; there are name, n"),
+])  # fmt: skip
+def test_a_filter_that_says_nothing_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        filtered(BOARD, [Filter.parse(text)])
+
+
+@pytest.mark.parametrize(("column", "order"), [
+    ("n", [0, 2, 1]), ("-n", [2, 0, 1]), ("name", [1, 2, 0]), ("-name", [0, 2, 1]),
+])  # fmt: skip
+def test_rows_are_sorted_and_missing_numbers_come_last(column, order):
+    assert ordered(BOARD, column).rows == tuple(BOARD.rows[i] for i in order)
+
+
+def test_markdown_escapes_what_it_would_read():
+    assert FORMATS["markdown"]([BOARD]) == (
+        "**A & B\\_1**\n\n"
+        "| name | n |\n"
+        "| --- | --: |\n"
+        "| vared\\_x\\|y | 2.0 ± 0.5 |\n"
+        "| 50% of {z} | – |\n"
+        "| =plain, \\<b\\> | 10.0 |\n\n"
+        "Note #1.\n"
+    )
+
+
+def test_latex_escapes_what_it_would_read():
+    text = FORMATS["latex"]([BOARD])
+    head = "\\begin{tabular}{lr}\n\\toprule\nname & n \\\\\n\\midrule\n"
+    assert f"\\caption{{A \\& B\\_1}}\n{head}" in text
+    assert "vared\\_x|y & 2.0 $\\pm$ 0.5 \\\\\n50\\% of \\{z\\} & -- \\\\\n" in text
+    assert "=plain, \\textless{}b\\textgreater{} & 10.0 \\\\\n\\bottomrule\n" in text
+    assert "Note \\#1." in text
+
+
+def test_csv_holds_whole_numbers_and_the_deviation():
+    rows = list(csv.reader(io.StringIO(FORMATS["csv"]([BOARD]))))
+    assert rows == [
+        ["name", "n", "n std"], ["vared_x|y", "2.0", "0.5"], ["50% of {z}", "", ""],
+        ["=plain, <b>", "10.0", ""],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="csv holds one table, and there are 2; choose one by"):
+        FORMATS["csv"]([BOARD, BOARD])
+
+
+def test_html_and_terminal_show_texts_as_they_are():
+    page = FORMATS["html"]([BOARD])
+    assert "=plain, &lt;b&gt;" in page
+    assert "<b>" not in page
+    shown = FORMATS["terminal"]([replace(BOARD, title="[bold]x")])
+    assert "[bold]x" in shown
+    assert "vared_x|y" in shown
+    assert "Note #1." in shown
+
+
+def run(*options):
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *map(str, options)], capture_output=True, text=True, timeout=100
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_tool_writes_a_table_and_names_what_stands_in_none(tmp_path):
+    write_result(tmp_path / "a", result(f"vared-{STATIC}", 0.612))
+    write_result(tmp_path / "b", result("mine"))
+    code, text, errors = run(
+        tmp_path, "--table", 2, "--format", "csv", "--filter", "row ~ dynamic", "--sort=-clip-1"
+    )
+    assert code == 0, errors
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[0]["row"] == "R(2+1)D, dynamic"
+    assert len(rows) == 3
+    assert float(rows[0]["clip-1 diff"]) == pytest.approx(0.6)
+    assert f"in no row: {tmp_path}/b/result.json (mine)" in errors
+    assert "vared-" not in errors
+
+
+def test_the_tool_tells_errors_in_one_line(tmp_path):
+    write_result(tmp_path / "a", result("x"))
+    code, _, errors = run(tmp_path, "--sort", "speeed")
+    assert code == 1
+    assert errors.startswith("error: 'Results' has no column 'speeed'; there are name, checkpoint")
+    assert len(errors.splitlines()) == 1

@@ -1,0 +1,81 @@
+"""Tables of results: the paper's Tables 1 to 13, ours beside its figures, or a free one.
+
+    python tools/leaderboard.py work_dirs/results
+    python tools/leaderboard.py work_dirs/results --table 5 --format markdown --out table5.md
+    python tools/leaderboard.py work_dirs/results --sort -full_gmacs --filter 'name~vared'
+
+RESULTS are files that tools/evaluate.py or, for Table 12, tools/redundancy.py wrote, their folders,
+or folders of those. Several results of one row (seeds) are told as mean ± standard deviation. A
+filter is COLUMN OP VALUE: numbers by < <= > >= = !=, texts by = != and, for a part of them, ~; of
+several filters all have to hold. Columns are named as the table shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vared_mm.files import write_text
+from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched
+from vared_mm.report.leaderboard_formats import FORMATS, terminal
+from vared_mm.report.leaderboard_inputs import Inputs, collect
+from vared_mm.report.leaderboard_rows import Filter, filtered, ordered
+from vared_mm.report.paper_tables import TABLES
+
+
+def main() -> None:
+    args = parsed()
+    try:
+        inputs = collect(args.results)
+        boards, left = chosen(args.table, inputs, args.mixed_data)
+        filters = [Filter.parse(text) for text in args.filter]
+        boards = [filtered(board, filters) for board in boards]
+        if args.sort:
+            boards = [ordered(board, args.sort) for board in boards]
+        on_screen = args.format == "terminal" and not args.out and sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns
+        text = terminal(boards, width) if on_screen else FORMATS[args.format](boards)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    if args.out:
+        write_text(args.out, text)
+    else:
+        sys.stdout.write(text)
+    for what in left:
+        print(f"in no row: {what}", file=sys.stderr)
+
+
+def chosen(table: str, inputs: Inputs, mixed: bool) -> tuple[Sequence[Board], list[str]]:
+    """The boards, and the files that stand in none of them."""
+    if table == "free":
+        studies = [f"{s.path}, a redundancy study: --table 12 has those" for s in inputs.studies]
+        return [free_board(inputs, mixed)], studies
+    tables = list(TABLES.values()) if table == "all" else [TABLES[int(table)]]
+    return [paper_board(one, inputs, mixed) for one in tables], unmatched(tables, inputs)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
+    parser.add_argument(
+        "--table", choices=["free", "all", *map(str, TABLES)], default="free", metavar="N",
+        help="of the paper, 1 to 13 or all; default: free, one table of all results",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=list(FORMATS), default="terminal")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: printed")
+    parser.add_argument("--sort", metavar="COLUMN", help="descending with a leading -")
+    parser.add_argument("--filter", action="append", default=[], metavar="'COLUMN OP VALUE'")
+    parser.add_argument(
+        "--mixed-data", action="store_true",
+        help="let results of different data stand in one table, or in one row of the paper's",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Boards as text for a terminal, Markdown, CSV, LaTeX (booktabs) and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vared_mm.report import html_page
+from vared_mm.report.leaderboard import Board, Cell
+
+
+def terminal(boards: Sequence[Board], width: int | None = None) -> str:
+    """As wide as the tables want, unless a width is given."""
+    held = io.StringIO()
+    console = Console(file=held, width=width or 10_000, color_system=None)
+    for board in boards:
+        table = Table(title=escape(board.title), title_justify="left")
+        for place, column in enumerate(board.columns):
+            table.add_column(escape(column), justify="right" if numeric(board, place) else "left")
+        for row in board.rows:
+            table.add_row(*(escape(cell.text) for cell in row))
+        console.print(table)
+        for note in board.notes:
+            console.print(escape(note))
+        console.print()
+    return "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n"
+
+
+def numeric(board: Board, place: int) -> bool:
+    return any(row[place].value is not None for row in board.rows)
+
+
+def markdown(boards: Sequence[Board]) -> str:
+    return "\n\n".join(markdown_of(board) for board in boards) + "\n"
+
+
+def markdown_of(board: Board) -> str:
+    marks = ["--:" if numeric(board, i) else "---" for i in range(len(board.columns))]
+    lines = [list(map(markdown_text, board.columns)), marks]
+    lines += [[markdown_text(cell.text) for cell in row] for row in board.rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join(
+        [f"**{markdown_text(board.title)}**", table, *map(markdown_text, board.notes)]
+    )
+
+
+def markdown_text(text: str) -> str:
+    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", " ".join(text.split()))
+
+
+def comma_separated(boards: Sequence[Board]) -> str:
+    """Whole numbers, not their rounded texts; of columns with several results the deviation too."""
+    if len(boards) != 1:
+        raise ValueError(f"csv holds one table, and there are {len(boards)}; choose one by --table")
+    (board,) = boards
+    spread = [any(row[i].std is not None for row in board.rows) for i in range(len(board.columns))]
+    held = io.StringIO()
+    writer = csv.writer(held, lineterminator="\n")
+    writer.writerow([
+        name
+        for column, several in zip(board.columns, spread, strict=True)
+        for name in ((column, f"{column} std") if several else (column,))
+    ])  # fmt: skip
+    for row in board.rows:
+        line: list[str | float | None] = []
+        for place, cell in enumerate(row):
+            line.append(csv_value(cell, numeric(board, place)))
+            line += [cell.std] if spread[place] else []
+        writer.writerow(line)
+    return held.getvalue()
+
+
+def csv_value(cell: Cell, number: bool) -> str | float | None:
+    """Nothing where a number is missing."""
+    return cell.value if number else cell.text
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "²": r"$^2$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex(boards: Sequence[Board]) -> str:
+    return "\n".join(latex_of(board) for board in boards)
+
+
+def latex_of(board: Board) -> str:
+    kinds = "".join("r" if numeric(board, i) else "l" for i in range(len(board.columns)))
+    lines = [" & ".join(map(latex_text, board.columns)), r"\midrule"]
+    lines += [" & ".join(latex_text(cell.text) for cell in row) for row in board.rows]
+    body = "\n".join(line if line.startswith("\\mid") else f"{line} \\\\" for line in lines)
+    notes = "".join(f"\n{latex_text(note)}\\par" for note in board.notes)
+    return (
+        "\\begin{table}\n\\caption{" + latex_text(board.title) + "}\n\\begin{tabular}{" + kinds
+        + "}\n\\toprule\n" + body + "\n\\bottomrule\n\\end{tabular}" + notes + "\n\\end{table}\n"
+    )  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def html(boards: Sequence[Board]) -> str:
+    tables = [
+        html_page.Table(
+            board.title,
+            board.columns,
+            [
+                [html_cell(cell, numeric(board, i)) for i, cell in enumerate(row)]
+                for row in board.rows
+            ],
+            " ".join(board.notes),
+        )
+        for board in boards
+    ]
+    return html_page.page("Leaderboard", [html_page.Section("Results", "", tables)])
+
+
+def html_cell(cell: Cell, number: bool) -> html_page.Cell:
+    return (cell.text, cell.value) if number else cell.text
+
+
+FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "csv": comma_separated,
+    "latex": latex,
+    "html": html,
+}
