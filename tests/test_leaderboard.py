@@ -62,7 +62,7 @@ def test_ours_stands_beside_the_paper_s_figure_and_the_difference():
         "clip-1": "61.2", "clip-1 paper": "60.6", "clip-1 diff": "+0.6",
         "video-1": "–", "video-1 paper": "70", "video-1 diff": "–",
     }  # fmt: skip
-    assert "Speed of ours: a GPU, 4 threads, batch 8, plain." in board.notes
+    assert "Speed of ours: a GPU, 4 threads, batch 8, plain engine." in board.notes
 
 
 def test_a_static_row_has_the_static_speed():
@@ -121,6 +121,17 @@ def test_the_free_table_tells_metrics_costs_and_options():
     }  # fmt: skip
     assert "cost/share" not in row
     assert row["static/s"] == "–"
+
+
+def test_the_free_table_tells_the_speed_with_its_quartiles():
+    speed = {"dynamic": {"median": 110.0, "low": 100.0, "high": 120.0}}
+    speed["conditions"] = {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"}
+    one, other = result("a", speed=speed), result("b")
+    board = free_board(inputs(one, other, other))
+    assert texts(board, "a")["dynamic/s"] == "110.0 (100.0 to 120.0)"
+    assert texts(board, "b")["dynamic/s"] == "–"
+    twice = free_board(inputs(one, one))
+    assert texts(twice, "a")["dynamic/s"] == "110.0 ± 0.0"
 
 
 def test_checkpoints_of_other_names_are_rows_of_their_own():

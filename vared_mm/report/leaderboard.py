@@ -96,6 +96,15 @@ def cell(values: Sequence[float | None], form: str) -> Cell:
     return Cell(f"{mean:{form}} ± {std:{form}}", mean, std)
 
 
+def speed_cell(results: Sequence[Result], network: str) -> Cell:
+    """Clips or images per second; of one result with its quartiles."""
+    sides = [(result.speed or {}).get(network) for result in results]
+    told = cell([side["median"] if side else None for side in sides], ".1f")
+    if len(results) > 1 or sides[0] is None:
+        return told
+    return told._replace(text="{median:.1f} ({low:.1f} to {high:.1f})".format(**sides[0]))
+
+
 def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board:
     """Every row of a table of the paper: ours, the paper's and the difference.
 
@@ -158,7 +167,9 @@ def conditions(results: Iterable[Result]) -> list[str]:
     for result in results:
         if result.speed:
             c = result.speed["conditions"]
-            where = f"{c['device']}, {c['threads']} threads, batch {c['batch']}, {c['engine']}"
+            where = (
+                f"{c['device']}, {c['threads']} threads, batch {c['batch']}, {c['engine']} engine"
+            )
             told[f"Speed of ours: {where}."] = None
         if result.options:
             told[f"{result.name} was evaluated with {options_of(result)}."] = None
@@ -211,13 +222,11 @@ def free_board(inputs: Inputs, mixed: bool = False) -> Board:
         cells = [Cell(told[column]) for column in texts]
         cells.append(Cell(str(len(results)), len(results)))
         cells += [cell([m.of(r) for r in results], m.form) for m in measures.values()]
+        cells += [speed_cell(results, network) for network in SPEEDS.values()]
         rows.append(tuple(cells))
     notes = conditions(inputs.results.values())
-    return Board("Results", (*texts, "results", *measures), tuple(rows), tuple(notes))
-
-
-def side(network: str) -> Callable[[Result], float | None]:
-    return lambda r: r.speed[network]["median"] if r.speed and network in r.speed else None
+    columns = (*texts, "results", *measures, *SPEEDS)
+    return Board("Results", columns, tuple(rows), tuple(notes))
 
 
 # Columns of the free table beside the metrics.
@@ -229,9 +238,8 @@ COSTS: dict[str, Measure] = {
     "full_gmacs_max": Measure(lambda r: r.cost["full_gmacs"]["max"], ".4g"),
     "share": Measure(lambda r: r.cost["share"]["avg"], ".3f"),
     "params": Measure(lambda r: r.parameters / 1e6, ".4g"),
-    "static/s": Measure(side("static"), ".1f"),
-    "dynamic/s": Measure(side("dynamic"), ".1f"),
 }
+SPEEDS = {"static/s": "static", "dynamic/s": "dynamic"}
 
 
 def refuse_mixed(results: Mapping[Path, Result], where: str) -> None:
