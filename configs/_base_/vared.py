@@ -4,6 +4,7 @@ custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='EfficiencyLossHook', weight=5.0, ramp=0.5),
     dict(type='CostHook'),
+    dict(type='PolicyLogHook'),
     dict(type='ChannelsLastHook'),
     dict(type='ProgressBarHook'),
 ]
