@@ -1,6 +1,10 @@
 """φ, the floor, the leak; the gate's start; one gate for a block."""
 
+import copy
 import math
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -74,8 +78,9 @@ def test_followers_read_the_leader_s_answer_and_nothing_stays_behind():
     answer = leader(x)
     for follower in followers:
         assert torch.equal(follower(torch.randn(3, 9, 2, 2)), answer)
-    assert leader._answer is None
     assert not list(followers[0].parameters())
+    with pytest.raises(DynamicError, match="ran before the block's first one"):
+        followers[0](x)
 
 
 def test_a_follower_without_its_leader_s_answer_says_so():
@@ -89,3 +94,37 @@ def test_a_follower_with_another_batch_says_so():
     leader(torch.randn(3, 4, 5, 5))
     with pytest.raises(DynamicError, match="decided for 3 samples, this convolution got 2"):
         follower(torch.randn(2, 4, 5, 5))
+
+
+def test_threads_that_pass_the_same_block_at_once_each_read_their_own_answer():
+    leader, (follower, other) = block()
+    nn.init.normal_(leader.weight2, std=3)
+    leader.eval()
+    clips = [torch.randn(1, 4, 5, 5) for _ in range(2)]
+    expected = [Gate.forward(leader, x) for x in clips]
+    assert not torch.equal(*expected)
+    both_asked = threading.Barrier(2, timeout=30)
+
+    def decide(x):
+        leader(x)
+        both_asked.wait()
+        return follower(x), other(x)
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(decide, clips))
+    for own, wanted in zip(answers, expected, strict=True):
+        assert all(torch.equal(answer, wanted) for answer in own)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_made_in_the_middle_of_a_pass_knows_nothing_of_it(copied):
+    leader, followers = block()
+    pair = nn.ModuleList([leader, *followers])
+    x = torch.randn(3, 4, 5, 5)
+    answer = leader(x)
+    own_leader, own, _ = copied(pair)
+    with pytest.raises(DynamicError, match="ran before the block's first one"):
+        own(x)
+    assert torch.equal(own_leader(x), answer)
+    assert torch.equal(own(x), answer)
+    assert torch.equal(followers[0](x), answer)

@@ -1,6 +1,7 @@
 """Convolutions are exchanged by name, all or none, and checkpoints keep their names."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -125,6 +126,31 @@ def test_a_copied_block_follows_its_own_gate():
         shares.append([p.share[0].item() for p in record.passes])
     assert shares == [[1.0] * 6, [0.25] * 3 + [1.0] * 3]
     assert other[1].conv3.gate._leader[0] is other[1].conv1.gate
+
+
+def test_replicas_of_a_block_as_of_data_parallel_decide_by_themselves():
+    model = block_model()
+    nn.init.normal_(model[1].conv1.gate.weight2, std=3)
+    clips = torch.randn(6, 3, 4, 6, 6).split(3)
+    with torch.no_grad():
+        expected = [model.eval()(x) for x in clips]
+
+    def replica(module):
+        """As `torch.nn.parallel.replicate` makes them, with the parameters of the one device."""
+        new = module._replicate_for_data_parallel()
+        new._parameters = dict(module._parameters)
+        new._modules = {name: replica(child) for name, child in module._modules.items()}
+        return new
+
+    with torch.no_grad(), ThreadPoolExecutor(2) as threads:
+        came = list(threads.map(lambda x: no_grad_call(replica(model), x), clips))
+    for y, wanted in zip(came, expected, strict=True):
+        torch.testing.assert_close(y, wanted, rtol=0, atol=0)
+
+
+def no_grad_call(model, x):
+    with torch.no_grad():
+        return model(x)
 
 
 def test_gates_of_a_block_train_through_activation_checkpointing():

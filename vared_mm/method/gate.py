@@ -9,6 +9,7 @@ A path is open where its number is above zero. The numbers are independent of ea
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import torch
@@ -85,36 +86,63 @@ class Gate(nn.Module):
 class BlockGate(Gate):
     """A gate whose answer the other convolutions of its block take over.
 
-    The block's first convolution calls it, the others read through a `FollowerGate`; the last
-    reader lets the answer go, so that no tensor outlives a pass that ends well; the next pass
-    replaces what a failed one left.
+    The block's first convolution calls it, the others read through a `FollowerGate` in the same
+    thread: each thread has an answer of its own, also where replicas of `DataParallel` share this
+    gate's attributes. The last reader lets the answer go, so that no tensor outlives a pass that
+    ends well; the next pass replaces what a failed one left.
     """
 
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
         super().__init__(in_channels, axes, config)
         self.followers = 0
-        self._unread = 0
-        self._answer: Tensor | None = None
+        # Itself and no subclass, of whose attributes torch.compile would lose what is set.
+        self._pass = threading.local()
 
     def forward(self, x: Tensor) -> Tensor:
         answer = super().forward(x)
-        self._answer, self._unread = (answer, self.followers) if self.followers else (None, 0)
+        self.hand_on(answer)
         return answer
 
+    def hand_on(self, answer: Tensor) -> None:
+        """To as many reads as there are followers."""
+        self._pass.answer = answer if self.followers else None
+        self._pass.unread = self.followers
+
     def read(self) -> Tensor:
-        if self._answer is None:
+        answer = getattr(self._pass, "answer", None)
+        if answer is None:
             raise DynamicError(
                 "a convolution that shares its block's gate ran before the block's first one, "
                 "which asks the gate; give each its own with share='conv'"
             )
-        answer = self._answer
-        self._unread -= 1
-        if self._unread == 0:
-            self._answer = None
+        self._pass.unread -= 1
+        if self._pass.unread == 0:
+            self._pass.answer = None
         return answer
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_answer": None, "_unread": 0}
+        return {key: value for key, value in super().__getstate__().items() if key != "_pass"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._pass = threading.local()
+
+    # By these, what answers in this gate's place (the folded gate) hands on.
+    @property
+    def _answer(self) -> Tensor | None:
+        return getattr(self._pass, "answer", None)
+
+    @_answer.setter
+    def _answer(self, answer: Tensor | None) -> None:
+        self._pass.answer = answer
+
+    @property
+    def _unread(self) -> int:
+        return self._pass.unread
+
+    @_unread.setter
+    def _unread(self, times: int) -> None:
+        self._pass.unread = times
 
 
 class FollowerGate(nn.Module):
