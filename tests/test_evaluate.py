@@ -1,0 +1,438 @@
+"""An evaluation tells what tools/test.py tells, however often it is interrupted or shared out."""
+
+import copy
+import os
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import DATASETS, METRICS
+from mmengine.runner import Runner
+from test_localization_run import small
+from test_segmentation_run import DYNAMIC
+from torch import nn
+
+from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
+from vared_mm.datasets.scenes import ScenesConfig, make_scenes
+from vared_mm.fast.benchmark import Settings
+from vared_mm.flops import build_model
+from vared_mm.report.evaluation import Task, evaluate
+from vared_mm.report.evaluation_loop import chunks_of
+from vared_mm.report.evaluation_samples import (
+    describe,
+    fingerprint,
+    right_boxes,
+    right_label,
+    right_pixels,
+    task_of,
+)
+from vared_mm.report.evaluation_speed import speeds
+from vared_mm.report.result import read_result, read_samples
+
+EVALUATE = Path(__file__).parents[1] / "tools" / "evaluate.py"
+CLIPS = """
+_base_ = 'vared_mm::demo/{base}.py'
+custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
+custom_hooks = [dict(type='ViewScoresHook'), {hook}]
+load_from = None
+model = dict(backbone=dict(width=0.125), cls_head=dict(in_channels=128))
+test_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(dataset=dict(
+        ann_file='{folder}/clips/val.txt', data_prefix=dict(video='{folder}/clips'))))
+test_evaluator = [dict(type='AccMetric'), dict(type='ViewAccuracy'), dict(type='CostMetric')]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """9 clips, 8 key frames and 5 scenes, of which each the smallest there are."""
+    folder = tmp_path_factory.mktemp("data")
+    make_motion_clips(
+        folder / "clips",
+        MotionClipsConfig(clips_per_class=1, val_clips_per_class=1, frames=16, size=64),
+    )
+    make_motion_tubes(
+        folder / "tubes",
+        MotionTubesConfig(("grow", "still", "move_left", "move_right"), 1, 0, frames=8, size=64),
+    )
+    make_scenes(folder / "scenes", ScenesConfig(train=1, val=5, size=64, most=4))
+    hook = "dict(type='CostHook')"
+    for name in ("vared_i3d_motion", "i3d_motion"):
+        text = CLIPS.format(base=name, folder=folder, hook=hook)
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+def recognition(folder):
+    return Config.fromfile(folder / "vared_i3d_motion.py")
+
+
+def localization(folder):
+    config = small(folder, dynamic=True)
+    config.test_dataloader.batch_size = 2
+    return config
+
+
+def segmentation(folder):
+    config = Config.fromfile(DYNAMIC)
+    config.test_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    config.test_dataloader.dataset.data_root = str(folder / "scenes")
+    return config
+
+
+def weights(config, path, seed=0):
+    """A checkpoint whose gates tell inputs apart."""
+    torch.manual_seed(seed)
+    model = build_model(config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate.weight2"):
+            nn.init.normal_(parameter, std=3, generator=generator)
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+def plain_test(config, checkpoint, work_dir):
+    """What tools/test.py does."""
+    config = copy.deepcopy(config)
+    config.load_from, config.work_dir = str(checkpoint), str(work_dir)
+    config.experiment_name = uuid.uuid4().hex
+    if "visualizer" in config:
+        config.visualizer.name = config.experiment_name
+    return Runner.from_cfg(config).test()
+
+
+def task(folder, checkpoint, **settings):
+    return Task("some/where/net.py", {}, checkpoint, folder / "out", **{"chunk": 4, **settings})
+
+
+@pytest.mark.parametrize("make", [recognition, localization, segmentation])
+def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path, make):
+    config = make(folder)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    wanted = plain_test(config, checkpoint, tmp_path / "plain")
+    _, result = evaluate(config, task(tmp_path, checkpoint))
+    assert {k: pytest.approx(v, abs=0, nan_ok=True) for k, v in wanted.items()} == {
+        k: np.nan if v is None else v for k, v in result.metrics.items()
+    }
+    assert {"recognition": "acc/top1", "localization": "jhmdb/recall", "segmentation": "mIoU"}[
+        make.__name__
+    ] in wanted
+    assert result.task == make.__name__
+    assert wanted["cost/full_gmacs_min"] < wanted["cost/full_gmacs_max"]
+
+    home = task(tmp_path, checkpoint).folder
+    assert read_result(home).metrics == result.metrics
+    samples = read_samples(home)
+    assert len(samples) == result.data.samples > 4
+    assert len(list((home / "chunks").glob("*/*.pt"))) == -(-len(samples) // 4)
+    assert samples.share.mean() == pytest.approx(wanted["cost/share"])
+    assert samples.full_gmacs.max() == pytest.approx(wanted["cost/full_gmacs_max"])
+    weighted = (samples.layer_share * samples.layer_dense).sum(1) / samples.layer_dense.sum(1)
+    np.testing.assert_allclose(weighted, samples.share)
+    if make is recognition:
+        assert samples.correct.mean() == pytest.approx(wanted["acc/top1"])
+        assert samples.label.tolist() == list(range(9))
+        assert result.data.classes == tuple((folder / "clips/classes.txt").read_text().split())
+        assert all(Path(file).is_file() for file in samples.file)
+    if make is segmentation:
+        # Images of one size without void: MMSegmentation rounds to two digits.
+        assert 100 * samples.correct.mean() == pytest.approx(wanted["aAcc"], abs=0.006)
+
+
+def toy_config(folder, **settings):
+    """10 clips in batches of 2, a model of microseconds."""
+    hooks = [dict(type="CostHook")]
+    config = Config(toy.runner_settings(folder, dynamic={}, hooks=hooks, **settings))
+    config.test_dataloader.batch_size = 2
+    return config
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The batches that the toy has run; at the number `fail_at` it is interrupted."""
+
+    class Count:
+        batches, fail_at = 0, None
+
+    step = toy.ToyRecognizer.test_step
+
+    def counting(self, data):
+        if Count.batches == Count.fail_at:
+            raise KeyboardInterrupt
+        Count.batches += 1
+        return step(self, data)
+
+    monkeypatch.setattr(toy.ToyRecognizer, "test_step", counting, raising=False)
+    return Count
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, counted):
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    whole = evaluate(config, task(tmp_path / "whole", checkpoint))[1]
+    assert counted.batches == 5
+    counted.batches, counted.fail_at = 0, 3  # in the second chunk of two batches
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, task(tmp_path, checkpoint))
+    counted.fail_at = None
+    result = evaluate(config, task(tmp_path, checkpoint))[1]
+    assert counted.batches == 3 + 3
+    assert result.metrics == whole.metrics
+    assert result.cost == whole.cost
+    # All is there by now, and is told again without running anything.
+    again = evaluate(config, task(tmp_path, checkpoint))[1]
+    assert (counted.batches, again.metrics) == (6, result.metrics)
+
+
+def other_data(config):
+    config.test_dataloader.dataset.indices = 9
+
+
+def other_metric(config):
+    config.test_evaluator = [dict(type="ToyAccuracy", prefix="toy")]
+
+
+def other_model(config):
+    config.model.loss_weight = 2.0
+
+
+@pytest.mark.parametrize("change", [other_data, other_metric, other_model])
+def test_chunks_of_another_data_set_or_setting_are_not_mixed_in(tmp_path, counted, change):
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    evaluate(config, task(tmp_path, checkpoint))
+    change(config)
+    other = evaluate(config, task(tmp_path, checkpoint))[1]
+    assert counted.batches == 10
+    assert other.data.samples == (9 if change is other_data else 10)
+    chunks = task(tmp_path, checkpoint).folder / "chunks"
+    assert len(list(chunks.iterdir())) == 1, "what no result stands on is removed"
+
+
+def test_checkpoints_of_one_name_and_options_have_folders_of_their_own(tmp_path):
+    (tmp_path / "b").mkdir()
+    one, two = tmp_path / "w.pth", tmp_path / "b" / "w.pth"
+    for number, path in enumerate((one, two)):
+        path.write_bytes(bytes([number]))
+    tasks = [
+        task(tmp_path, one),
+        task(tmp_path, two),
+        replace(task(tmp_path, one), options={"a": 1}),
+    ]
+    assert len({each.folder for each in tasks}) == 3
+    assert {each.folder.parent for each in tasks} == {tmp_path / "out" / "net"}
+
+
+def test_two_processes_tell_what_one_tells(tmp_path):
+    config = toy_config(tmp_path, custom_imports=dict(imports=["vared_mm", "toy"]))
+    config.dump(tmp_path / "net.py")
+    checkpoint = weights(config, tmp_path / "w.pth")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for name, start, options in (("one", [], []), ("two", torchrun, ["--launcher=pytorch"])):
+        done = subprocess.run(
+            [sys.executable, *start, str(EVALUATE), "net.py", str(checkpoint), "--chunk=2",
+             "--no-speed", f"--out={name}", *options],
+            cwd=tmp_path, capture_output=True, text=True, timeout=280, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    (one,), (two,) = (list((tmp_path / name).glob("*/*/result.json")) for name in ("one", "two"))
+    alone, together = read_result(one), read_result(two)
+    assert alone.cost["share"]["min"] < alone.cost["share"]["max"]
+    assert together.metrics == alone.metrics
+    assert together.cost == alone.cost
+    for left, right in zip(
+        vars(read_samples(one)).values(), vars(read_samples(two)).values(), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_speed_is_that_of_both_networks_on_one_view_of_each_video(folder):
+    config = recognition(folder)
+    model = build_model(config)
+    settings = Settings(
+        None, shares=("data",), batches=(2,), engines=("plain",), repeats=3, warm_up=1
+    )
+    told = speeds(model, config, settings)
+    for network in ("static", "dynamic"):
+        assert 0 < told[network]["low"] <= told[network]["median"] <= told[network]["high"]
+    assert told["conditions"]["engine"] == "plain"
+    assert told["conditions"]["shape"] == [2, 1, 3, 16, 48, 48]
+
+
+def test_what_counts_is_added_to_a_config_without_hooks_and_cost(folder, tmp_path):
+    config = Config.fromfile(folder / "i3d_motion.py")
+    config.custom_hooks, config.test_evaluator = [], dict(type="AccMetric")
+    checkpoint = weights(config, tmp_path / "w.pth")
+    result = evaluate(config, task(tmp_path, checkpoint))[1]
+    assert result.cost["share"] == {"avg": 1.0, "min": 1.0, "max": 1.0}
+    assert not result.dynamic
+    assert result.parameters == sum(p.numel() for p in build_model(config).parameters())
+    samples = read_samples(task(tmp_path, checkpoint).folder)
+    assert samples.layer_share.shape == (9, 0)
+    assert samples.share.tolist() == [1] * 9
+
+
+@pytest.mark.parametrize(("samples", "size", "batch", "ends"), [
+    (9, 4, 2, [4, 8, 9]), (9, 4, 3, [6, 9]), (4, 4, 1, [4]), (1, 64, 12, [1]),
+])  # fmt: skip
+def test_chunks_are_whole_batches_and_cover_all(samples, size, batch, ends):
+    chunks = chunks_of(samples, size, batch)
+    assert [chunk.stop for chunk in chunks] == ends
+    assert [k for chunk in chunks for k in chunk] == list(range(samples))
+
+
+@DATASETS.register_module()
+class Listed(BaseDataset):
+    """Samples as the config lists them."""
+
+    def __init__(self, samples, **settings):
+        self.samples = samples
+        super().__init__(**settings)
+
+    def load_data_list(self):
+        return [dict(sample) for sample in self.samples]
+
+
+class Odd:
+    pass
+
+
+@METRICS.register_module()
+class OddMetric(BaseMetric):
+    default_prefix = "odd"
+
+    def process(self, data_batch, data_samples):
+        self.results.append(Odd())
+
+    def compute_metrics(self, results):
+        return {}
+
+
+def no_samples(config):
+    config.test_dataloader.dataset = dict(type="Listed", samples=[])
+
+
+def no_loader(config):
+    del config.test_dataloader
+
+
+def odd_metric(config):
+    config.test_evaluator = [dict(type="OddMetric")]
+
+
+def other_loop(config):
+    config.test_cfg = dict(type="MyLoop")
+
+
+def label_8(config):
+    config.test_dataloader.dataset = dict(type="Listed", samples=[dict(label=8)])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (no_samples, "the test set is empty; see ann_file and data_prefix"),
+        (no_loader, "net.py has no test_dataloader, which tells what to evaluate on"),
+        (odd_metric, r"OddMetric, CostMetric gather cannot be kept safely, for it holds .*Odd"),
+        (other_loop, "test_cfg has a MyLoop; wanted TestLoop"),
+        (label_8, "a sample has label 8, and there are 2 names of classes; give all of them"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(tmp_path, break_it, message):
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    break_it(config)
+    with pytest.raises(ValueError, match=message):
+        evaluate(config, task(tmp_path, checkpoint, classes=("a", "b")))
+
+
+def test_a_model_without_a_head_is_refused():
+    with pytest.raises(ValueError, match="wanted a model with a cls_head, .*; Linear has none"):
+        task_of(nn.Linear(1, 1), "mmaction")
+
+
+def test_a_missing_checkpoint_is_named(folder):
+    done = subprocess.run(
+        [sys.executable, str(EVALUATE), str(folder / "i3d_motion.py"), "nowhere.pth"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "there is no file nowhere.pth" in done.stderr
+
+
+def test_the_fingerprint_is_of_samples_and_truth_and_not_of_their_place(tmp_path):
+    infos = [{"label": 0}, {"label": 1}]
+    here = ["data/a/x.mp4", "data/b/y.mp4"]
+    prints = {
+        fingerprint(infos, here, None),
+        fingerprint(infos, here, ("up", "down")),
+        fingerprint(infos[::-1], here, None),
+        fingerprint(infos, ["data/a/x.mp4", "data/b/z.mp4"], None),
+    }
+    assert len(prints) == 4
+    assert fingerprint(infos, [f"/mnt/other/{file}" for file in here], None) in prints
+    # Of a label image, its contents.
+    image = tmp_path / "x.png"
+    seen = set()
+    for content in (b"1", b"2"):
+        image.write_bytes(content)
+        seen.add(fingerprint([{"seg_map_path": str(image)}], ["x.jpg"], None))
+    assert len(seen) == 2
+
+
+def test_a_key_frame_is_named_by_its_video_and_frame():
+    dataset = Listed([dict(video="v", frame=3), dict(img_path="a.jpg"), dict()])
+    data, files = describe(dataset, None)
+    assert files == ["v:3", "a.jpg", "2"]
+    assert (data.name, data.samples, data.classes) == ("Listed", 3, None)
+
+
+def test_answers_by_hand():
+    scores = torch.tensor([0.1, 0.7, 0.2])
+    right = dict(gt_label=torch.tensor([1]), pred_score=scores)
+    assert right_label(right) == (1, 1, 1.0)
+    assert right_label({**right, "gt_label": torch.tensor([0])}) == (0, 1, 0.0)
+    several = right_label({**right, "gt_label": torch.tensor([0, 1, 1])})
+    assert several[:2] == (-1, 1)
+    assert np.isnan(several[2])
+
+    class Head:
+        ignore_index = 9
+
+    label, told = torch.tensor([[[0, 1, 9, 2]]]), torch.tensor([[[0, 2, 0, 2]]])
+    image = dict(gt_sem_seg=dict(data=label), pred_sem_seg=dict(data=told))
+    assert right_pixels(Head, image) == (-1, -1, pytest.approx(2 / 3))
+    assert np.isnan(right_pixels(Head, {**image, "gt_sem_seg": dict(data=label * 0 + 9)})[2])
+
+
+def test_the_share_of_right_boxes_by_hand():
+    """Two boxes are there, both are found, one with its class; classes 0 and 2."""
+    unit = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]])
+    frame = dict(
+        video="v", frame=1, original_shape=(10, 20),
+        truth=dict(boxes=unit, labels=np.array([0, 2]), tubes=np.array([0, 1])),
+        pred_instances=dict(
+            bboxes=unit * np.array([20, 10, 20, 10]),
+            scores=np.array([0.9, 0.8]),
+            class_probs=np.array([[0.2, 0.5, 0.3], [0.0, 0.1, 0.9]]),
+        ),
+    )  # fmt: skip
+    # The highest score is 0.8 · 0.9, of class 2.
+    assert right_boxes(3, frame) == (-1, 2, 0.5)
+    empty = {k: v[:0] for k, v in frame["truth"].items()}
+    label, predicted, correct = right_boxes(3, {**frame, "truth": empty})
+    assert (label, predicted) == (-1, 2)
+    assert np.isnan(correct)

@@ -1,0 +1,123 @@
+"""Evaluates checkpoints of a config: metrics, GMACs, clips per second, parameters, in one run.
+
+    python tools/evaluate.py configs/demo/i3d_motion.py work_dirs/i3d_motion/epoch_20.pth
+    torchrun --nproc_per_node=4 tools/evaluate.py CONFIG CHECKPOINT... --launcher pytorch
+
+Each checkpoint gets a folder <--out>/<config>/<checkpoint>-<digest> with result.json, and with
+samples.npz, which tells what was answered to each sample and what it cost. The metrics are those of
+tools/test.py. Started again, an interrupted evaluation goes on where it stopped. The folders are read
+by tools/leaderboard.py and tools/visualize.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import barrier
+from mmengine.model import BaseModel
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.engine.around_forward import unwrapped
+from vared_mm.fast.benchmark import Settings
+from vared_mm.fast.engines import ENGINES
+from vared_mm.launch import config_of, start_without_gpu
+from vared_mm.report.evaluation import Task, evaluate
+from vared_mm.report.evaluation_speed import speeds
+from vared_mm.report.result import Result, write_result
+
+
+def main() -> None:
+    args = parsed()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    options = args.cfg_options or {}
+    config = config_of(args.config, options)
+    config.launcher = args.launcher
+    start_without_gpu(config)
+    for checkpoint in args.checkpoints:
+        task = Task(args.config, options, checkpoint, args.out, args.chunk, names_in(args.classes))
+        try:
+            runner, result = evaluate(config, task)
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from error
+        if result is not None:
+            if not args.no_speed:
+                result = with_speed(result, unwrapped(runner.model).eval(), config, args)
+                write_result(task.folder, result)
+            tell(result, task.folder)
+        # The others wait, as they would slow down what is timed.
+        barrier()
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config")
+    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="checkpoint")
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/results"), help="default: %(default)s"
+    )
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of "
+                        "a data set that does not tell them; default: classes.txt beside its "
+                        "annotations")  # fmt: skip
+    parser.add_argument("--chunk", type=int, default=64, metavar="N",
+                        help="samples after which work is kept; default: %(default)s")  # fmt: skip
+    parser.add_argument("--no-speed", action="store_true", help="measure no clips per second")
+    parser.add_argument("--engine", choices=list(ENGINES), default="prepared",
+                        help="of both networks timed: prepared for inference, or as they are; "
+                        "default: %(default)s")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=8, help="of what is timed; default: 8")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds timed; default: 15")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    for name in ("chunk", "batch", "repeats"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}; wanted 1 or more")
+    for file in (*args.checkpoints, *([args.classes] if args.classes else [])):
+        if not file.is_file():
+            parser.error(f"there is no file {file}")
+    return args
+
+
+def names_in(file: Path | None) -> tuple[str, ...] | None:
+    return None if file is None else tuple(file.read_text().splitlines())
+
+
+def with_speed(
+    result: Result, model: BaseModel, config: Config, args: argparse.Namespace
+) -> Result:
+    """The result as it is, with a word why, where the speed cannot be measured."""
+    settings = Settings(
+        shape=None,
+        shares=("data",),
+        batches=(args.batch,),
+        engines=(args.engine,),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        repeats=args.repeats,
+    )
+    try:
+        return replace(result, speed=speeds(model, config, settings))
+    except (RuntimeError, ValueError) as error:
+        print(f"no speed is told, as --engine {args.engine} cannot run this model: {error}")
+        return result
+
+
+def tell(result: Result, folder: Path) -> None:
+    lines = [f"  {name} {value:.4g}" for name, value in result.metrics.items()]
+    lines += [f"  parameters {result.parameters}"]
+    for network in ("static", "dynamic"):
+        if speed := (result.speed or {}).get(network):
+            rates = "{median:.1f} ({low:.1f} to {high:.1f})".format(**speed)
+            lines.append(f"  {network}, per second: {rates}")
+    print(f"{folder}: result.json, samples.npz", *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""A test that can be interrupted: mmengine's, chunk by chunk, and what is done stays done.
+
+A chunk is some samples that follow each other in the data set. What the metrics gathered of it is
+kept in one file; when all are there, the first process hands them to the metrics in the order of
+the data set, as if one process had run them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import LOOPS
+from mmengine.runner import Runner, TestLoop
+from torch.utils.data import DataLoader
+
+from vared_mm.compat.safe_checkpoints import allowed
+from vared_mm.engine.around_forward import unwrapped
+from vared_mm.engine.cost_metric import CostMetric, SampleCost
+from vared_mm.metrics.localization import FrameResult
+from vared_mm.report.evaluation_samples import (
+    SampleAnswers,
+    answers,
+    class_names,
+    describe,
+    samples_of,
+    task_of,
+)
+from vared_mm.report.result import Samples, write_bytes
+
+
+@LOOPS.register_module()
+class ResumableTestLoop(TestLoop):
+    """After `run` the main process has `samples`, and all have `task` and `data`.
+
+    Args:
+        folder: Where chunks are kept, one that all processes see.
+        key: Of what the results depend on beside the data: chunks of another key are not read.
+        chunk: Samples of a chunk, rounded up to whole batches, so that these are the same ones
+            however many processes there are.
+        classes: Names of the classes, if the data set does not tell them.
+    """
+
+    samples: Samples
+    dataloader: DataLoader
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        evaluator: Evaluator | dict[str, Any] | list[Any],
+        fp16: bool = False,
+        folder: str = "",
+        key: str = "",
+        chunk: int = 64,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        dataset: Any = self.dataloader.dataset
+        model = unwrapped(runner.model)
+        if not len(dataset):
+            raise ValueError("the test set is empty; see ann_file and data_prefix of the config")
+        classes = class_names(dataset, classes)
+        self.task = task_of(model, runner.default_scope.scope_name)
+        self.data, self.files = describe(dataset, classes)
+        self.evaluator.metrics.append(SampleAnswers(answers(self.task, model, classes)))
+        key = hashlib.sha256(f"{key} {self.data.fingerprint} {chunk}".encode()).hexdigest()[:16]
+        self.folder = Path(folder, key)
+        if self.dataloader.batch_size is None:
+            raise ValueError(
+                "the test_dataloader has a batch_sampler; give it a batch_size instead"
+            )
+        self.batch = self.dataloader.batch_size
+        self.chunks = chunks_of(len(dataset), chunk, self.batch)
+
+    def run(self) -> dict[str, float]:
+        rank, processes = get_dist_info()
+        mine = [i for i in range(rank, len(self.chunks), processes) if not self.file(i).exists()]
+        self.dataloader = in_order(self.dataloader, [k for i in mine for k in self.chunks[i]])
+        self.runner.call_hook("before_test")
+        self.runner.call_hook("before_test_epoch")
+        self.runner.model.eval()
+        batches = enumerate(self.dataloader)
+        for i in mine:
+            for _ in range(math.ceil(len(self.chunks[i]) / self.batch)):
+                self.run_iter(*next(batches))
+            self.keep(i)
+        barrier()
+        told = [self.merged() if is_main_process() else {}]
+        broadcast_object_list(told)
+        self.runner.call_hook("after_test_epoch", metrics=told[0])
+        self.runner.call_hook("after_test")
+        return told[0]
+
+    def file(self, i: int) -> Path:
+        return self.folder / f"{i:05d}.pt"
+
+    def keep(self, i: int) -> None:
+        metrics = self.evaluator.metrics
+        write_bytes(self.file(i), packed(metrics))
+        for metric in metrics:
+            metric.results.clear()
+
+    def merged(self) -> dict[str, float]:
+        """All metrics of all chunks."""
+        kept = [self.read(i) for i in range(len(self.chunks))]
+        whole = [[one for part in parts for one in part] for parts in zip(*kept, strict=True)]
+        results_of = list(zip(self.evaluator.metrics, whole, strict=True))
+        metrics: dict[str, float] = {}
+        for metric, results in results_of:
+            prefix = f"{metric.prefix}/" if metric.prefix else ""
+            metrics |= {prefix + k: v for k, v in metric.compute_metrics(results).items()}
+        costs = next(results for metric, results in results_of if isinstance(metric, CostMetric))
+        self.samples = samples_of(self.files, whole[-1], costs)
+        return metrics
+
+    def read(self, i: int) -> list[list[Any]]:
+        if not self.file(i).exists():
+            raise FileNotFoundError(
+                f"there is no {self.file(i)}, which another process wrote; on several machines, "
+                "--out has to be a folder that all of them see"
+            )
+        with torch.serialization.safe_globals(safe()):
+            return torch.load(self.file(i), map_location="cpu", weights_only=True)
+
+
+def chunks_of(samples: int, size: int, batch: int) -> list[range]:
+    step = batch * math.ceil(size / batch)
+    return [range(start, min(start + step, samples)) for start in range(0, samples, step)]
+
+
+def in_order(loader: DataLoader, samples: Sequence[int]) -> DataLoader:
+    """The loader for these samples of its data set alone."""
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=samples,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=loader.worker_init_fn,
+    )
+
+
+def packed(metrics: Sequence[BaseMetric]) -> bytes:
+    """What the metrics gathered, as `torch.load` reads it without running code of the file."""
+    held = io.BytesIO()
+    torch.save([metric.results for metric in metrics], held)
+    held.seek(0)
+    with torch.serialization.safe_globals(safe()):
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(held)
+    if unsafe:
+        names = [type(metric).__name__ for metric in metrics]
+        raise ValueError(
+            f"what {', '.join(names[:-1])} gather cannot be kept safely, for it holds "
+            f"{', '.join(unsafe)}; call torch.serialization.add_safe_globals on these in a module "
+            "that custom_imports names, or leave the metric out"
+        )
+    return held.getvalue()
+
+
+def safe() -> list[Any]:
+    return [*allowed(), SampleCost, FrameResult]
