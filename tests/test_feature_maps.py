@@ -30,7 +30,7 @@ def kept(dynamic, x, gates, rows_are_frames=False):
     with (
         torch.no_grad(),
         forced_gates(model, gates),
-        kept_maps(chosen(model, None), rows_are_frames) as found,
+        kept_maps({"conv": dynamic}, rows_are_frames) as found,
     ):
         model(x)
     return found
@@ -94,7 +94,7 @@ def test_frames_of_a_2d_network_that_choose_by_themselves_are_marked_by_themselv
     answers = torch.tensor([[0.5, 0.0], [0.0, 0.5]], dtype=torch.float64)
     dynamic.gate.register_forward_hook(lambda *_: answers)
     model = nn.Sequential(dynamic).eval()
-    with torch.no_grad(), kept_maps(chosen(model, None), True) as found:
+    with torch.no_grad(), kept_maps({"conv": dynamic}, True) as found:
         model(x)
     assert found[0].computed.sum(0).tolist() == [8, 4]
 
@@ -102,7 +102,7 @@ def test_frames_of_a_2d_network_that_choose_by_themselves_are_marked_by_themselv
 def test_of_several_passes_the_first_is_kept_and_no_hook_stays():
     dynamic, _, x = make_case("3x3x3", samples=2)
     model = nn.Sequential(dynamic).eval()
-    with torch.no_grad(), kept_maps(chosen(model, None), False) as found:
+    with torch.no_grad(), kept_maps({"conv": dynamic}, False) as found:
         first = model(x)
         model(-x)
     assert len(found) == 1
@@ -111,14 +111,12 @@ def test_of_several_passes_the_first_is_kept_and_no_hook_stays():
     assert not dynamic.gate._forward_hooks
 
 
-def test_layers_are_those_that_match_or_four_from_first_to_last():
-    model = nn.Sequential(*(make_case("3x3x3")[0] for _ in range(10)))
-    assert list(chosen(model, None)) == ["0", "3", "6", "9"]
-    assert list(chosen(model, "[12]")) == ["1", "2"]
-    with pytest.raises(ValueError, match="--layers 'x' matches the full name of none of the 10"):
-        chosen(model, "x")
-    with pytest.raises(ValueError, match="Sequential is static"):
-        chosen(nn.Sequential(nn.Conv3d(2, 4, 1)), None)
+def test_layers_are_those_that_match_or_the_four_that_skip_most_in_their_order():
+    layers, share = list("abcdef"), np.array([1, 0.25, 0.5, 1, 0.5, 1])
+    assert chosen(layers, share, None) == ["a", "b", "c", "e"]
+    assert chosen(layers, share, "[af]") == ["a", "f"]
+    with pytest.raises(ValueError, match="--layers 'x' matches the full name of none of the 6"):
+        chosen(layers, share, "x")
 
 
 def layer_of(computed):

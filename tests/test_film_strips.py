@@ -57,11 +57,11 @@ def test_a_row_of_frames_under_its_class_share_and_file():
         Strip("jump", "videos/high.mp4", 0.6789, clip(*shades)),
         Strip("jump", "videos/low.mp4", 0.5, clip(RED, GREEN, BLUE)),
     ]
-    figure = film_strips(strips)
-    most, least = figure.subfigs
-    assert most.get_suptitle() == "jump: 67.9% (high.mp4)"
-    assert least.get_suptitle() == "jump: 50.0% (low.mp4)"
-    shown = [panel.images[0].get_array()[0, 0, 0] for panel in most.axes]
+    panels = film_strips(strips).axes
+    most, least = panels[:8], panels[8:]
+    assert most[0].get_title("left") == "jump: 67.9% (high.mp4)"
+    assert least[0].get_title("left") == "jump: 50.0% (low.mp4)"
+    shown = [panel.images[0].get_array()[0, 0, 0] for panel in most]
     assert shown == [0, 20, 40, 60, 80, 100, 120, 140]
-    shown = [panel.images[0].get_array() for panel in least.axes if panel.images]
+    shown = [panel.images[0].get_array() for panel in least if panel.images]
     np.testing.assert_array_equal(shown, clip(RED, GREEN, BLUE))

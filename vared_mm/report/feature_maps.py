@@ -8,7 +8,7 @@ C channels, T frames, H x W pixels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.observe import dynamic_convs
 from vared_mm.report.film_strips import evenly
+from vared_mm.report.plot_style import panel_rows
 
-# Maps in a row of a picture, and rows.
-ROOM = 8
+# Maps in a row of a picture, and rows; layers that are drawn unasked.
+ROOM, LAYERS = 8, 4
 COMPUTED, REBUILT = ("computed", "C0", "-"), ("rebuilt", "C1", (0, (2, 1)))
 
 
@@ -37,28 +37,18 @@ class LayerMaps:
     computed: np.ndarray
 
 
-def chosen(model: nn.Module, pattern: str | None) -> dict[str, _Dynamic]:
-    """The dynamic convolutions whose full names match; without a pattern, four from first to last.
-
-    Raises:
-        ValueError: The model is static, or nothing matches.
-    """
-    convs = dynamic_convs(model)
-    if not convs:
-        raise ValueError(
-            f"{type(model).__name__} is static: it has no dynamic convolution, so all of its maps "
-            "are computed and none is rebuilt"
-        )
+def chosen(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
+    """The layers whose full names match; without a pattern, the four with the least share (L,)."""
     if pattern is None:
-        names = [list(convs)[i] for i in evenly(len(convs), 4)]
-    else:
-        names = [name for name in convs if re.fullmatch(pattern, name)]
+        least = np.argsort(share, kind="stable")[:LAYERS]
+        return [layers[i] for i in sorted(least)]
+    names = [name for name in layers if re.fullmatch(pattern, name)]
     if not names:
         raise ValueError(
-            f"--layers {pattern!r} matches the full name of none of the {len(convs)} dynamic "
-            f"convolutions, which are named like {next(iter(convs))!r}"
+            f"--layers {pattern!r} matches the full name of none of the {len(layers)} dynamic "
+            f"convolutions, which are named like {layers[0]!r}"
         )
-    return {name: convs[name] for name in names}
+    return names
 
 
 @contextmanager
@@ -114,10 +104,8 @@ def draw_maps(layer: LayerMaps) -> Figure:
     """
     rows = places(layer.computed)
     columns = max(map(len, rows))
-    height, width = layer.maps.shape[2:]
-    size = (0.95 * columns + 0.8, (0.95 * height / width + 0.12) * len(rows) + 0.9)
-    figure = Figure(figsize=(max(size[0], 4.5), size[1]), layout="constrained")
-    panels = figure.subplots(len(rows), columns, squeeze=False)
+    heights = [0.95 * layer.maps.shape[2] / layer.maps.shape[3]] * len(rows)
+    figure, panels = panel_rows(heights, columns, 0.95, caption=0.18, margins=(0.2, 0.4))
     for line, row in zip(panels, rows, strict=True):
         for panel in line[len(row) :]:
             panel.set_axis_off()
@@ -130,8 +118,8 @@ def draw_maps(layer: LayerMaps) -> Figure:
         Line2D([], [], color=colour, ls=style, lw=2.5, label=label)
         for label, colour, style in (COMPUTED, REBUILT)
     ]
-    figure.suptitle(f"{layer.name}: {share:.0f}% of its maps computed", fontsize=9)
-    figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(f"{layer.name}: {share:.0f}% of its maps computed", fontsize=9, y=0.995)
+    figure.legend(handles=keys, loc="lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -139,7 +127,7 @@ def draw_map(panel: Axes, values: np.ndarray, colour: str, style: str | tuple) -
     panel.imshow(values, cmap="gray")
     panel.set(xticks=[], yticks=[])
     for spine in panel.spines.values():
-        spine.set(visible=True, color=colour, linestyle=style, linewidth=2.5)
+        spine.set(visible=True, color=colour, linestyle=style, linewidth=2.5, capstyle="butt")
 
 
 def places(computed: np.ndarray) -> list[list[tuple[int, int]]]:

@@ -16,6 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vared_mm.report.plot_style import panel_rows
+
 FRAMES = 8
 
 
@@ -63,16 +65,11 @@ def film_strips(strips: Sequence[Strip]) -> Figure:
     """A row for each strip, of as many frames as there is room for."""
     shown = [strip.frames[evenly(len(strip.frames), FRAMES)] for strip in strips]
     columns = max(map(len, shown))
-    width = 2.6 if columns == 1 else 1.1
+    width = 3.0 if columns == 1 else 1.1
     heights = [width * frames.shape[1] / frames.shape[2] for frames in shown]
-    size = (max(width * columns + 0.4, 5), sum(heights) + 0.32 * len(strips) + 0.2)
-    figure = Figure(figsize=size, layout="constrained")
-    rows = figure.subfigures(
-        len(strips), 1, squeeze=False, height_ratios=[h + 0.32 for h in heights]
-    )
-    for row, strip, frames in zip(rows[:, 0], strips, shown, strict=True):
-        row.suptitle(strip.title, fontsize=8, x=0.01, ha="left")
-        panels = row.subplots(1, columns, squeeze=False)[0]
+    figure, rows = panel_rows(heights, columns, width, caption=0.3, margins=(0, 0.06))
+    for panels, strip, frames in zip(rows, strips, shown, strict=True):
+        panels[0].set_title(strip.title, fontsize=8, loc="left")
         for panel, frame in zip(panels[: len(frames)], frames, strict=True):
             panel.imshow(frame)
         for panel in panels:

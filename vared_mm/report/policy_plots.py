@@ -104,5 +104,6 @@ def gmacs_histogram(paper: np.ndarray, full: np.ndarray, dense: float, bins: int
     )
     panel.set(xlabel="GMACs of a sample", ylabel="samples")
     panel.locator_params(axis="x", nbins=6)
+    panel.locator_params(axis="y", integer=True)
     figure.legend(loc="outside upper left", ncols=1, frameon=False)
     return figure

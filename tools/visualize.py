@@ -1,0 +1,161 @@
+"""Draws what evaluated models compute and skip, from the results of tools/evaluate.py.
+
+    python tools/visualize.py work_dirs/results/vared_i3d_motion --report report.html
+    python tools/visualize.py RESULT --only heatmap,features --classes 'go left' --layers '.*4f.*'
+    python tools/visualize.py RESULT RESULT ... --out FOLDER
+
+A RESULT is a folder or its result.json. Of one model come
+  heatmap   the share that each layer computes for each class (the paper's Figure 3);
+  strips    the clips of a class that take most and least computation, as film strips (Figure 4);
+  features  feature maps of one sample, the computed ones beside the rebuilt ones;
+  rates     in how many samples a layer computes how much, and how many GMACs samples cost;
+and of several models on the same data a scatter of accuracy against GMACs. Every picture is written
+for light and for dark paper. A static model has no policy: it is told, not drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.files import write_text
+from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
+from vared_mm.report.html_page import Picture, Section, page
+from vared_mm.report.model_report import comparison_sections, model_sections
+from vared_mm.report.plot_style import NoPictureError, picture
+from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
+from vared_mm.report.result import read_result, read_samples
+
+SCATTER = "scatter"
+
+
+def main() -> None:
+    args = parsed()
+    try:
+        sections = model(args) if len(args.results) == 1 else comparison(args)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    if args.report:
+        names = ", ".join(dict.fromkeys(read_result(path).name for path in args.results))
+        write_text(args.report, page(names, sections))
+        print(args.report)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), metavar="KIND,KIND",
+        help=f"of {','.join([*KINDS, SCATTER])}; default: all of one model, the scatter of several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", nargs="+", default=[str(CLASSES)], metavar="CLASS",
+        help="names, or how many of the first, or all; strips show those named, else the 3 "
+        "whose samples differ most (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layers", metavar="REGEX", help="of feature maps; default: the 4 that skip most"
+    )
+    parser.add_argument(
+        "--clip", metavar="FILE", help="of feature maps; default: the sample of least computation"
+    )
+    parser.add_argument("--out", type=Path, help="default: pictures/ in the folder of the result")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a report there")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    args = parser.parse_args()
+    for kind in args.only or ():
+        if kind not in (*KINDS, SCATTER):
+            parser.error(f"--only knows {', '.join([*KINDS, SCATTER])}; came {kind!r}")
+    return args
+
+
+def model(args: argparse.Namespace) -> list[Section]:
+    """The pictures of one model, and the sections of its report."""
+    (path,) = args.results
+    result = read_result(path)
+    kinds = args.only or list(KINDS)
+    drawn, left_out = policy(args, path, kinds)
+    if SCATTER in kinds:
+        drawn |= scattered([result])
+    write(drawn, args.out or folder_of(path) / "pictures")
+    return model_sections(result, read_samples(path), list(drawn.values()), left_out)
+
+
+def comparison(args: argparse.Namespace) -> list[Section]:
+    """The scatter of several models; pictures of each where they are asked for by name."""
+    results = [read_result(path) for path in args.results]
+    check_comparable(results)
+    out = args.out or Path("work_dirs", "comparison")
+    kinds = args.only or [SCATTER]
+    drawn = scattered(results) if SCATTER in kinds else {}
+    write(drawn, out)
+    sections = comparison_sections(results, list(drawn.values()))
+    if set(kinds) == {SCATTER}:
+        return sections
+    for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
+        own, left_out = policy(args, path, kinds)
+        write(own, out / f"{number}_{result.name}")
+        text = "\n\n".join([result.checkpoint, *left_out])
+        sections.append(Section(f"{number}: {result.name}", text, list(own.values())))
+    return sections
+
+
+def policy(
+    args: argparse.Namespace, path: Path, kinds: list[str]
+) -> tuple[dict[str, Picture], list[str]]:
+    """One model's pictures, and why some of the kinds cannot be drawn."""
+    result, samples = read_result(path), read_samples(path)
+    drawn: dict[str, Picture] = {}
+    reasons: dict[str, list[str]] = {}
+    for kind in kinds:
+        try:
+            drawn |= pictures_of(kind, result, samples, wishes(args)) if kind in KINDS else {}
+        except NoPictureError as error:
+            reasons.setdefault(str(error), []).append(kind)
+    if reasons and not drawn and args.only and len(args.results) == 1:
+        # Nothing of what was asked for by name.
+        raise NoPictureError("; ".join(reasons))
+    left_out = [f"Left out {', '.join(kinds)}: {reason}." for reason, kinds in reasons.items()]
+    for line in left_out:
+        print(line)
+    return drawn, left_out
+
+
+def scattered(results: list[Any]) -> dict[str, Picture]:
+    metric = common_accuracy(results)
+    points = points_of(results, metric)
+    caption = (
+        "Hollow: static; filled: dynamic, with a bar from the cheapest to the costliest sample. "
+        "Seeds of one config have its colour."
+    )
+    title = "Accuracy against computation"
+    return {SCATTER: picture(title, caption, lambda: scatter(points, metric))}
+
+
+def wishes(args: argparse.Namespace) -> Wishes:
+    classes: Any = tuple(args.classes)
+    if len(classes) == 1 and (classes[0] == "all" or classes[0].isdigit()):
+        classes = None if classes[0] == "all" else int(classes[0])
+    return Wishes(classes, args.layers, args.clip, args.cfg_options or {})
+
+
+def folder_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def write(pictures: dict[str, Picture], out: Path) -> None:
+    for name, one in pictures.items():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.png").write_bytes(one.light)
+        (out / f"{name}_dark.png").write_bytes(one.dark or one.light)
+        print(out / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The clips and the model behind a result: what was evaluated, taken up again one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+
+from vared_mm.datasets.video_guard import BrokenVideoError
+from vared_mm.flops import build_model
+from vared_mm.launch import config_of
+from vared_mm.method.observe import dynamic_convs
+from vared_mm.report.evaluation_samples import describe
+from vared_mm.report.feature_maps import LayerMaps, chosen, kept_maps
+from vared_mm.report.film_strips import Strip, frames_seen
+from vared_mm.report.plot_style import NoPictureError
+from vared_mm.report.result import Result, Samples
+
+
+class EvaluatedClips:
+    """A result's data set and, when asked for, its model.
+
+    Args:
+        options: What to override in the config besides what the evaluation did.
+    """
+
+    def __init__(
+        self, result: Result, samples: Samples, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.result, self.samples = result, samples
+        if not Path(result.config).is_file():
+            raise NoPictureError(
+                f"the config {result.config} of {result.name} is not here; call from the folder "
+                "that it was evaluated in"
+            )
+        self.config = config_of(result.config, {**result.options, **(options or {})})
+        init_default_scope(self.config.get("default_scope", "mmaction"))
+        self.dataset = self._data()
+
+    def _data(self) -> Any:
+        try:
+            dataset = DATASETS.build(self.config.test_dataloader.dataset)
+        except OSError as error:
+            raise NoPictureError(
+                f"the data that {self.result.name} was evaluated on are not here ({error}); name "
+                "their place with --cfg-options"
+            ) from error
+        data, _ = describe(dataset, self.result.data.classes)
+        if data.fingerprint != self.result.data.fingerprint:
+            raise NoPictureError(
+                f"the {data.samples} samples of {data.file} are not the {self.result.data.samples} "
+                f"of {self.result.data.file} that {self.result.name} was evaluated on; name their "
+                "place with --cfg-options, or evaluate it again"
+            )
+        return dataset
+
+    def packed(self, place: int) -> dict[str, Any]:
+        """A sample as the test pipeline gives it, before it is normalised."""
+        try:
+            return self.dataset[place]
+        except (OSError, BrokenVideoError) as error:
+            file = self.samples.file[place]
+            raise NoPictureError(f"{file} cannot be read: {error}") from error
+
+    def strip(self, place: int, group: str) -> Strip:
+        frames = frames_seen(self.packed(place), is_bgr(self.config))
+        return Strip(group, str(self.samples.file[place]), float(self.samples.share[place]), frames)
+
+    def maps(self, place: int, pattern: str | None = None) -> list[LayerMaps]:
+        """Of the layers that match, else of four, as they come out for this sample."""
+        if not Path(self.result.checkpoint).is_file():
+            raise NoPictureError(f"the checkpoint {self.result.checkpoint} is not here")
+        names, shares = self.samples.layer_names.tolist(), self.samples.layer_share[place]
+        layers = chosen(names, shares, pattern)
+        model = build_model(self.config, self.result.checkpoint)
+        convs = dynamic_convs(model)
+        if missing := [name for name in layers if name not in convs]:
+            raise ValueError(
+                f"{missing[0]} was dynamic when {self.result.name} was evaluated and is not now; "
+                "leave the model as it was, or evaluate it again"
+            )
+        rows_are_frames = getattr(model.data_preprocessor, "format_shape", None) == "NCHW"
+        with torch.no_grad(), kept_maps({n: convs[n] for n in layers}, rows_are_frames) as kept:
+            model.test_step(pseudo_collate([self.packed(place)]))
+        return kept
+
+    def place_of(self, file: str) -> int:
+        """Where in the data set a file stands, by its path or, if there is one such, its name."""
+        files = self.samples.file
+        for same in (files == file, np.char.endswith(files, f"/{file}")):
+            if same.sum() == 1:
+                return int(same.argmax())
+        raise ValueError(
+            f"{file} is {'more than one' if same.any() else 'none'} of the {len(files)} samples of "
+            f"{self.result.name}, which are named like {files[0]}"
+        )
+
+
+def is_bgr(config: Config) -> bool:
+    """Whether the test pipeline's pictures are in OpenCV's order of colours."""
+    settings = config.model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+    # As MMSegmentation and MMDetection, and as MMAction2 names it.
+    return bool(settings.get("bgr_to_rgb") or settings.get("to_rgb"))

@@ -1,0 +1,128 @@
+"""The pictures of one evaluated model, by kind; each kind gives pictures under their file names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from vared_mm.report.evaluated_clips import EvaluatedClips
+from vared_mm.report.feature_maps import draw_maps
+from vared_mm.report.film_strips import film_strips
+from vared_mm.report.html_page import Picture
+from vared_mm.report.plot_style import NoPictureError, picture
+from vared_mm.report.policy_plots import (
+    choice_rates,
+    gmacs_histogram,
+    heat_map,
+    mean_shares,
+    rate_bars,
+)
+from vared_mm.report.result import Result, Samples
+from vared_mm.report.sample_groups import Group, extremes, groups_of, widest
+
+# As many as Figures 3 and 4 show.
+CLASSES, STRIP_CLASSES = 25, 3
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be seen.
+
+    Args:
+        classes: Names, how many of the first, or None for all.
+        layers: Regular expression on the full names of those whose feature maps are drawn.
+        clip: File of the sample whose feature maps are drawn; that of the least computation.
+        options: Overrides of the config, as a data root.
+    """
+
+    classes: int | tuple[str, ...] | None = CLASSES
+    layers: str | None = None
+    clip: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Pictures = dict[str, Picture]
+
+
+def pictures_of(kind: str, result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    """Raises `NoPictureError` for a static model, which has no policy."""
+    if not result.dynamic:
+        raise NoPictureError(
+            f"{result.name} is static: it computes all of every layer for every sample, so there "
+            "is no policy to draw"
+        )
+    return KINDS[kind](result, samples, wishes)
+
+
+def heat_maps(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    groups = wanted_groups(result, samples, wishes)
+    shares, layers = mean_shares(samples.layer_share, groups), samples.layer_names.tolist()
+    caption = (
+        "Which share of its MACs each dynamic convolution computes, the mean over the samples of "
+        "each class; lighter is less computed."
+    )
+    title = "Computed share by layer and class"
+    return {"heatmap": picture(title, caption, lambda: heat_map(shares, layers, groups))}
+
+
+def strips(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    groups = wanted_groups(result, samples, wishes)
+    if not isinstance(wishes.classes, tuple):
+        groups = widest(samples.share, groups, STRIP_CLASSES)
+    clips = EvaluatedClips(result, samples, wishes.options)
+    # A class of one sample, or of equals, has one strip.
+    rows = [
+        clips.strip(place, group.name)
+        for group in groups
+        for place in dict.fromkeys(extremes(samples.share, group))
+    ]
+    caption = (
+        "Of each class the sample with the most and the one with the least computation, as the "
+        "network saw them; in percent, what was computed of the dynamic convolutions' MACs."
+    )
+    return {"strips": picture("Most and least computation", caption, lambda: film_strips(rows))}
+
+
+def features(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    clips = EvaluatedClips(result, samples, wishes.options)
+    place = int(samples.share.argmin()) if wishes.clip is None else clips.place_of(wishes.clip)
+    found = {}
+    for layer in clips.maps(place, wishes.layers):
+        caption = (
+            f"What the layer gives out for {samples.file[place]}, each map scaled by itself: "
+            "computed, or rebuilt by a cheap operation from a computed one."
+        )
+        title = f"Feature maps of {layer.name}"
+        found[f"features_{layer.name}"] = picture(title, caption, partial(draw_maps, layer))
+    return found
+
+
+def rates(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    table, layers = choice_rates(samples.layer_share), samples.layer_names.tolist()
+    dense = float(result.cost["dense_gmacs"])
+    bars = picture(
+        "What the largest open path computes",
+        "In which part of the samples each layer computes all, half, a quarter, ... of its MACs, "
+        "channels and frames taken together.",
+        lambda: rate_bars(table, layers),
+    )
+    histogram = picture(
+        "GMACs of the samples",
+        "How many samples cost how much: by the paper's formula, and with all that ran.",
+        lambda: gmacs_histogram(samples.paper_gmacs, samples.full_gmacs, dense),
+    )
+    return {"rates": bars, "gmacs": histogram}
+
+
+def wanted_groups(result: Result, samples: Samples, wishes: Wishes) -> list[Group]:
+    return groups_of(samples.label, result.data.classes, wishes.classes)
+
+
+KINDS: dict[str, Callable[[Result, Samples, Wishes], Pictures]] = {
+    "heatmap": heat_maps,
+    "strips": strips,
+    "features": features,
+    "rates": rates,
+}
