@@ -153,6 +153,15 @@ def no_grad_call(model, x):
         return model(x)
 
 
+def test_a_compiled_block_decides_as_the_plain_one():
+    model, x = block_model().eval(), torch.randn(2, 3, 4, 6, 6)
+    nn.init.normal_(model[1].conv1.gate.weight2, std=3)
+    compiled = torch.compile(model[:2], backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), model[:2](x), rtol=0, atol=0)
+    torch._dynamo.reset()
+
+
 def test_gates_of_a_block_train_through_activation_checkpointing():
     def gradients(checkpointed):
         model = block_model()
