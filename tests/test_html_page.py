@@ -116,7 +116,7 @@ def test_the_page_shows_all_it_was_given_and_fetches_nothing(opened):
     assert seen(browser, "nav a") == ["What ran", "Pictures"]
     assert names(browser) == ["conv10", "conv2", "conv1", "head"]
     assert seen(browser, "tbody tr:nth-child(3) td")[:3] == ["100 %", "–", "trunk"]
-    assert seen(browser, "caption, .note") == ["Layers", "Shares are of MACs.", "Wide"]
+    assert seen(browser, "h3, .note") == ["Layers", "Shares are of MACs.", "Wide"]
     assert picture_widths(browser) == [900, 70]
     fetched = "return performance.getEntriesByType('resource').map(e => e.name.slice(0, 5))"
     assert set(browser.execute_script(fetched)) <= {"data:"}

@@ -133,10 +133,11 @@ def table_html(anchor: str, table: Table) -> str:
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     # What scrolls has to be reachable by the keyboard.
     return f"""<div class="table">
+<h3 id="{anchor}">{title}</h3>
 <p class="control"><input type="search" placeholder="Filter rows" aria-label="Filter {title}">
 <output></output></p>
 <div class="scroll" role="region" aria-labelledby="{anchor}" tabindex="0">
-<table><caption id="{anchor}">{title}</caption>
+<table aria-labelledby="{anchor}">
 <thead><tr>{heads}</tr></thead>
 <tbody>
 {rows}
