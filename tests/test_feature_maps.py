@@ -111,9 +111,11 @@ def test_of_several_passes_the_first_is_kept_and_no_hook_stays():
     assert not dynamic.gate._forward_hooks
 
 
-def test_layers_are_those_that_match_or_the_four_that_skip_most_in_their_order():
-    layers, share = list("abcdef"), np.array([1, 0.25, 0.5, 1, 0.5, 1])
+def test_layers_are_those_that_match_or_up_to_four_that_skip_most_in_their_order():
+    layers, share = list("abcdef"), np.array([0.75, 0.25, 0.5, 0.875, 0.5, 1])
     assert chosen(layers, share, None) == ["a", "b", "c", "e"]
+    assert chosen(layers, np.array([1, 0.5, 1, 1, 0.25, 1]), None) == ["b", "e"]
+    assert chosen(layers, np.ones(6), None) == ["a"]
     assert chosen(layers, share, "[af]") == ["a", "f"]
     with pytest.raises(ValueError, match="--layers 'x' matches the full name of none of the 6"):
         chosen(layers, share, "x")

@@ -270,11 +270,20 @@ def test_what_cannot_be_drawn_is_refused_with_its_reason(call, options, message)
         call(*options)
 
 
-def test_a_kind_that_is_not_known_is_refused_with_those_that_are(call, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--only", "heatmaps"),
+            "--only knows heatmap, strips, features, rates, scatter; came 'heatmaps'",
+        ),
+        (("--classes", "0"), "--classes is 0; wanted names, or 1 or more of the first"),
+    ],
+)
+def test_wrong_options_are_refused_with_what_is_wanted(call, capsys, options, message):
     with pytest.raises(SystemExit):
-        call("dynamic", "--only", "heatmaps")
-    told = "--only knows heatmap, strips, features, rates, scatter; came 'heatmaps'"
-    assert told in capsys.readouterr().err
+        call("dynamic", *options)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

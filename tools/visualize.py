@@ -60,7 +60,7 @@ def parsed() -> argparse.Namespace:
         "whose samples differ most (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--layers", metavar="REGEX", help="of feature maps; default: the 4 that skip most"
+        "--layers", metavar="REGEX", help="of feature maps; default: 4 that skip most"
     )
     parser.add_argument(
         "--clip", metavar="FILE", help="of feature maps; default: the sample of least computation"
@@ -72,6 +72,8 @@ def parsed() -> argparse.Namespace:
     for kind in args.only or ():
         if kind not in (*KINDS, SCATTER):
             parser.error(f"--only knows {', '.join([*KINDS, SCATTER])}; came {kind!r}")
+    if args.classes == ["0"]:
+        parser.error("--classes is 0; wanted names, or 1 or more of the first")
     return args
 
 

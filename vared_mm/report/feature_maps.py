@@ -38,10 +38,14 @@ class LayerMaps:
 
 
 def chosen(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
-    """The layers whose full names match; without a pattern, the four with the least share (L,)."""
+    """The layers whose full names match.
+
+    Without a pattern those of the least share (L,), at most four that skip something; one of those
+    that compute all where none skips.
+    """
     if pattern is None:
         least = np.argsort(share, kind="stable")[:LAYERS]
-        return [layers[i] for i in sorted(least)]
+        return [layers[i] for i in sorted(least) if share[i] < 1] or [layers[least[0]]]
     names = [name for name in layers if re.fullmatch(pattern, name)]
     if not names:
         raise ValueError(
