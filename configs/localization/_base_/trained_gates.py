@@ -3,6 +3,7 @@ custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='EfficiencyLossHook', weight=2.0, ramp=0.5, correct='matched_box'),
     dict(type='CostHook'),
+    dict(type='PolicyLogHook'),
     dict(type='ChannelsLastHook'),
     dict(type='ProgressBarHook'),
 ]

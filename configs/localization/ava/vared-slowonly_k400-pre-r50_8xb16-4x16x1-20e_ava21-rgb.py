@@ -12,6 +12,7 @@ optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mul
 custom_hooks = [
     dict(type='EfficiencyLossHook', weight=2.0, ramp=0.5, correct='always'),
     dict(type='CostHook'),
+    dict(type='PolicyLogHook'),
 ]
 val_evaluator = [{{_base_.val_evaluator}}, dict(type='CostMetric')]
 test_evaluator = val_evaluator
