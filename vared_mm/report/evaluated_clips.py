@@ -51,12 +51,13 @@ class EvaluatedClips:
                 f"the data that {self.result.name} was evaluated on are not here ({error}); name "
                 "their place with --cfg-options"
             ) from error
-        data, _ = describe(dataset, self.result.data.classes)
-        if data.fingerprint != self.result.data.fingerprint:
+        came, wanted = describe(dataset, self.result.data.classes)[0], self.result.data
+        if came.fingerprint != wanted.fingerprint:
             raise NoPictureError(
-                f"the {data.samples} samples of {data.file} are not the {self.result.data.samples} "
-                f"of {self.result.data.file} that {self.result.name} was evaluated on; name their "
-                "place with --cfg-options, or evaluate it again"
+                f"{self.result.name} was evaluated on {wanted.samples} samples of {wanted.file} "
+                f"with fingerprint {wanted.fingerprint[:12]}; here are {came.samples} of "
+                f"{came.file} with {came.fingerprint[:12]}; name the place of the former with "
+                "--cfg-options, or evaluate it again"
             )
         return dataset
 
