@@ -1,6 +1,6 @@
 """Draws what evaluated models compute and skip, from the results of tools/evaluate.py.
 
-    python tools/visualize.py work_dirs/results/vared_i3d_motion --report report.html
+    python tools/visualize.py work_dirs/results/vared_i3d_motion/epoch_10-* --report report.html
     python tools/visualize.py RESULT --only heatmap,features --classes 'go left' --layers '.*4f.*'
     python tools/visualize.py RESULT RESULT ... --out FOLDER
 
@@ -57,15 +57,20 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--classes", nargs="+", default=[str(CLASSES)], metavar="CLASS",
         help="names, or how many of the first, or all; strips show those named, else the 3 "
-        "whose samples differ most (default: %(default)s)",
+        f"whose samples differ most (default: {CLASSES})",
     )  # fmt: skip
     parser.add_argument(
         "--layers", metavar="REGEX", help="of feature maps; default: 4 that skip most"
     )
     parser.add_argument(
-        "--clip", metavar="FILE", help="of feature maps; default: the sample of least computation"
+        "--clip",
+        metavar="FILE",
+        help="of feature maps, one of those evaluated; default: that of least computation",
     )
-    parser.add_argument("--out", type=Path, help="default: pictures/ in the folder of the result")
+    parser.add_argument(
+        "--out", type=Path,
+        help="default: pictures/ in the folder of the result, work_dirs/comparison of several",
+    )  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a report there")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
