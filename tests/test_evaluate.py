@@ -26,7 +26,7 @@ from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
 from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
-from vared_mm.report.evaluation import Task, evaluate
+from vared_mm.report.evaluation import Job, evaluate
 from vared_mm.report.evaluation_loop import chunks_of
 from vared_mm.report.evaluation_samples import (
     describe,
@@ -113,8 +113,8 @@ def plain_test(config, checkpoint, work_dir):
     return Runner.from_cfg(config).test()
 
 
-def task(folder, checkpoint, **settings):
-    return Task("some/where/net.py", {}, checkpoint, folder / "out", **{"chunk": 4, **settings})
+def job(folder, checkpoint, **settings):
+    return Job("some/where/net.py", {}, checkpoint, folder / "out", **{"chunk": 4, **settings})
 
 
 @pytest.mark.parametrize("make", [recognition, localization, segmentation])
@@ -122,7 +122,7 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
     config = make(folder)
     checkpoint = weights(config, tmp_path / "w.pth")
     wanted = plain_test(config, checkpoint, tmp_path / "plain")
-    _, result = evaluate(config, task(tmp_path, checkpoint))
+    _, result = evaluate(config, job(tmp_path, checkpoint))
     assert {k: pytest.approx(v, abs=0, nan_ok=True) for k, v in wanted.items()} == {
         k: np.nan if v is None else v for k, v in result.metrics.items()
     }
@@ -132,7 +132,7 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
     assert result.task == make.__name__
     assert wanted["cost/full_gmacs_min"] < wanted["cost/full_gmacs_max"]
 
-    home = task(tmp_path, checkpoint).folder
+    home = job(tmp_path, checkpoint).folder
     assert read_result(home).metrics == result.metrics
     samples = read_samples(home)
     assert len(samples) == result.data.samples > 4
@@ -181,18 +181,18 @@ def counted(monkeypatch):
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, counted):
     config = toy_config(tmp_path)
     checkpoint = weights(config, tmp_path / "w.pth")
-    whole = evaluate(config, task(tmp_path / "whole", checkpoint))[1]
+    whole = evaluate(config, job(tmp_path / "whole", checkpoint))[1]
     assert counted.batches == 5
     counted.batches, counted.fail_at = 0, 3  # in the second chunk of two batches
     with pytest.raises(KeyboardInterrupt):
-        evaluate(config, task(tmp_path, checkpoint))
+        evaluate(config, job(tmp_path, checkpoint))
     counted.fail_at = None
-    result = evaluate(config, task(tmp_path, checkpoint))[1]
+    result = evaluate(config, job(tmp_path, checkpoint))[1]
     assert counted.batches == 3 + 3
     assert result.metrics == whole.metrics
     assert result.cost == whole.cost
     # All is there by now, and is told again without running anything.
-    again = evaluate(config, task(tmp_path, checkpoint))[1]
+    again = evaluate(config, job(tmp_path, checkpoint))[1]
     assert (counted.batches, again.metrics) == (6, result.metrics)
 
 
@@ -212,12 +212,12 @@ def other_model(config):
 def test_chunks_of_another_data_set_or_setting_are_not_mixed_in(tmp_path, counted, change):
     config = toy_config(tmp_path)
     checkpoint = weights(config, tmp_path / "w.pth")
-    evaluate(config, task(tmp_path, checkpoint))
+    evaluate(config, job(tmp_path, checkpoint))
     change(config)
-    other = evaluate(config, task(tmp_path, checkpoint))[1]
+    other = evaluate(config, job(tmp_path, checkpoint))[1]
     assert counted.batches == 10
     assert other.data.samples == (9 if change is other_data else 10)
-    chunks = task(tmp_path, checkpoint).folder / "chunks"
+    chunks = job(tmp_path, checkpoint).folder / "chunks"
     assert len(list(chunks.iterdir())) == 1, "what no result stands on is removed"
 
 
@@ -227,9 +227,9 @@ def test_checkpoints_of_one_name_and_options_have_folders_of_their_own(tmp_path)
     for number, path in enumerate((one, two)):
         path.write_bytes(bytes([number]))
     tasks = [
-        task(tmp_path, one),
-        task(tmp_path, two),
-        replace(task(tmp_path, one), options={"a": 1}),
+        job(tmp_path, one),
+        job(tmp_path, two),
+        replace(job(tmp_path, one), options={"a": 1}),
     ]
     assert len({each.folder for each in tasks}) == 3
     assert {each.folder.parent for each in tasks} == {tmp_path / "out" / "net"}
@@ -276,11 +276,11 @@ def test_what_counts_is_added_to_a_config_without_hooks_and_cost(folder, tmp_pat
     config = Config.fromfile(folder / "i3d_motion.py")
     config.custom_hooks, config.test_evaluator = [], dict(type="AccMetric")
     checkpoint = weights(config, tmp_path / "w.pth")
-    result = evaluate(config, task(tmp_path, checkpoint))[1]
+    result = evaluate(config, job(tmp_path, checkpoint))[1]
     assert result.cost["share"] == {"avg": 1.0, "min": 1.0, "max": 1.0}
     assert not result.dynamic
     assert result.parameters == sum(p.numel() for p in build_model(config).parameters())
-    samples = read_samples(task(tmp_path, checkpoint).folder)
+    samples = read_samples(job(tmp_path, checkpoint).folder)
     assert samples.layer_share.shape == (9, 0)
     assert samples.share.tolist() == [1] * 9
 
@@ -326,7 +326,7 @@ def no_samples(config):
 
 
 def no_loader(config):
-    del config.test_dataloader
+    config.pop("test_dataloader")
 
 
 def odd_metric(config):
@@ -356,7 +356,7 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path, break_it, message):
     checkpoint = weights(config, tmp_path / "w.pth")
     break_it(config)
     with pytest.raises(ValueError, match=message):
-        evaluate(config, task(tmp_path, checkpoint, classes=("a", "b")))
+        evaluate(config, job(tmp_path, checkpoint, classes=("a", "b")))
 
 
 def test_a_model_without_a_head_is_refused():

@@ -5,8 +5,8 @@
 
 Each checkpoint gets a folder <--out>/<config>/<checkpoint>-<digest> with result.json, and with
 samples.npz, which tells what was answered to each sample and what it cost. The metrics are those of
-tools/test.py. Started again, an interrupted evaluation goes on where it stopped. The folders are read
-by tools/leaderboard.py and tools/visualize.py.
+tools/test.py. Started again, an interrupted evaluation goes on where it stopped. The folders are
+read by tools/leaderboard.py and tools/visualize.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.launch import config_of, start_without_gpu
-from vared_mm.report.evaluation import Task, evaluate
+from vared_mm.report.evaluation import Job, evaluate
 from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.result import Result, write_result
 
@@ -39,16 +39,16 @@ def main() -> None:
     config.launcher = args.launcher
     start_without_gpu(config)
     for checkpoint in args.checkpoints:
-        task = Task(args.config, options, checkpoint, args.out, args.chunk, names_in(args.classes))
+        job = Job(args.config, options, checkpoint, args.out, args.chunk, names_in(args.classes))
         try:
-            runner, result = evaluate(config, task)
+            runner, result = evaluate(config, job)
         except ValueError as error:
             raise SystemExit(f"error: {error}") from error
         if result is not None:
             if not args.no_speed:
                 result = with_speed(result, unwrapped(runner.model).eval(), config, args)
-                write_result(task.folder, result)
-            tell(result, task.folder)
+                write_result(job.folder, result)
+            tell(result, job.folder)
         # The others wait, as they would slow down what is timed.
         barrier()
 

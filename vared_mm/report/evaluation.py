@@ -46,7 +46,7 @@ DECISIVE = (
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """A checkpoint to evaluate.
 
     Args:
@@ -78,14 +78,14 @@ class Task:
         return self.out / self.name / f"{self.checkpoint.stem}-{self.digest[:8]}"
 
 
-def evaluate(config: Config, task: Task) -> tuple[Runner, Result | None]:
+def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
     """Runs or finishes an evaluation; the main process writes its files and has the result."""
-    folder = task.folder
-    runner = Runner.from_cfg(prepared(config, task, folder))
+    folder = job.folder
+    runner = Runner.from_cfg(prepared(config, job, folder))
     metrics = runner.test()
     if not is_main_process():
         return runner, None
-    result = record(runner, task, metrics)
+    result = record(runner, job, metrics)
     write_samples(folder, runner.test_loop.samples)
     write_result(folder, result)
     for other in (folder / "chunks").iterdir():
@@ -94,17 +94,17 @@ def evaluate(config: Config, task: Task) -> tuple[Runner, Result | None]:
     return runner, result
 
 
-def prepared(config: Config, task: Task, folder: Path) -> Config:
+def prepared(config: Config, job: Job, folder: Path) -> Config:
     """The config for one evaluation into `folder`, with what counts and shows it."""
     config = copy.deepcopy(config)
     for part in ("test_dataloader", "test_evaluator"):
         if not config.get(part):
-            raise ValueError(f"{task.file} has no {part}, which tells what to evaluate on and by")
+            raise ValueError(f"{job.file} has no {part}, which tells what to evaluate on and by")
     if (kind := (config.get("test_cfg") or {}).get("type", "TestLoop")) != "TestLoop":
         raise ValueError(f"test_cfg has a {kind}; wanted TestLoop, in whose place chunks are run")
     config.custom_hooks = with_types(config.get("custom_hooks"), "CostHook", "ProgressBarHook")
     config.test_evaluator = with_types(config.test_evaluator, "CostMetric")
-    config.load_from, config.resume, config.work_dir = str(task.checkpoint), False, str(folder)
+    config.load_from, config.resume, config.work_dir = str(job.checkpoint), False, str(folder)
     # One process may evaluate several checkpoints, and mmengine keeps loggers by name.
     config.experiment_name = uuid.uuid4().hex
     if "visualizer" in config:
@@ -112,11 +112,11 @@ def prepared(config: Config, task: Task, folder: Path) -> Config:
     config.test_cfg = {
         **(config.get("test_cfg") or {}),
         "type": "ResumableTestLoop",
+        "key": key(config, job),
         "folder": str(folder / "chunks"),
-        "chunk": task.chunk,
-        "classes": task.classes,
+        "chunk": job.chunk,
+        "classes": job.classes,
     }
-    config.test_cfg["key"] = key(config, task)
     return config
 
 
@@ -127,25 +127,25 @@ def with_types(present: Any, *kinds: str) -> list[Any]:
     return [*entries, *(dict(type=kind) for kind in kinds if kind not in there)]
 
 
-def key(config: Config, task: Task) -> str:
+def key(config: Config, job: Job) -> str:
     """Of everything beside the data that chunks of one evaluation have in common."""
     parts = {name: config.get(name) for name in DECISIVE}
     loader = dict(parts["test_dataloader"])
     for name in ("num_workers", "persistent_workers"):
         loader.pop(name, None)
-    told = [{**parts, "test_dataloader": loader}, task.digest, device(), packages(), commit()]
+    told = [{**parts, "test_dataloader": loader}, job.digest, device(), packages(), commit()]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def record(runner: Runner, task: Task, metrics: dict[str, Any]) -> Result:
+def record(runner: Runner, job: Job, metrics: dict[str, Any]) -> Result:
     loop = cast(ResumableTestLoop, runner.test_loop)
     report = cost_report(runner, metrics)
     numbers = {k: float(v) for k, v in report["metrics"].items() if isinstance(v, int | float)}
     return Result(
-        name=task.name,
-        config=task.file,
-        options=task.options,
-        checkpoint=str(task.checkpoint),
+        name=job.name,
+        config=job.file,
+        options=job.options,
+        checkpoint=str(job.checkpoint),
         commit=commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         task=loop.task,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
@@ -34,6 +35,8 @@ from vared_mm.report.evaluation_samples import (
     task_of,
 )
 from vared_mm.report.result import Samples, write_bytes
+
+EMPTY = "the test set is empty; see ann_file and data_prefix of the config"
 
 
 @LOOPS.register_module()
@@ -62,11 +65,17 @@ class ResumableTestLoop(TestLoop):
         chunk: int = 64,
         classes: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(runner, dataloader, evaluator, fp16)
+        try:
+            super().__init__(runner, dataloader, evaluator, fp16)
+        except ValueError as error:
+            # What mmengine says where it lays out the samples of a data set without any.
+            if "need at least one array" in str(error):
+                raise ValueError(EMPTY) from error
+            raise
         dataset: Any = self.dataloader.dataset
         model = unwrapped(runner.model)
         if not len(dataset):
-            raise ValueError("the test set is empty; see ann_file and data_prefix of the config")
+            raise ValueError(EMPTY)
         classes = class_names(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
@@ -83,6 +92,8 @@ class ResumableTestLoop(TestLoop):
     def run(self) -> dict[str, float]:
         rank, processes = get_dist_info()
         mine = [i for i in range(rank, len(self.chunks), processes) if not self.file(i).exists()]
+        there = sum(self.file(i).exists() for i in range(len(self.chunks)))
+        print_log(f"{there} of {len(self.chunks)} chunks are there already", "current")
         self.dataloader = in_order(self.dataloader, [k for i in mine for k in self.chunks[i]])
         self.runner.call_hook("before_test")
         self.runner.call_hook("before_test_epoch")
@@ -167,4 +178,5 @@ def packed(metrics: Sequence[BaseMetric]) -> bytes:
 
 
 def safe() -> list[Any]:
-    return [*allowed(), SampleCost, FrameResult]
+    # Empty arrays are made of `bytes()`.
+    return [*allowed(), bytes, SampleCost, FrameResult]
