@@ -79,6 +79,22 @@ def test_large_maps_are_made_in_pieces_of_the_batch(pattern, monkeypatch):
         assert error(run(x, other), expected) < 1e-5
 
 
+@pytest.mark.parametrize("frames", [4, 5])
+@pytest.mark.parametrize("pattern", [(0, 1, 0, 1), (1, 1, 1, 0), (1, 1, 1, 1)])
+@torch.no_grad()
+def test_a_large_clip_is_made_in_pieces_of_frames_where_frames_stand_alone(
+    frames, pattern, monkeypatch
+):
+    dynamic, _, _ = make_case("spatial 1x3x3 of R(2+1)D", torch.float32)
+    x, other = torch.randn(2, 3, frames, 5, 5), torch.randn(2, 5, frames, 5, 5)
+    run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
+    # Three frames of 5 channels.
+    monkeypatch.setattr("vared_mm.fast.branch.PIECE", 3 * 5 * 5 * 5)
+    with forced_gates(dynamic, gates_of(pattern)):
+        expected = (dynamic(x).double() + other).relu()
+        assert error(run(x, other), expected) < 1e-5
+
+
 @torch.no_grad()
 def test_an_empty_batch_gives_an_empty_result():
     dynamic, plain, x = make_case("3x3x3", torch.float32)

@@ -28,9 +28,10 @@ from vared_mm.method.layer import Pattern, _Dynamic
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
-# Maps in between that are larger, in floats, are made and finished in pieces of the batch: the
-# system would hand out fresh memory for them in every call, and clear it first.
-PIECE = 1 << 22
+# Maps in between that are larger, in floats, are made and finished in pieces: those are still in
+# the cache when they are read, and the system would hand out fresh memory for the whole in every
+# call, and clear it first.
+PIECE = 1 << 20
 
 
 class Branch:
@@ -45,6 +46,8 @@ class Branch:
         # Then the maps are finished where they are.
         full = (self.computed, step) == (conv.out_channels, 1)
         self.rebuilds_nothing = full and sum(pattern) == len(conv.axes)
+        # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
+        self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
         self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed)
 
     def __call__(
@@ -65,15 +68,24 @@ class Branch:
         size = output_size(self.conv, x.shape[2:])
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
-        piece = max(1, PIECE // math.prod((self.prefix.weight.shape[0], *size)))
-        if len(x) <= piece or (self.rebuilds_nothing and out is None):
+        sample = math.prod((self.prefix.weight.shape[0], *size))
+        if len(x) * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)
-        out = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
+        result = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
         samples = range(len(x)) if samples is None else samples
+        whole = result
+        if sample > PIECE and self.period and size[0] % self.period == 0:
+            parts = size[0] // self.period
+            size, sample = (self.period, *size[1:]), sample // parts
+            x, whole = short_clips(x, parts), short_clips(whole, parts)
+            other = None if other is None else short_clips(other, parts)
+            gates = gates.repeat_interleave(parts, 0)
+            samples = [n * parts + part for n in samples for part in range(parts)]
+        piece = max(1, PIECE // sample)
         for start in range(0, len(x), piece):
             own = slice(start, start + piece)
-            self._by_kernel(x[own], gates[own], other, size, out, samples[own])
-        return out
+            self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
+        return result
 
     def _prefix(self, x: Tensor) -> Tensor:
         return self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
@@ -118,6 +130,24 @@ class Branch:
             None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
+
+
+def is_spatial(conv: _Dynamic) -> bool:
+    """Whether each frame of the output is made of the same frame of the input, and no other."""
+    time = (conv.kernel_size[0], conv.stride[0], conv.padding[0])
+    return conv.weight.ndim == 5 and time == (1, 1, 0)
+
+
+def last_open(conv: _Dynamic, pattern: Pattern) -> int:
+    """Which open path of the time axis computes the fewest frames; 0 without that axis."""
+    time = pattern[-conv.dynamic.search_space :] if "time" in conv.axes else (True,)
+    return max(i for i, is_open in enumerate(time) if is_open)
+
+
+def short_clips(x: Tensor, parts: int) -> Tensor:
+    """Each clip as that many shorter ones, in the same memory."""
+    frames = x.permute(0, 2, 3, 4, 1).unflatten(1, (parts, -1))
+    return frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
 @lru_cache(1024)

@@ -38,171 +38,234 @@ struct Size {
     long pixel;  // floats from one pixel of y to the next
 };
 
-struct Plane {
-    const float *at;  // where row 0 is, or would be
-    long pixel, height, width;
-};
-
 // LANES channels at once, at any address.
 template <int LANES>
 struct Vector {
     typedef float type __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 };
+template <int LANES>
+using Lanes = typename Vector<LANES>::type;
 
-// Where a row is written, what it is added to, and what happens to the sum.
-struct Row {
-    float *out;
-    long pixel;
-    const float *from;
-    long from_pixel;                  // 0 if `from` is the same for all pixels
-    const float *residual = nullptr;  // as `out`
-    bool relu = false;
+template <int LANES>
+Lanes<LANES> load(const float *at) {
+    return *reinterpret_cast<const Lanes<LANES> *>(at);
+}
 
-    void move(long channels) {
-        out += channels, from += channels;
-        if (residual) residual += channels;
+// Where the first row of a map begins, and floats from pixel to pixel and from row to row.
+struct Rows {
+    float *at;
+    long pixel, line;
+};
+
+// A depthwise convolution of a tile, which begins where the kernel's corner meets the first pixel.
+struct Term {
+    Rows tile;
+    const float *phi;
+    long pitch;  // floats from one tap to the next
+    float gate;
+};
+
+// The same LANES channels of all pixels of some rows:
+//     activate( base + weight * from + factor * terms + residual )
+template <int LANES>
+struct Sum {
+    Lanes<LANES> factor{}, base{}, weight{};
+    Rows from{};  // nothing without it
+    Term terms[MOST_PATHS] = {};
+    long count = 0;
+
+    // `residual` lies as `out` does.
+    void write(const Rows &out, long side, long rows, long width, const float *residual,
+               bool relu) {
+        static const float zeros[LANES] = {};
+        if (!from.at) from = {const_cast<float *>(zeros), 0, 0};
+        const auto add_term = side == 1   ? &Sum::add<1>
+                              : side == 3 ? &Sum::add<3>
+                              : side == 5 ? &Sum::add<5>
+                                          : &Sum::add<7>;
+        if (!count) add<0>(out, {}, rows, width, residual, relu);
+        for (long i = 0; i < count; i++) {
+            const bool last = i == count - 1;
+            (this->*add_term)(out, terms[i], rows, width, last ? residual : nullptr, last && relu);
+            // What there is so far is added to.
+            from = out, weight = Lanes<LANES>{} + 1, base = Lanes<LANES>{};
+        }
+    }
+
+    template <int SIDE>
+    void add(const Rows &out, const Term &term, long rows, long width, const float *residual,
+             bool relu) const {
+        // Copies, which no store could change: they stay in registers.
+        const Lanes<LANES> first = base, times = weight;
+        Lanes<LANES> kernel[SIDE * SIDE + 1];
+        for (long k = 0; k < SIDE * SIDE; k++)
+            kernel[k] = load<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
+        const long line = term.tile.line;
+        for (long h = 0; h < rows; h++) {
+            const float *here = from.at + h * from.line, *tile = term.tile.at + h * line;
+            const float *other = residual ? residual + h * out.line : nullptr;
+            float *to = out.at + h * out.line;
+            for (long w = 0; w < width; w++) {
+                Lanes<LANES> sum = first + times * load<LANES>(here + w * from.pixel);
+                for (long y = 0; y < SIDE; y++)
+                    for (long x = 0; x < SIDE; x++)
+                        sum += kernel[y * SIDE + x] *
+                               load<LANES>(tile + y * line + (w + x) * LANES);
+                if (other) sum += load<LANES>(other + w * out.pixel);
+                if (relu) sum = sum < 0 ? Lanes<LANES>{} : sum;
+                *reinterpret_cast<Lanes<LANES> *>(to + w * out.pixel) = sum;
+            }
+        }
     }
 };
 
-// A depthwise convolution of row h of `map`, for LANES channels.
-template <int SIDE, int LANES>
-void lanes_of_row(const Row &row, const Plane &map, long h, const float *weight, long pitch) {
-    using Lanes = typename Vector<LANES>::type;
-    const auto load = [](const float *at) { return *reinterpret_cast<const Lanes *>(at); };
-    static const float zeros[LANES] = {};
-    Lanes kernel[SIDE][SIDE];
-    const float *line[SIDE];
-    long pixel[SIDE];
-    for (long y = 0; y < SIDE; y++) {
-        const long at = h + y - SIDE / 2;
-        const bool inside = at >= 0 && at < map.height;
-        pixel[y] = inside ? map.pixel : 0;
-        line[y] = inside ? map.at + at * map.width * map.pixel : zeros;
-        for (long x = 0; x < SIDE; x++) kernel[y][x] = load(weight + (y * SIDE + x) * pitch);
+// Some rows of a period of frames: the computed ones that they are made of, and their own.
+struct Block {
+    const float *y, *residual;
+    float *out;
+    long computed, frames, top, bottom;
+};
+
+// Copies of a few channels of a block, side by side in memory and in a frame of zeros. A chunk of
+// channels finds what another one left.
+struct Tile {
+    float *at;
+    long lanes, top, channel;  // what it holds
+};
+
+struct Tiles {
+    long half, width, rows;  // of a tile, the frame left out
+    long of_frame;           // as many belong to each computed frame
+    std::vector<Tile> tiles;
+
+    static long floats(long half, long width, long rows) {
+        return (rows + 4 * half) * (width + 2 * half) * 16;
     }
-    for (long w = 0; w < map.width; w++) {
-        Lanes sum = load(row.from + w * row.from_pixel);
-        const long left = w - SIDE / 2;
-        if (left >= 0 && left + SIDE <= map.width) {
-            for (long y = 0; y < SIDE; y++)
-                for (long x = 0; x < SIDE; x++)
-                    sum += kernel[y][x] * load(line[y] + (left + x) * pixel[y]);
-        } else {
-            for (long x = std::max(0L, -left); x < std::min<long>(SIDE, map.width - left); x++)
-                for (long y = 0; y < SIDE; y++)
-                    sum += kernel[y][x] * load(line[y] + (left + x) * pixel[y]);
-        }
-        if (row.residual) sum += load(row.residual + w * row.pixel);
-        if (row.relu) sum = sum < 0 ? Lanes{} : sum;
-        *reinterpret_cast<Lanes *>(row.out + w * row.pixel) = sum;
+
+    void forget() {
+        for (Tile &tile : tiles) tile.channel = -1;
     }
-}
 
-template <int SIDE>
-void row_of(Row row, Plane map, long h, const float *weight, long count, long pitch) {
-    const auto run = [&](auto lanes) {
-        constexpr int LANES = decltype(lanes)::value;
-        for (; count >= LANES; count -= LANES) {
-            lanes_of_row<SIDE, LANES>(row, map, h, weight, pitch);
-            row.move(LANES), map.at += LANES, weight += LANES;
+    // Where row `row` begins; with `corner`, where a kernel begins whose centre is there.
+    Rows at(const Tile &tile, long row, bool corner) const {
+        const long line = (width + 2 * half) * tile.lanes;
+        const long down = row - tile.top + 2 * half - (corner ? half : 0);
+        return {tile.at + down * line + (corner ? 0 : half * tile.lanes), tile.lanes, line};
+    }
+
+    // Whether the tile has to be filled.
+    bool lacks(Tile &tile, long lanes, long top, long channel) {
+        if (tile.lanes == lanes && tile.top == top && tile.channel == channel) return false;
+        if (tile.lanes != lanes || tile.top != top)
+            std::fill(tile.at, tile.at + floats(half, width, rows), 0.f);
+        tile.lanes = lanes, tile.top = top, tile.channel = channel;
+        return true;
+    }
+};
+
+// Makes the channels `c` and following of a block, as many as LANES.
+template <int LANES>
+struct Maker {
+    const Layer &l;
+    const Size &s;
+    const float *gates;
+    const Block &b;
+    const long c;
+    Tiles &tiles;
+
+    const Lanes<LANES> one = Lanes<LANES>{} + 1;
+    const long line = s.width * s.pixel, step = l.time_paths ? l.time[0].scale : 1;
+    const bool frames_rebuilt = step > 1 || l.time_paths > 1;
+    float direct = l.channel_paths ? 0.f : 1.f;  // the gates of the paths that compute them
+    bool channels_rebuilt = false;
+
+    void run() {
+        for (long i = 0; i < l.channel_paths; i++)
+            if (c < l.channel[i].scale) direct += gates[l.channel[i].gate];
+            else channels_rebuilt = true;
+        for (long q = 0; q < b.frames; q++) {
+            Sum<LANES> sum = frames_rebuilt ? of_frames(q) : of_channels(0, b.top, factor());
+            sum.base = load<LANES>(l.bias + c);
+            const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
+            sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
+                      b.residual ? b.residual + at : nullptr, l.relu);
         }
-    };
-    run(std::integral_constant<int, 16>());
-    run(std::integral_constant<int, 8>());
-    run(std::integral_constant<int, 4>());
-    run(std::integral_constant<int, 2>());
-    run(std::integral_constant<int, 1>());
-}
+    }
 
-void depthwise(long side, const Row &row, const Plane &map, long h, const float *weight, long count,
-               long pitch) {
-    const auto run =
-        side == 1 ? row_of<1> : side == 3 ? row_of<3> : side == 5 ? row_of<5> : row_of<7>;
-    run(row, map, h, weight, count, pitch);
-}
+    Lanes<LANES> factor() const {
+        const Lanes<LANES> scale = load<LANES>(l.scale + c);
+        return l.time_paths && !frames_rebuilt ? scale * gates[l.time[0].gate] : scale;
+    }
 
-// The weights of one layer, multiplied by one sample's gates.
-struct Weights {
-    std::vector<float> direct, zeros;             // (computed,), what is handed on
-    std::vector<std::vector<float>> channel;      // per path
-    std::vector<std::vector<float>> handed, time; // per frame of a period; per path
-
-    void set(const Layer &l, const float *gates, bool channels_rebuilt) {
-        const long taps = l.side * l.side, c_all = l.channels;
-        zeros.assign(c_all, 0.f);
-        direct.assign(l.computed, 0.f);
-        channel.assign(l.channel_paths, {});
-        float whole = l.channel_paths && !channels_rebuilt ? gates[l.channel[0].gate] : 1.f;
-        for (long i = 0; channels_rebuilt && i < l.channel_paths; i++) {
-            const Path &p = l.channel[i];
-            for (long c = 0; c < p.scale; c++) direct[c] += gates[p.gate];
-            if (!p.phi) continue;
-            channel[i].assign(p.phi, p.phi + taps * (c_all - p.scale));
-            for (float &w : channel[i]) w *= gates[p.gate];
-        }
-        const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
-        handed.assign(period, {});
-        time.assign(l.time_paths, {});
-        for (long q = 0; q < period; q++) {
-            float sum = l.time_paths ? 0.f : 1.f;
-            for (long j = 0; j < l.time_paths; j++)
-                if (q % l.time[j].scale == 0) sum += gates[l.time[j].gate];
-            if (sum == 0.f) continue;
-            handed[q].resize(c_all);
-            for (long c = 0; c < c_all; c++) handed[q][c] = sum * whole * l.scale[c];
-        }
+    // Frame q of the period, made of its computed frames.
+    Sum<LANES> of_frames(long q) {
+        Sum<LANES> sum{factor()};
+        float handed = 0;
         for (long j = 0; j < l.time_paths; j++) {
             const Path &p = l.time[j];
-            if (!p.phi) continue;
-            time[j].resize((p.scale - 1) * taps * c_all);
-            for (size_t k = 0; k < time[j].size(); k++)
-                time[j][k] = p.phi[k] * gates[p.gate] * whole * l.scale[k % c_all];
+            const long part = q % p.scale;
+            if (!part) {
+                handed += gates[p.gate];
+                continue;
+            }
+            const auto [tile, by] = frame((q - part) / step);
+            sum.terms[sum.count++] = {tiles.at(*tile, b.top, true),
+                                      p.phi + (part - 1) * l.side * l.side * l.channels + c,
+                                      l.channels, gates[p.gate] * by};
         }
+        if (q % step == 0) {
+            const auto [tile, by] = frame(q / step);
+            sum.from = tiles.at(*tile, b.top, false), sum.weight = handed * by * sum.factor;
+        }
+        return sum;
+    }
+
+    // These channels of a computed frame, and what they are still to be multiplied by.
+    std::pair<const Tile *, float> frame(long base) {
+        if (!channels_rebuilt)
+            return {&computed(base, std::max(l.channel_paths - 1, 0L), c), direct};
+        Tile &tile = tiles.tiles[(base + 1) * tiles.of_frame - 1];
+        if (tiles.lacks(tile, LANES, b.top, c)) {
+            const long half = l.side / 2;
+            const long low = std::max(b.top - half, 0L), high = std::min(b.bottom + half, s.height);
+            of_channels(base, low, one)
+                .write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+        }
+        return {&tile, 1.f};
+    }
+
+    // The sum of the channel paths for a computed frame, from row `low` on.
+    Sum<LANES> of_channels(long base, long low, Lanes<LANES> factor) {
+        Sum<LANES> sum{factor};
+        for (long i = 0; i < l.channel_paths; i++) {
+            const Path &p = l.channel[i];
+            if (c < p.scale) continue;
+            const Tile &tile = computed(base, i, c % p.scale);
+            sum.terms[sum.count++] = {tiles.at(tile, low, true), p.phi + c - p.scale,
+                                      l.channels - p.scale, gates[p.gate]};
+        }
+        if (direct != 0) sum.from = rows_of(base, low, c), sum.weight = direct * factor;
+        return sum;
+    }
+
+    // A copy of computed channels, in one of the tiles of its frame.
+    const Tile &computed(long base, long place, long channel) {
+        Tile &tile = tiles.tiles[base * tiles.of_frame + place];
+        if (tiles.lacks(tile, LANES, b.top, channel)) {
+            const long reach = l.side / 2 * (frames_rebuilt ? 2 : 1);
+            const long low = std::max(b.top - reach, 0L);
+            const long high = std::min(b.bottom + reach, s.height);
+            Sum<LANES> copy{one};
+            copy.from = rows_of(base, low, channel), copy.weight = one;
+            copy.write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+        }
+        return tile;
+    }
+
+    Rows rows_of(long base, long row, long channel) const {
+        return {const_cast<float *>(b.y) + (base * s.height + row) * line + channel, s.pixel, line};
     }
 };
-
-// All channels of row h of a computed frame, from the computed ones.
-void channels_of_row(const Layer &l, const Weights &w, const Plane &y, long h, float *out) {
-    const float *zeros = w.zeros.data();
-    depthwise(1, {out, l.channels, zeros, 0}, y, h, w.direct.data(), l.computed, 0);
-    for (long i = 0; i < l.channel_paths; i++) {
-        const long k = l.channel[i].scale, left = l.channels - k;
-        for (long start = 0; start < left; start += k) {
-            // Beyond the computed channels the widest path is the first to write.
-            float *to = out + k + start;
-            const bool first = k == l.computed;
-            const Row row{to, l.channels, first ? zeros : to, first ? 0 : l.channels};
-            const long count = std::min(k, left - start);
-            depthwise(l.side, row, y, h, w.channel[i].data() + start, count, left);
-        }
-    }
-}
-
-// Row h of frame q of a period, from the planes of the period's computed frames.
-void frame_row(const Layer &l, const Weights &w, const std::vector<Plane> &planes, long step,
-               long q, long h, const float *residual, float *out) {
-    const long c_all = l.channels, taps = l.side * l.side;
-    struct Term {
-        const Plane &plane;
-        const float *weight;
-        long side;
-    };
-    std::vector<Term> terms;
-    if (!w.handed[q].empty()) terms.push_back({planes[q / step], w.handed[q].data(), 1});
-    for (long j = 0; j < l.time_paths; j++) {
-        const long part = q % l.time[j].scale;
-        if (!part) continue;
-        const float *weight = w.time[j].data() + (part - 1) * taps * c_all;
-        terms.push_back({planes[(q - part) / step], weight, l.side});
-    }
-    Row row{out, c_all, l.bias, 0};
-    for (const Term &term : terms) {
-        const bool last = &term == &terms.back();
-        row.residual = last ? residual : nullptr, row.relu = last && l.relu;
-        depthwise(term.side, row, term.plane, h, term.weight, c_all, c_all);
-        row.from = out, row.from_pixel = c_all;
-    }
-}
 
 struct Gate {
     long channels, hidden, axes, choices;
@@ -301,52 +364,88 @@ extern "C" void max_pool(const Pool *pool, const float *x, float *out, long thre
     }
 }
 
-// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out.
+struct Chunk {
+    long first, lanes;
+};
+
+// The channels in vectors, such that those of a vector are made of neighbours on every path. The
+// last of a row begins early, unless `exact`, and makes some a second time. What is made of the
+// same channels follows each other.
+std::vector<Chunk> chunks_of(const Layer &l, bool exact) {
+    std::vector<long> cuts{0, l.channels};
+    long least = l.channels;
+    for (long i = 0; i < l.channel_paths; i++) {
+        least = l.channel[i].scale;
+        for (long c = least; c < l.channels; c += least) cuts.push_back(c);
+    }
+    std::sort(cuts.begin(), cuts.end());
+    std::vector<Chunk> chunks;
+    for (size_t i = 1; i < cuts.size(); i++)
+        for (long c = cuts[i - 1]; c < cuts[i];) {
+            const long left = cuts[i] - (exact ? c : cuts[i - 1]);
+            const long lanes = left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            chunks.push_back({std::min(c, cuts[i] - lanes), lanes});
+            c += lanes;
+        }
+    const auto source = [&](const Chunk &chunk) { return chunk.first % least; };
+    std::stable_sort(chunks.begin(), chunks.end(),
+                     [&](auto &a, auto &b) { return source(a) < source(b); });
+    return chunks;
+}
+
+// Asks for memory that will be written in steps, which the processor would not foresee.
+void fetch(const float *at, long count) {
+    for (long i = 0; i < count; i += 16) __builtin_prefetch(at + i, 1, 2);
+}
+
+// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out, which may be y
+// where nothing is rebuilt.
 extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,
                         const long *place, const float *residual, float *out, long threads) {
     const Layer &l = *layer;
     const Size &s = *size;
-    const bool channels_rebuilt = l.computed < l.channels || l.channel_paths > 1;
     const long step = l.time_paths ? l.time[0].scale : 1;
     const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
-    const long bases = period / step, halo = period > 1 ? l.side / 2 : 0;
-    const long line = s.width * l.channels;
+    const long bases = period / step, half = l.side / 2;
+    const long line = s.width * l.channels, image = s.height * s.width;
     const long rows = std::clamp(STRIP / (line * bases), std::min(4L, s.height), s.height);
     const long strips = (s.height + rows - 1) / rows, blocks = (s.frames + period - 1) / period;
+    const std::vector<Chunk> chunks = chunks_of(l, y == out);
 
 #pragma omp parallel num_threads(threads)
     {
-        Weights weights;
-        std::vector<float> scratch(channels_rebuilt ? bases * (rows + 2 * halo) * line : 0);
-        long ready = -1;
+        Tiles tiles{half, s.width, rows, std::max(l.channel_paths, 1L) + 1, {}};
+        const long count = bases * tiles.of_frame, floats = Tiles::floats(half, s.width, rows);
+        static thread_local std::vector<float> memory;
+        memory.resize(std::max<size_t>(memory.size(), count * floats + 16));
+        // From the beginning of a cache line on.
+        const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % 16;
+        for (long i = 0; i < count; i++)
+            tiles.tiles.push_back({memory.data() + (16 - start) % 16 + i * floats, 0, 0, -1});
 #pragma omp for
         for (long unit = 0; unit < s.samples * blocks * strips; unit++) {
             const long n = unit / (blocks * strips), block = unit / strips % blocks;
-            const long top = unit % strips * rows, bottom = std::min(top + rows, s.height);
-            const long above = std::max(top - halo, 0L), below = std::min(bottom + halo, s.height);
-            if (n != ready) weights.set(l, gates + n * l.gates, channels_rebuilt), ready = n;
-
-            std::vector<Plane> planes;
-            for (long b = 0; b < bases; b++) {
-                const long frame = block * bases + b;
-                if (frame >= s.computed_frames) break;
-                const long offset = (n * s.computed_frames + frame) * s.height * s.width * s.pixel;
-                Plane plane{y + offset, s.pixel, s.height, s.width};
-                if (channels_rebuilt) {
-                    float *strip = scratch.data() + b * (rows + 2 * halo) * line;
-                    for (long h = above; h < below; h++)
-                        channels_of_row(l, weights, plane, h, strip + (h - above) * line);
-                    plane = {strip - above * line, l.channels, s.height, s.width};
-                }
-                planes.push_back(plane);
-            }
-            for (long q = 0; q < period && block * period + q < s.frames; q++) {
-                const long image = place[n] * s.frames + block * period + q;
-                for (long h = top; h < bottom; h++) {
-                    const long at = (image * s.height + h) * line;
-                    frame_row(l, weights, planes, step, q, h, residual ? residual + at : nullptr,
-                              out + at);
-                }
+            const long first = block * period, computed = block * bases, top = unit % strips * rows;
+            const long to = (place[n] * s.frames + first) * image * l.channels;
+            const Block b{
+                y + (n * s.computed_frames + computed) * image * s.pixel,
+                residual ? residual + to : nullptr,
+                out + to,
+                std::min(bases, s.computed_frames - computed),
+                std::min(period, s.frames - first),
+                top,
+                std::min(top + rows, s.height),
+            };
+            for (long q = 0; q < b.frames; q++)
+                fetch(b.out + (q * s.height + top) * line, (b.bottom - top) * line);
+            tiles.forget();
+            const float *own = gates + n * l.gates;
+            for (const auto [c, lanes] : chunks) {
+                if (lanes == 16) Maker<16>{l, s, own, b, c, tiles}.run();
+                if (lanes == 8) Maker<8>{l, s, own, b, c, tiles}.run();
+                if (lanes == 4) Maker<4>{l, s, own, b, c, tiles}.run();
+                if (lanes == 2) Maker<2>{l, s, own, b, c, tiles}.run();
+                if (lanes == 1) Maker<1>{l, s, own, b, c, tiles}.run();
             }
         }
     }
