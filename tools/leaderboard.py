@@ -2,7 +2,7 @@
 
     python tools/leaderboard.py work_dirs/results
     python tools/leaderboard.py work_dirs/results --table 5 --format markdown --out table5.md
-    python tools/leaderboard.py work_dirs/results --sort -full_gmacs --filter 'name~vared'
+    python tools/leaderboard.py work_dirs/results --sort=-full_gmacs --filter 'name~vared'
 
 RESULTS are files that tools/evaluate.py or, for Table 12, tools/redundancy.py wrote, their folders,
 or folders of those. Several results of one row (seeds) are told as mean ± standard deviation. A
@@ -68,7 +68,9 @@ def parsed() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--format", choices=list(FORMATS), default="terminal")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: printed")
-    parser.add_argument("--sort", metavar="COLUMN", help="descending with a leading -")
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="descending with a leading -: --sort=-share"
+    )
     parser.add_argument("--filter", action="append", default=[], metavar="'COLUMN OP VALUE'")
     parser.add_argument(
         "--mixed-data", action="store_true",
