@@ -1,5 +1,6 @@
 """The same promises on a GPU; skipped where there is none."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,15 @@ import pytest
 import torch
 import toy
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from test_fast_prepare import assert_close, lively
 
 import vared_mm  # noqa: F401
-from vared_mm.method.observe import forced_gates
+from vared_mm.fast import prepare_for_inference
+from vared_mm.fast.gpu.captured import Captured
+from vared_mm.fast.gpu.predicated_conv import PredicatedConv
+from vared_mm.method.observe import dynamic_convs, forced_gates
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
 
@@ -67,3 +73,47 @@ def test_torchrun_trains_through_nccl(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
     subprocess.run([*command, str(script), str(tmp_path), "nccl"], check=True, timeout=200)
     assert (tmp_path / "result.json").exists()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    # Clips of unlike contents, so that gates have something to tell apart.
+    x = torch.stack([scale * torch.randn(3, 8, 40, 40) + scale for scale in (-1.5, 0.5, 1.5)])
+    settings = dict(type="VaRedR2Plus1d18", base_channels=8, dynamic=dict(search_space=3))
+    return lively(MODELS.build(settings), x).cuda(), x.cuda()
+
+
+@torch.no_grad()
+def test_a_prepared_network_never_waits_for_the_gpu(network):
+    model, x = network
+    prepared = prepare_for_inference(model, x)
+    for conv in dynamic_convs(prepared).values():
+        assert isinstance(conv.forward.run, PredicatedConv)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        came = prepared(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_close(came, model(x))
+
+
+@torch.no_grad()
+def test_a_recorded_network_answers_each_batch_by_the_choices_of_its_own_samples(network):
+    model, x = network
+    run = Captured(prepare_for_inference(model, x))
+    for clips in (x, x.flip(0), -x, x[:2], x[..., :-3]):
+        assert_close(run(clips), model(clips))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_a_prepared_network_in_half_precision_is_off_by_what_that_holds(network, dtype):
+    model, x = network
+    half = copy.deepcopy(model).to(dtype)
+    with forced_gates(model, (0.0, 0.7, 0.0) * 2):
+        expected = model(x)
+    prepared = prepare_for_inference(half, x.to(dtype))
+    with forced_gates(prepared, (0.0, 0.7, 0.0) * 2):
+        came = prepared(x.to(dtype))
+    assert (came.float() - expected).abs().max() < 0.1 * expected.abs().max()

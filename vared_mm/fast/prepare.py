@@ -16,6 +16,8 @@ from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.gpu.device_gate import DeviceGate
+from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import chains, fuse, fuse_silu, inputs_of, is_leaf, traced
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
@@ -56,7 +58,8 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
             if isinstance(module, Gate):
-                module.forward = FoldedGate(module)  # type: ignore[method-assign]
+                gate = DeviceGate if is_predicated(module.weight1) else FoldedGate
+                module.forward = gate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
         prepare_part(prepared)
@@ -90,7 +93,9 @@ class Exchanged(PreparedForward):
     """
 
     def __init__(self, conv: _ConvNd, epilogue: Epilogue, does: str) -> None:
-        kind: Callable = DynamicConv if isinstance(conv, _Dynamic) else StaticConv
+        kind: Callable = StaticConv
+        if isinstance(conv, _Dynamic):
+            kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
         self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
 

@@ -1,0 +1,36 @@
+"""A gate that answers on a GPU by one kernel after the pooling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vared_mm.fast.folded_gate import FoldedGate
+from vared_mm.fast.gpu.predicated_conv import kernels
+
+
+class DeviceGate(FoldedGate):
+    """As `FoldedGate`, for maps on a GPU."""
+
+    def _kernel_serves(self, x: Tensor) -> bool:
+        return False
+
+    def _by_torch(self, x: Tensor) -> Tensor:
+        triton = kernels()
+        assert triton is not None
+        (hidden, channels), choices = self.weight1.shape, len(self.beta)
+        with torch.autocast(x.device.type, enabled=False), torch.cuda.device_of(x):
+            pooled = x.mean(tuple(range(2, x.ndim)), dtype=torch.float32)
+            answer = pooled.new_empty(len(x), choices)
+            triton.decide[(len(x),)](
+                pooled, self.weight1, self.bias1, self.weight2, self.beta, answer,
+                self.gate.floor, C=channels, HIDDEN=hidden, AXES=self.gate.axes,
+                PATHS=choices // self.gate.axes, INPUTS=min(64, at_least(channels)),
+                WIDTH=at_least(hidden),
+            )  # fmt: skip
+        return answer
+
+
+def at_least(number: int) -> int:
+    """The power of two that is not below it."""
+    return 1 << (number - 1).bit_length()

@@ -1,0 +1,184 @@
+"""What stands in for the `forward` of a dynamic convolution on a GPU.
+
+The host never learns what a sample chose: it starts the same kernels for every batch, so there is
+nothing to group and nothing to wait for, and a network of them can be captured as a CUDA graph. It
+pays with programs that start for nothing, and with room for maps that nobody computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.packed_conv import channels_last, new_maps, output_size, residual
+from vared_mm.method.errors import DynamicError
+from vared_mm.method.layer import Pattern, _Dynamic
+
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The Triton kernels; None where Triton is missing."""
+    try:
+        from vared_mm.fast.gpu import kernels as module
+    except ImportError:
+        return None
+    return module
+
+
+def is_predicated(weight: Tensor) -> bool:
+    """Whether the kernels serve a layer of this weight, where it is and in its precision."""
+    return weight.is_cuda and weight.dtype in PRECISIONS and kernels() is not None
+
+
+class PredicatedConv:
+    """activate(scale · Y + bias + other) of a dynamic convolution and its epilogue.
+
+    Products of float32 are rounded to TF32 where torch's own convolutions are, that is, unless
+    `torch.backends.cudnn.allow_tf32` is False. Convolutions with groups that are neither one nor
+    depthwise, and those with uncommon padding, are computed whole by torch before the rebuilding:
+    they follow their gates, but save nothing.
+    """
+
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
+        self.conv, self.epilogue = conv, epilogue
+        self.weight = packed_weight(conv) if is_skippable(conv) else None
+        self.channel_phi, self.time_phi = channel_taps(conv), time_taps(conv)
+        self.always = epilogue.scale.new_ones(1)
+        self._tuned: set[tuple] = set()
+
+    def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        conv, x = self.conv, channels_last(x)
+        if not len(x):
+            return channels_last(conv._conv_forward(x, conv.weight, conv.bias))
+        gates = conv.gate(x).float().contiguous()
+        if len(gates) != len(x):
+            raise DynamicError(
+                f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
+                f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
+            )
+        return self.run(x, gates, None if other is None else residual(other, conv, x))
+
+    def branch(self, pattern: Pattern) -> Callable[..., Tensor]:
+        """The way to run `pattern`, which is the way to run all of them."""
+        return self.run
+
+    def run(self, x: Tensor, gates: Tensor, other: Tensor | None) -> Tensor:
+        """From the gates on; the arguments as those of `Branch`."""
+        triton, conv = kernels(), self.conv
+        assert triton is not None
+        if x.is_cuda and (x.shape, x.dtype) not in self._tuned:
+            # Block sizes are tried at the first call: let all of the work be there.
+            self._tuned.add((x.shape, x.dtype))
+            self.run(x, torch.full_like(gates, 0.5), other)
+        y = self._room_or_maps(x)
+        out = new_maps(x, tuple(y.shape))
+        both = len(conv.widths) > 1 and len(conv.strides) > 1
+        z = new_maps(x, tuple(y.shape)) if both else y
+        size = clip_size(y)
+        told = {**self._told(gates, other), "out": out, "size": size, "N": len(y)}
+        frames, image = size[0], size[1] * size[2]
+        with torch.cuda.device_of(x):
+            if self.weight is not None:
+                grid = triton.programs(1, frames * image)
+                triton.compute[grid](x=x, y=y, **told, **self._convolution(x))
+            if len(conv.widths) > 1 or self.weight is None:
+                triton.rebuild_channels[triton.programs(frames, image)](
+                    y=y, z=z, phi=self.channel_phi, SIDE=conv.dynamic.cheap_kernel,
+                    FINISHED=self.weight is not None, **told,
+                )  # fmt: skip
+            if len(conv.strides) > 1:
+                triton.rebuild_frames[triton.programs(frames, image)](
+                    y=y, z=z, phi=self.time_phi, SIDE=conv.dynamic.cheap_kernel, **told
+                )
+        return out
+
+    def _room_or_maps(self, x: Tensor) -> Tensor:
+        """What `compute` will write into, or where it cannot serve, all of it by torch."""
+        conv = self.conv
+        if self.weight is None:
+            return channels_last(conv._conv_forward(x, conv.weight, conv.bias))
+        return new_maps(x, (len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
+
+    def _told(self, gates: Tensor, other: Tensor | None) -> dict[str, Any]:
+        """What all kernels are told."""
+        conv, (scale, bias) = self.conv, (self.epilogue.scale, self.epilogue.bias)
+        space, pitch = conv.dynamic.search_space, gates.shape[1]
+        columns = {axis: (gates[:, i * space :], pitch) for i, axis in enumerate(conv.axes)}
+        return {
+            "channel_gates": columns.get("channel", (self.always, 0)),
+            "time_gates": columns.get("time", (self.always, 0)),
+            "epilogue": (scale, bias, scale if other is None else other),
+            "C": conv.out_channels,
+            "CHANNEL_PATHS": len(conv.widths),
+            "TIME_PATHS": len(conv.strides),
+            "OTHER": other is not None,
+            "RELU": self.epilogue.relu,
+        }
+
+    def _convolution(self, x: Tensor) -> dict[str, Any]:
+        """What `compute` alone is told."""
+        conv = self.conv
+        return {
+            "weight": self.weight,
+            "bias": self.weight if conv.bias is None else conv.bias.detach(),
+            "input_size": clip_size(x),
+            "C_IN": conv.in_channels,
+            "KERNEL": over_time(conv.kernel_size, 1),
+            "STRIDE": over_time(conv.stride, 1),
+            "PADDING": over_time(conv.padding, 0),
+            "DILATION": over_time(conv.dilation, 1),
+            "DEPTHWISE": conv.groups > 1,
+            "BIAS": conv.bias is not None,
+            "PRECISION": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",
+        }
+
+
+def clip_size(maps: Tensor) -> tuple[int, ...]:
+    """(T, H, W), an image being a clip of one frame."""
+    return tuple(maps.shape[2:]) if maps.ndim == 5 else (1, *maps.shape[2:])
+
+
+def over_time(setting: Any, still: int) -> tuple[int, ...]:
+    """A setting of a convolution over T, H, W; `still` is that over the one frame of an image."""
+    return (still,) * (3 - len(setting)) + tuple(setting)
+
+
+def is_skippable(conv: _Dynamic) -> bool:
+    """Whether the kernel computes just the part of `conv` that is needed."""
+    plain_padding = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return plain_padding and conv.groups in (1, conv.in_channels)
+
+
+def packed_weight(conv: _Dynamic) -> Tensor:
+    """(taps, C_in, C), of whole vectors of output channels; depthwise (taps, C)."""
+    weight = conv.weight.detach().flatten(2)
+    if conv.groups > 1:
+        return weight[:, 0].t().contiguous()
+    return F.pad(weight.permute(2, 1, 0), (0, -conv.out_channels % 16)).contiguous()
+
+
+def channel_taps(conv: _Dynamic) -> Tensor:
+    """Φc as (S - 1, taps, C), in the places of the channels that are rebuilt."""
+    rows = [
+        F.pad(phi.detach().float().flatten(1).t(), (conv.out_channels - len(phi), 0))
+        for phi in conv.cheap.channel
+    ]
+    return torch.stack(rows) if rows else conv.weight.new_zeros(1, dtype=torch.float32)
+
+
+def time_taps(conv: _Dynamic) -> Tensor:
+    """Φt as (S - 1, most R, taps, C), in the places of the frames that are rebuilt."""
+    rows = [
+        F.pad(taps, (0, 0, 0, 0, 1, conv.strides[-1] - len(taps) - 1))
+        for taps in (phi.detach().float().flatten(2).transpose(1, 2) for phi in conv.cheap.time)
+    ]
+    return torch.stack(rows) if rows else conv.weight.new_zeros(1, dtype=torch.float32)
