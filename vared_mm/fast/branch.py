@@ -24,6 +24,7 @@ from vared_mm.fast.packed_conv import (
     new_maps,
     output_size,
 )
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
@@ -35,20 +36,31 @@ PIECE = 1 << 20
 
 
 class Branch:
-    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`."""
+    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`.
+
+    With `reader`, which alone reads the output, the channels that it will leave out are not made.
+    """
 
     def __init__(
-        self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, prefix: PackedConv
+        self,
+        conv: _Dynamic,
+        epilogue: Epilogue,
+        pattern: Pattern,
+        prefix: PackedConv,
+        reader: _Dynamic | None = None,
     ) -> None:
         self.conv, self.epilogue, self.pattern, self.prefix = conv, epilogue, pattern, prefix
         self.computed, step = conv.extent(pattern)
         self.inputs, *_ = prefix_extent(conv, self.computed)
+        self.channels = conv.out_channels if reader is None else channels_read(reader, pattern)
         # Then the maps are finished where they are.
-        full = (self.computed, step) == (conv.out_channels, 1)
-        self.rebuilds_nothing = full and sum(pattern) == len(conv.axes)
+        all_made = self.channels == len(prefix.weight) and (
+            reader is not None or self.computed == self.channels
+        )
+        self.rebuilds_nothing = all_made and step == 1 and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed)
+        self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed, self.channels)
 
     def __call__(
         self,
@@ -69,9 +81,9 @@ class Branch:
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
-        if len(x) * sample <= PIECE or (self.rebuilds_nothing and out is None):
+        if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)
-        result = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
+        result = new_maps(x, (len(x), self.channels, *size)) if out is None else out
         samples = range(len(x)) if samples is None else samples
         whole = result
         if sample > PIECE and self.period and size[0] % self.period == 0:
@@ -88,6 +100,12 @@ class Branch:
         return result
 
     def _prefix(self, x: Tensor) -> Tensor:
+        if x.shape[1] < self.inputs:
+            raise DynamicError(
+                f"a convolution was left {x.shape[1]} channels and wants {self.inputs}: its gate "
+                "answered something else than that of the one before, which it follows; does a "
+                "hook answer in its place?"
+            )
         return self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
 
     def _by_torch(
@@ -120,7 +138,7 @@ class Branch:
     ) -> Tensor:
         y = channels_last(self._prefix(x))
         if out is None:
-            shape = (len(y), self.conv.out_channels, *full)
+            shape = (len(y), self.channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
         kernels = native.library()
         assert kernels is not None
@@ -159,6 +177,11 @@ def sizes_of(y: torch.Size, full: tuple[int, ...]) -> native.SizeStruct:
 @lru_cache(1024)
 def places(*samples: int) -> ctypes.Array:
     return (ctypes.c_long * len(samples))(*samples)
+
+
+def channels_read(reader: _Dynamic, pattern: Pattern) -> int:
+    """How many channels of its input a depthwise convolution reads for `pattern`."""
+    return prefix_extent(reader, reader.extent(pattern)[0])[0]
 
 
 def packed_prefix(conv: _Dynamic, computed: int, step: int) -> PackedConv:
@@ -201,13 +224,17 @@ def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
 
 
 def layer_struct(
-    conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, computed: int
+    conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, computed: int, channels: int
 ) -> tuple[native.LayerStruct, list[Tensor]]:
-    """What the kernel is told of a branch, and the tensors that its pointers point into."""
+    """What the kernel is told of a branch, and the tensors that its pointers point into.
+
+    Fewer `channels` than the convolution has are all among those that the prefix computes.
+    """
+    whole = channels == conv.out_channels
     kept = [epilogue.scale.contiguous(), epilogue.bias.contiguous()]
     scale, bias = (tensor.data_ptr() for tensor in kept)
     struct = native.LayerStruct(
-        channels=conv.out_channels, computed=computed, side=conv.dynamic.cheap_kernel,
+        channels=channels, computed=computed if whole else channels, side=conv.dynamic.cheap_kernel,
         relu=epilogue.relu, gates=len(pattern), scale=scale, bias=bias,
     )  # fmt: skip
     columns = iter(enumerate(pattern))
@@ -217,9 +244,12 @@ def layer_struct(
         paths = []
         for i, (column, is_open) in enumerate(islice(columns, len(scales))):
             if is_open:
-                phi = taps_first(cheap[i - 1], axis) if i else None
+                scale, phi = scales[i], taps_first(cheap[i - 1], axis) if i else None
+                if not whole:
+                    scale, phi = (channels, None) if axis == "channel" else (scale, phi)
+                    phi = None if phi is None else phi[..., :channels].contiguous()
                 kept += [] if phi is None else [phi]
-                paths.append((column, scales[i], None if phi is None else phi.data_ptr()))
+                paths.append((column, scale, None if phi is None else phi.data_ptr()))
         setattr(struct, f"{axis}_paths", len(paths))
         for i, path in enumerate(paths):
             getattr(struct, axis)[i] = path

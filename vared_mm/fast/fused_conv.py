@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import Branch, packed_prefix
+from vared_mm.fast.branch import Branch, kernels_serve, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import (
     Geometry,
@@ -47,18 +47,22 @@ class DynamicConv:
 
     def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
         self.conv, self.epilogue = conv, epilogue
-        self._branches: dict[Pattern, Branch] = {}
+        # A depthwise convolution that follows the same gate and alone reads the output: what it
+        # leaves out need not be rebuilt.
+        self.reader: _Dynamic | None = None
+        self._branches: dict[tuple[Pattern, _Dynamic | None], Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
-    def branch(self, pattern: Pattern) -> Branch:
+    def branch(self, pattern: Pattern, reader: _Dynamic | None = None) -> Branch:
         """The prepared way to run `pattern`; made when it is first asked for."""
-        if pattern not in self._branches:
+        key = pattern, reader
+        if key not in self._branches:
             extent = self.conv.extent(pattern)
             if extent not in self._prefixes:
                 self._prefixes[extent] = packed_prefix(self.conv, *extent)
             prefix = self._prefixes[extent]
-            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
-        return self._branches[pattern]
+            self._branches[key] = Branch(self.conv, self.epilogue, pattern, prefix, reader)
+        return self._branches[key]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         if not len(x):
@@ -74,12 +78,22 @@ class DynamicConv:
         groups = group_by_pattern(gates)
         if len(groups) == 1:
             (pattern,) = groups
-            return self.branch(pattern)(x, gates, other)
+            reader = self._reader_of(pattern) if kernels_serve(x, self.conv) else None
+            return self.branch(pattern, reader)(x, gates, other)
         out = new_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         for pattern, samples in groups.items():
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
         return out
+
+    def _reader_of(self, pattern: Pattern) -> _Dynamic | None:
+        """The reader, if it leaves channels out that no path computes and no hook would see."""
+        conv, reader = self.conv, self.reader
+        if reader is None or "channel" not in conv.axes:
+            return None
+        hooks = (conv._forward_hooks, reader._forward_hooks, reader._forward_pre_hooks)
+        alone = sum(pattern[: conv.dynamic.search_space]) == 1 and not pattern[0]
+        return reader if alone and not any(hooks) else None
 
 
 def rows_of(x: Tensor, samples: Sequence[int]) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.gate import FollowerGate
+from vared_mm.method.layer import _Dynamic
 
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SIGMOIDS = {torch.sigmoid, F.sigmoid, "sigmoid"}
@@ -120,6 +121,23 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
     chain.nodes[-1].replace_all_uses_with(new)
     for node in reversed(chain.nodes):
         graph.graph.erase_node(node)
+
+
+def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynamic]]:
+    """Dynamic convolutions, each with the depthwise one that alone reads its output and follows its
+    gate.
+    """
+    modules = dict(graph.named_modules())
+    for node in graph.graph.nodes:
+        user = _only_user(node)
+        if node.op == "call_module" and user is not None and user.op == "call_module":
+            conv, reader = modules[str(node.target)], modules[str(user.target)]
+            prepared = node.kwargs.get("fused") and user.kwargs.get("fused")
+            if not prepared or user.args != (node,) or not isinstance(conv, _Dynamic):
+                continue
+            channelwise = conv.groups == 1 and reader.groups == reader.in_channels
+            if channelwise and _follows(user, conv, modules):
+                yield conv, reader
 
 
 def fuse_silu(graph: fx.GraphModule) -> None:

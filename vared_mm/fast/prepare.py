@@ -18,7 +18,15 @@ from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
-from vared_mm.fast.graph import chains, fuse, fuse_silu, inputs_of, is_leaf, traced
+from vared_mm.fast.graph import (
+    chains,
+    depthwise_readers,
+    fuse,
+    fuse_silu,
+    inputs_of,
+    is_leaf,
+    traced,
+)
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
 from vared_mm.fast.prepared_forward import PreparedForward
@@ -98,6 +106,8 @@ class Exchanged(PreparedForward):
             kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
         self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
+        # Whether the convolution before it leaves out what this one will not read.
+        self.reads_in_part = False
 
     def __call__(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
@@ -107,7 +117,8 @@ class Exchanged(PreparedForward):
             )
         if not fused:
             return self.plain(x)
-        if x.ndim != self.conv.weight.ndim or x.shape[1] != self.conv.in_channels:
+        whole = x.shape[1] == self.conv.in_channels
+        if x.ndim != self.conv.weight.ndim or not (whole or self.reads_in_part):
             raise ValueError(
                 f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
                 f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
@@ -158,6 +169,10 @@ def prepare_part(module: nn.Module) -> None:
         epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
         conv.forward = Exchanged(conv, epilogue, str(chain))
         fuse(graph, chain)
+    for conv, reader in depthwise_readers(graph):
+        first, second = cast(Exchanged, conv.forward), cast(Exchanged, reader.forward)
+        if isinstance(first.run, DynamicConv) and isinstance(second.run, DynamicConv):
+            first.run.reader, second.reads_in_part = reader, True
     fuse_silu(graph)
     graph.graph.lint()
     graph.recompile()
