@@ -40,7 +40,7 @@ def compute(
     """An implicit GEMM: rows are pixels of the computed frames, columns the computed channels.
 
     Args:
-        weight: (taps, C_in, C), C rounded up to 16; depthwise (taps, C).
+        weight: (taps, C, C_in), C_in rounded up to 16; depthwise (taps, C).
         N: The samples, which only the autotuner asks for.
         KERNEL, STRIDE, PADDING, DILATION: Over T, H, W.
     """
@@ -63,7 +63,7 @@ def compute(
     w_first = pixel % size[2] * STRIDE[2] - PADDING[2]
     sample = x + n.to(tl.int64) * (input_size[0] * input_size[1] * input_size[2] * C_IN)
     parts: tl.constexpr = 1 if DEPTHWISE else (C_IN + INPUTS - 1) // INPUTS
-    row_pitch: tl.constexpr = (C + 15) // 16 * 16
+    row_pitch: tl.constexpr = (C_IN + 15) // 16 * 16
     acc = tl.full((PIXELS, CHANNELS), 0, tl.float32)
     for turn in range(KERNEL[0] * KERNEL[1] * KERNEL[2] * parts):
         tap = turn // parts
@@ -88,8 +88,8 @@ def compute(
             i = turn % parts * INPUTS + tl.arange(0, INPUTS)
             places = sample + row[:, None] + i[None, :]
             maps = tl.load(places, mask=inside[:, None] & (i < C_IN)[None, :], other=0)
-            filters = weight + (tap * C_IN + i)[:, None] * row_pitch + c[None, :]
-            mask = (i < C_IN)[:, None] & (c < row_pitch)[None, :]
+            filters = weight + (tap * C + c)[None, :] * row_pitch + i[:, None]
+            mask = (i < row_pitch)[:, None] & wanted[None, :]
             kernel = tl.load(filters, mask=mask, other=0)
             acc = tl.dot(maps, kernel, acc, input_precision=PRECISION)
     if BIAS:

@@ -159,11 +159,14 @@ def is_skippable(conv: _Dynamic) -> bool:
 
 
 def packed_weight(conv: _Dynamic) -> Tensor:
-    """(taps, C_in, C), of whole vectors of output channels; depthwise (taps, C)."""
+    """(taps, C, C_in), of whole vectors of input channels; depthwise (taps, C).
+
+    Tensor cores take float32 with the input channels side by side, and no other way.
+    """
     weight = conv.weight.detach().flatten(2)
     if conv.groups > 1:
         return weight[:, 0].t().contiguous()
-    return F.pad(weight.permute(2, 1, 0), (0, -conv.out_channels % 16)).contiguous()
+    return F.pad(weight.permute(2, 0, 1), (0, -conv.in_channels % 16)).contiguous()
 
 
 def channel_taps(conv: _Dynamic) -> Tensor:
