@@ -8,4 +8,5 @@ bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-exec .venv/bin/python -m pytest -rs "$@"
+# One process for each core; the tests of a file share what they train and stay together.
+exec .venv/bin/python -m pytest -rs -n auto --dist loadfile "$@"
