@@ -1,6 +1,7 @@
 """The prepared convolution against the equations, with what follows it fused."""
 
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -79,20 +80,35 @@ def test_large_maps_are_made_in_pieces_of_the_batch(pattern, monkeypatch):
         assert error(run(x, other), expected) < 1e-5
 
 
-@pytest.mark.parametrize("frames", [4, 5])
-@pytest.mark.parametrize("pattern", [(0, 1, 0, 1), (1, 1, 1, 0), (1, 1, 1, 1)])
+# Two clips: in periods of two frames, which five frames are no multiple of, or of one.
+@pytest.mark.parametrize(
+    ("frames", "pattern", "pieces"),
+    [
+        (4, (0, 1, 0, 1), 4),
+        (4, (1, 1, 1, 1), 4),
+        (4, (1, 1, 1, 0), 3),
+        (5, (1, 1, 1, 1), 2),
+        (5, (1, 1, 1, 0), 4),
+    ],
+)
 @torch.no_grad()
 def test_a_large_clip_is_made_in_pieces_of_frames_where_frames_stand_alone(
-    frames, pattern, monkeypatch
+    frames, pattern, pieces, monkeypatch
 ):
+    if native.library() is None:
+        pytest.skip("no C++ compiler is here")
     dynamic, _, _ = make_case("spatial 1x3x3 of R(2+1)D", torch.float32)
     x, other = torch.randn(2, 3, frames, 5, 5), torch.randn(2, 5, frames, 5, 5)
     run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
+    branch = run.branch(tuple(map(bool, pattern)))
+    made = Mock(wraps=branch._by_kernel)
+    monkeypatch.setattr(branch, "_by_kernel", made)
     # Three frames of 5 channels.
     monkeypatch.setattr("vared_mm.fast.branch.PIECE", 3 * 5 * 5 * 5)
     with forced_gates(dynamic, gates_of(pattern)):
         expected = (dynamic(x).double() + other).relu()
         assert error(run(x, other), expected) < 1e-5
+    assert made.call_count == pieces
 
 
 @torch.no_grad()
