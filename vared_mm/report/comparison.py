@@ -15,7 +15,7 @@ from vared_mm.report.result import Result
 # What a task is judged by: the first of these that was measured.
 ACCURACIES = {
     "recognition": ("acc/video1", "acc/clip1", "acc/top1"),
-    "localization": ("jhmdb/mAP", "jhmdb/frame_mAP", "mAP/overall"),
+    "localization": ("jhmdb/frame_mAP@0.5", "mAP/overall"),
     "segmentation": ("mIoU",),
     "detection": ("coco/bbox_mAP",),
 }

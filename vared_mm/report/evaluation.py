@@ -11,7 +11,6 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -29,15 +28,8 @@ from vared_mm.report.evaluation_loop import ResumableTestLoop
 from vared_mm.report.result import Result, write_result, write_samples
 
 PACKAGES = (
-    "torch",
-    "numpy",
-    "mmengine",
-    "mmcv",
-    "mmcv-lite",
-    "mmaction2",
-    "mmsegmentation",
-    "mmdet",
-)
+    "torch", "numpy", "mmengine", "mmcv", "mmcv-lite", "mmaction2", "mmsegmentation", "mmdet",
+)  # fmt: skip
 # Of a config, what decides how the metrics come out.
 DECISIVE = (
     "default_scope", "custom_imports", "model", "test_dataloader", "test_evaluator", "test_cfg",
@@ -67,15 +59,13 @@ class Job:
     def name(self) -> str:
         return Path(self.file).stem
 
-    @cached_property
-    def digest(self) -> str:
-        """Tells apart checkpoints of one name, and options."""
-        options = json.dumps(self.options, sort_keys=True, default=str)
-        return hashlib.sha256(self.checkpoint.read_bytes() + options.encode()).hexdigest()
-
     @property
     def folder(self) -> Path:
-        return self.out / self.name / f"{self.checkpoint.stem}-{self.digest[:8]}"
+        """Of the checkpoint's place and the options: a checkpoint that is overwritten and evaluated
+        again is no second model."""
+        told = [str(self.checkpoint.resolve()), self.options]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return self.out / self.name / f"{self.checkpoint.stem}-{digest[:8]}"
 
 
 def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
@@ -133,7 +123,8 @@ def key(config: Config, job: Job) -> str:
     loader = dict(parts["test_dataloader"])
     for name in ("num_workers", "persistent_workers"):
         loader.pop(name, None)
-    told = [{**parts, "test_dataloader": loader}, job.digest, device(), packages(), commit()]
+    weights = hashlib.sha256(job.checkpoint.read_bytes()).hexdigest()
+    told = [{**parts, "test_dataloader": loader}, weights, device(), packages(), commit()]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -179,18 +170,11 @@ def commit() -> str | None:
     root = Path(vared_mm.__file__).parents[1]
     if not (root / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *describe], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -155,14 +155,16 @@ def describe(dataset: Any, classes: Sequence[str] | None) -> tuple[Data, list[st
 def fingerprint(
     infos: Sequence[Mapping[str, Any]], files: Sequence[str], classes: Sequence[str] | None
 ) -> str:
-    """Tells apart what is evaluated, wherever its folder lies: the samples in their order, their
-    truth with the contents of label images, and the classes."""
+    """Tells apart what is evaluated, wherever its folder lies: the samples in their order with the
+    sizes of their files, their truth with the contents of label images, and the classes."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     paths = [os.path.abspath(file) for file in files]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     for info, path in zip(infos, paths, strict=True):
         truth = {name: info[name] for name in TRUTH if name in info}
-        row = [os.path.relpath(path, folder), truth]
+        # Two splits may name and label their samples alike.
+        size = os.path.getsize(path) if os.path.isfile(path) else None
+        row = [os.path.relpath(path, folder), size, truth]
         digest.update(json.dumps(row, sort_keys=True, default=as_list).encode())
         labels = Path(info.get("seg_map_path") or "")
         if labels.is_file():
