@@ -92,11 +92,21 @@ def test_seeds_are_mean_and_standard_deviation_and_their_count():
 def test_seeds_of_different_data_are_refused_with_the_files():
     other = replace(DATA, samples=99, fingerprint="99")
     mixed = inputs(result(STATIC), result(STATIC, data=other), result("elsewhere", data=other))
-    with pytest.raises(MixedDataError, match=r"row 'R\(2\+1\)D' of Table 2") as caught:
+    with pytest.raises(MixedDataError, match=r"2 different data sets .* in Table 2") as caught:
         paper_board(TABLES[2], mixed)
     assert "VideoDataset val.txt, 100 samples [abcdef01]: 0/result.json\n" in str(caught.value)
     assert "99 samples [99]: 1/result.json\n" in str(caught.value)
     assert texts(paper_board(TABLES[2], mixed, mixed=True), "R(2+1)D")["results"] == "2"
+    twins = inputs(result(STATIC), result(f"vared-{STATIC}", data=other))
+    with pytest.raises(MixedDataError, match="in Table 2"):
+        paper_board(TABLES[2], twins)
+
+
+def test_one_table_of_the_paper_may_be_of_two_data_sets():
+    mini, k400 = (f"x3d_m_8xb12-16x5x1-120e_{d}-rgb" for d in ("mini-kinetics200", "kinetics400"))
+    both = inputs(result(mini), result(k400, data=replace(DATA, fingerprint="99")))
+    counts = [row[1].text for row in paper_board(TABLES[13], both).rows]
+    assert counts.count("1") == 2
 
 
 def test_a_free_table_of_different_data_is_refused_unless_asked_for():
@@ -139,10 +149,13 @@ def test_checkpoints_of_other_names_are_rows_of_their_own():
     assert [row[1].text for row in free_board(two).rows] == ["epoch_1", "epoch_2"]
 
 
-def study_file(folder, config, cc):
+def study_file(folder, config, cc, checkpoint=None):
     mean = {axis: dict(cc=cc, rmse=0.1, rp=None) for axis in ("time", "channel")}
     folder.mkdir(parents=True)
-    content = dict(config=f"x/{config}.py", mean=mean, thresholds={}, samples=5, layers=[])
+    content = dict(
+        config=f"x/{config}.py", checkpoint=checkpoint, samples=5, layers=[], mean=mean,
+        thresholds=dict(cc=0.85, rmse=0.1),
+    )  # fmt: skip
     (folder / "redundancy.json").write_text(json.dumps(content))
 
 
@@ -154,6 +167,11 @@ def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
     assert (row["rp"], row["rp paper"]) == ("–", "0.68")
     counts = [row[1].text for row in board.rows]
     assert counts == [*["not evaluated"] * 4, "1", "1", *["not evaluated"] * 2]
+    told = "Study of i3d_k400: random weights, 5 samples; RP by cc=0.85 rmse=0.1."
+    assert told in board.notes
+    study_file(tmp_path / "b", "i3d_k400", 0.9, "last.pth")
+    (again,) = [n for n in paper_board(TABLES[12], collect([tmp_path / "b"])).notes if "Study" in n]
+    assert again.startswith("Study of i3d_k400: last.pth, 5 samples")
 
 
 def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
@@ -244,6 +262,8 @@ def test_csv_holds_whole_numbers_and_the_deviation():
         ["name", "n", "n std"], ["vared_x|y", "2.0", "0.5"], ["50% of {z}", "", ""],
         ["=plain, <b>", "10.0", ""],
     ]  # fmt: skip
+    unmeasured = FORMATS["csv"]([replace(BOARD, rows=BOARD.rows[1:2])])
+    assert unmeasured == "name,n\n50% of {z},\n"
     with pytest.raises(ValueError, match="csv holds one table, and there are 2; choose one by"):
         FORMATS["csv"]([BOARD, BOARD])
 

@@ -74,7 +74,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--filter", action="append", default=[], metavar="'COLUMN OP VALUE'")
     parser.add_argument(
         "--mixed-data", action="store_true",
-        help="let results of different data stand in one table, or in one row of the paper's",
+        help="let results of different data stand in one table",
     )  # fmt: skip
     return parser.parse_args()
 

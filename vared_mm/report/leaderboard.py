@@ -109,20 +109,20 @@ def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board
     """Every row of a table of the paper: ours, the paper's and the difference.
 
     Raises:
-        MixedDataError: for results of one row that are of different data, unless `mixed`.
+        MixedDataError: for results of different data whose configs name the same, unless `mixed`.
     """
-    by_config: dict[str, dict[Path, Result]] = {}
-    for path, result in inputs.results.items():
-        by_config.setdefault(result.name, {})[path] = result
+    models, studied = names_in(table.rows)
+    of_table = {path: r for path, r in inputs.results.items() if r.name in models}
+    if not mixed:
+        for data in dict.fromkeys(data_of(r.name) for r in of_table.values()):
+            alike = {path: r for path, r in of_table.items() if data_of(r.name) == data}
+            refuse_mixed(alike, f"Table {table.number}")
     rows = []
     for row in table.rows:
-        of_row = by_config.get(row.config or "", {})
-        if not mixed:
-            refuse_mixed(of_row, f"row {row.name!r} of Table {table.number}")
-        ours, count = our_figures(table, row, list(of_row.values()), inputs.studies)
+        of_row = [r for r in of_table.values() if r.name == row.config]
+        ours, count = our_figures(table, row, of_row, inputs.studies)
         rows.append(paper_row(table, row, ours, count))
     columns = [c for name in table.columns for c in (name, f"{name} paper", f"{name} diff")]
-    stems = {row.config for row in table.rows}
     return Board(
         f"Table {table.number}. {table.caption}",
         ("row", "results", *columns),
@@ -130,9 +130,23 @@ def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board
         (
             *([table.note] if table.note else []),
             "paper: the figure that the paper prints; diff: ours less the paper's.",
-            *conditions(r for r in inputs.results.values() if r.name in stems),
+            *conditions(of_table.values()),
+            *(study.told for study in inputs.studies if study.name in studied),
         ),
     )
+
+
+def names_in(rows: Sequence[PaperRow]) -> tuple[set[str | None], set[str | None]]:
+    """Those of configs whose results stand in the rows, and those whose studies do."""
+    return (
+        {row.config for row in rows if row.axis is None},
+        {row.config for row in rows if row.axis is not None},
+    )
+
+
+def data_of(config: str) -> str:
+    """What the name of a config ends with. Table 13 has two data sets."""
+    return config.rsplit("_", 1)[-1]
 
 
 def our_figures(
@@ -182,11 +196,9 @@ def options_of(result: Result) -> str:
 
 def unmatched(tables: Sequence[PaperTable], inputs: Inputs) -> list[str]:
     """The files that stand in no row of these tables."""
-    rows = [row for table in tables for row in table.rows]
-    results = {row.config for row in rows if row.axis is None}
-    studies = {row.config for row in rows if row.axis is not None}
-    left = [f"{path} ({r.name})" for path, r in inputs.results.items() if r.name not in results]
-    return left + [f"{s.path} ({s.name})" for s in inputs.studies if s.name not in studies]
+    models, studied = names_in([row for table in tables for row in table.rows])
+    left = [f"{path} ({r.name})" for path, r in inputs.results.items() if r.name not in models]
+    return left + [f"{s.path} ({s.name})" for s in inputs.studies if s.name not in studied]
 
 
 def free_board(inputs: Inputs, mixed: bool = False) -> Board:

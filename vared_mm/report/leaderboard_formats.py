@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vared_mm.report import html_page
-from vared_mm.report.leaderboard import Board, Cell
+from vared_mm.report.leaderboard import MISSING, Board, Cell
 
 
 def terminal(boards: Sequence[Board], width: int | None = None) -> str:
@@ -70,15 +70,15 @@ def comma_separated(boards: Sequence[Board]) -> str:
     for row in board.rows:
         line: list[str | float | None] = []
         for place, cell in enumerate(row):
-            line.append(csv_value(cell, numeric(board, place)))
+            line.append(csv_value(cell))
             line += [cell.std] if spread[place] else []
         writer.writerow(line)
     return held.getvalue()
 
 
-def csv_value(cell: Cell, number: bool) -> str | float | None:
-    """Nothing where a number is missing."""
-    return cell.value if number else cell.text
+def csv_value(cell: Cell) -> str | float | None:
+    """Nothing where a number is missing, also where the whole column is."""
+    return cell.value if cell.value is not None or cell.text == MISSING else cell.text
 
 
 LATEX = {

@@ -15,12 +15,13 @@ STUDY = "redundancy.json"
 
 @dataclass(frozen=True)
 class Study:
-    """What tools/redundancy.py told: `mean` has `cc`, `rmse` and `rp` for each axis."""
+    """What tools/redundancy.py told: `mean` has `cc`, `rmse` and `rp` for each axis; `told` is what
+    it was made of."""
 
     name: str
     path: Path
-    samples: int
     mean: Mapping[str, Mapping[str, float | None]]
+    told: str
 
 
 @dataclass(frozen=True)
@@ -69,4 +70,7 @@ def study_of(file: Path) -> Study | None:
         return None
     if not isinstance(content, dict) or not {"config", "mean", "thresholds"} <= content.keys():
         return None
-    return Study(Path(content["config"]).stem, file, content["samples"], content["mean"])
+    name, weights = Path(content["config"]).stem, content["checkpoint"] or "random weights"
+    thresholds = " ".join(f"{name}={value}" for name, value in content["thresholds"].items())
+    told = f"Study of {name}: {weights}, {content['samples']} samples; RP by {thresholds}."
+    return Study(name, file, content["mean"], told)
