@@ -89,8 +89,10 @@ def test_both_forms_go_on_from_the_seed_s_static_network_which_began_with_motion
     calls, clips, monkeypatch
 ):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "static", "time",
-          "--steps", "800")  # fmt: skip
+          "--steps", "800", "--dynamic-options", "custom_hooks.0.weight=3.0")  # fmt: skip
     runs = [(tool, options[0], options[-1], env) for tool, options, env in calls[1:]]
+    weighed = [options[0] for _, options, _ in calls if "custom_hooks.0.weight=3.0" in options]
+    assert weighed == ["configs/small/vared_i3d.py"]
     motion = {"VARED_CLIPS": "data/motion_clips", "VARED_CLASSES": "2"}
     own = {"VARED_CLIPS": str(clips), "VARED_CLASSES": "3"}
     steps = {"VARED_STEPS": "400"}

@@ -5,7 +5,7 @@
 
 Each static network of configs/small learns the generated motion clips and then, once for each seed,
 the set, 400 steps each. From there its static form and its dynamic ones learn on, all for --steps.
-Finished runs are kept and an interrupted one goes on; results.json and results.md hold what is done.
+Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def main() -> None:
             static = run._replace(form="static")
             moved = trained(static._replace(seed=0), motion, Path("work_dirs/study", run.network))
             start = trained(static, clips, out / f"{run.network}-start-{run.seed}", moved)
-            last = trained(run, clips, out / run.name, start, args.steps)
+            options = [] if run.form == "static" else args.dynamic_options
+            last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last)
         report(out)
     print(report(out))
@@ -88,6 +89,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
     )
+    parser.add_argument(
+        "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
+        help="settings of the dynamic forms' training, as custom_hooks.0.weight=3.0; give them an "
+        "--out of their own",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
     args = parser.parse_args()
     if not Path("configs/small").is_dir():
@@ -113,7 +119,12 @@ def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int])
 
 
 def trained(
-    run: Run, clips: Clips, folder: Path, start: Path | None = None, steps: int = 400
+    run: Run,
+    clips: Clips,
+    folder: Path,
+    start: Path | None = None,
+    steps: int = 400,
+    options: Sequence[str] = (),
 ) -> Path:
     """The last checkpoint of a training, which is run or gone on with if it is not finished."""
     done = folder / "seconds"
@@ -121,7 +132,7 @@ def trained(
         begin = time.time()
         call(
             "tools/train.py", run.config, "--work-dir", str(folder), "--seed", str(run.seed),
-            "--resume", *changed(run, *([f"load_from={start}"] if start else [])),
+            "--resume", *changed(run, *options, *([f"load_from={start}"] if start else [])),
             env={**clips.environment(), "VARED_STEPS": str(steps)},
         )  # fmt: skip
         write_text(done, f"{time.time() - begin:.0f}\n")
