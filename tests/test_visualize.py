@@ -366,6 +366,12 @@ def table(sections, title):
     return next(item for s in sections for item in s.items if getattr(item, "title", "") == title)
 
 
+def test_a_predicted_class_without_a_name_is_told_by_its_number():
+    samples = replace(samples_of(["a"], [0], ["x"], np.ones(1)), predicted=np.array([7]))
+    rows = table(model_sections(result_of(samples, ("up", "down")), samples, []), "Samples").rows
+    assert rows[0][1:3] == ["up", "class 7"]
+
+
 def test_the_tables_of_a_classification_model_by_hand():
     share = np.array([0.5, 1.0, 0.75, 0.25])
     samples = samples_of(["a", "b", "c", "d"], [0, 1, 0, 0], ["x", "y"], share)

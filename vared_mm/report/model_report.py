@@ -162,8 +162,9 @@ def sample_table(result: Result, samples: Samples) -> Table:
 def class_name(result: Result, label: int) -> str:
     if label < 0:
         return ""
-    names = result.data.classes
-    return names[label] if names else f"class {label}"
+    # A network may know more classes than the data have.
+    names = result.data.classes or ()
+    return names[label] if label < len(names) else f"class {label}"
 
 
 def verdict(correct: float) -> str:
