@@ -345,7 +345,7 @@ def test_the_accuracy_is_the_first_that_all_results_have():
 
 def test_the_scatter_tells_twins_by_filling_and_gives_seeds_one_colour():
     points = [
-        Point("net", False, 0.90, 3.0, 3.0, 3.0),
+        Point("net", False, 0.90, 3.0, 3.0 + 1e-15, 3.0),
         Point("vared_net", True, 0.91, 2.0, 1.5, 2.75),
         Point("vared_net", True, 0.93, 2.1, 1.6, 2.8),
     ]

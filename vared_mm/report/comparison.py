@@ -107,7 +107,8 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
         colour, marker = looks[point.config, point.dynamic]
         panel.errorbar(
             point.gmacs, point.accuracy,
-            xerr=[[point.gmacs - point.least], [point.most - point.gmacs]],
+            # The mean of equal numbers may lie a rounding beside them.
+            xerr=[[max(0, point.gmacs - point.least)], [max(0, point.most - point.gmacs)]],
             color=colour, marker=marker, ms=7, mfc=colour if point.dynamic else "none",
             capsize=3 * (point.most > point.least), elinewidth=1,
         )  # fmt: skip
