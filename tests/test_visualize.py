@@ -362,6 +362,16 @@ def test_the_scatter_tells_twins_by_filling_and_gives_seeds_one_colour():
     assert panel.get_ylabel() == "acc/top1"
 
 
+@pytest.mark.parametrize(("accuracies", "span"), [
+    ((35.34, 35.42), 5), ((0.5, 0.501), 0.05), ((0.0, 1.0), 1.1),
+])  # fmt: skip
+def test_hardly_any_difference_in_accuracy_does_not_look_great(accuracies, span):
+    points = [Point("net", True, accuracy, 1.0, 1.0, 1.0) for accuracy in accuracies]
+    low, high = scatter(points, "mIoU").axes[0].get_ylim()
+    assert high - low == pytest.approx(span)
+    assert (high + low) / 2 == pytest.approx(sum(accuracies) / 2)
+
+
 def table(sections, title):
     return next(item for s in sections for item in s.items if getattr(item, "title", "") == title)
 

@@ -92,6 +92,8 @@ def points_of(results: Sequence[Result], metric: str) -> list[Point]:
 
 # Filled for dynamic models, hollow for static ones; another one when the colours start again.
 MARKERS = "osD^v"
+# Of the accuracy's axis: hardly any difference shall not look like a great one.
+LEAST_RANGE = 0.05
 
 
 def scatter(points: Sequence[Point], metric: str) -> Figure:
@@ -114,8 +116,12 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
         )  # fmt: skip
     keys = [key(*kind, *looks[kind]) for kind in kinds]
     panel.set(xlabel="GMACs of a sample, gates and cheap operations included", ylabel=metric)
-    if max(abs(point.accuracy) for point in points) <= 1:
+    whole = 1 if max(abs(point.accuracy) for point in points) <= 1 else 100
+    if whole == 1:
         panel.yaxis.set_major_formatter(PercentFormatter(1))
+    low, high = panel.get_ylim()
+    if (room := LEAST_RANGE * whole - (high - low)) > 0:
+        panel.set_ylim(low - room / 2, high + room / 2)
     panel.grid()
     figure.legend(handles=keys, loc="outside lower left", frameon=False)
     return figure
