@@ -208,9 +208,16 @@ BOARD = Board(
 @pytest.mark.parametrize(("text", "rows"), [
     ("n<3", [0]), ("n>=2", [0, 2]), ("n = 10", [2]), ("n!=2", [1, 2]), ("name~VARED", [0]),
     ("name = 50% of {z}", [1]), ("name != vared_x|y", [1, 2]), ("n ~ 0.5", [0]), ("n = –", [1]),
+    ("n = 2.0 ± 0.5", [0]), ("rounded = 0.93", [0]), ("rounded != 0.93", [1, 2]),
 ])  # fmt: skip
 def test_a_filter_keeps_the_rows_it_holds_for(text, rows):
-    assert filtered(BOARD, [Filter.parse(text)]).rows == tuple(BOARD.rows[i] for i in rows)
+    numbers = (Cell("0.93", 0.9318), Cell("0.94", 0.94), Cell("–"))
+    board = replace(
+        BOARD,
+        columns=(*BOARD.columns, "rounded"),
+        rows=tuple((*row, number) for row, number in zip(BOARD.rows, numbers, strict=True)),
+    )
+    assert filtered(board, [Filter.parse(text)]).rows == tuple(board.rows[i] for i in rows)
 
 
 def test_all_filters_have_to_hold():

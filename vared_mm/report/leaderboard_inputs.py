@@ -68,7 +68,8 @@ def study_of(file: Path) -> Study | None:
         content: Any = json.loads(file.read_text())
     except ValueError:
         return None
-    if not isinstance(content, dict) or not {"config", "mean", "thresholds"} <= content.keys():
+    wanted = {"config", "checkpoint", "samples", "mean", "thresholds"}
+    if not isinstance(content, dict) or not wanted <= content.keys():
         return None
     name, weights = Path(content["config"]).stem, content["checkpoint"] or "random weights"
     thresholds = " ".join(f"{name}={value}" for name, value in content["thresholds"].items())

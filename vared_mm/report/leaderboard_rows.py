@@ -40,21 +40,20 @@ class Filter:
         return cls(*found.groups())
 
     def holds(self, cell: Cell) -> bool:
-        """A number that is missing is neither less nor greater than any."""
+        """A number that is missing is neither less nor greater than any; the same is what equals
+        the number or reads like it, rounded."""
         wanted = self.value.casefold()
         if self.operation == "~":
             return wanted in cell.text.casefold()
-        number = as_number(self.value)
-        if cell.value is not None and number is not None:
-            return COMPARISONS[self.operation](cell.value, number)
-        if self.operation not in ("=", "!="):
-            if number is None:
-                raise ValueError(
-                    f"filter '{self.column}{self.operation}{self.value}' compares numbers, and "
-                    f"{self.value!r} is none"
-                )
-            return False
-        return (cell.text.casefold() == wanted) == (self.operation == "=")
+        number, same = as_number(self.value), cell.text.casefold() == wanted
+        if self.operation in ("=", "!=") and (same or cell.value is None or number is None):
+            return same == (self.operation == "=")
+        if number is None:
+            raise ValueError(
+                f"filter '{self.column}{self.operation}{self.value}' compares numbers, and "
+                f"{self.value!r} is none"
+            )
+        return cell.value is not None and COMPARISONS[self.operation](cell.value, number)
 
 
 def as_number(text: str) -> float | None:
