@@ -6,7 +6,6 @@ of `TubeAnnotations`. Frames are numbered from 1, boxes are x1 y1 x2 y2 in pixel
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.files import write_bytes
 
 BUILTINS = {"bytes", "list", "dict", "set", "int"}
 # All that such a file needs besides containers, numbers and text: arrays, under the module names
@@ -95,12 +95,8 @@ def read_tubes(file: str | Path) -> TubeAnnotations:
 
 def write_tubes(file: str | Path, annotations: TubeAnnotations) -> None:
     """Checks and writes; an interruption leaves the old file."""
-    file = Path(file)
     check_tubes(annotations, file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    half.write_bytes(pickle.dumps(asdict(annotations), protocol=2))
-    half.replace(file)
+    write_bytes(file, pickle.dumps(asdict(annotations), protocol=2))
 
 
 def check_tubes(annotations: TubeAnnotations, source: str | Path) -> None:

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from vared_mm.compat.safe_checkpoints import allowed
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.engine.cost_metric import CostMetric, SampleCost
+from vared_mm.files import write_bytes
 from vared_mm.metrics.localization import FrameResult
 from vared_mm.report.evaluation_samples import (
     SampleAnswers,
@@ -34,7 +35,7 @@ from vared_mm.report.evaluation_samples import (
     samples_of,
     task_of,
 )
-from vared_mm.report.result import Samples, write_bytes
+from vared_mm.report.result import Samples
 
 EMPTY = "the test set is empty; see ann_file and data_prefix of the config"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vared_mm.files import write_json
+from vared_mm.files import write_bytes, write_json
 
 FORMAT, VERSION = "vared_mm result", 1
 RESULT, SAMPLES = "result.json", "samples.npz"
@@ -224,12 +223,6 @@ def write_samples(folder: str | Path, samples: Samples) -> Path:
         for name, array in vars(samples).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
-    return write_bytes(Path(folder, SAMPLES), held.getvalue())
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Writes beside the target and renames, so that an interruption leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_bytes(content)
-    return half.replace(path)
+    path = Path(folder, SAMPLES)
+    write_bytes(path, held.getvalue())
+    return path
