@@ -8,6 +8,7 @@ from torch import nn
 
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.method import DynamicConfig
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate import BlockGate, Gate
 
 CLIPS_LAST, IMAGES_LAST = torch.channels_last_3d, torch.channels_last
@@ -72,4 +73,5 @@ def test_followers_read_the_answer_once_each():
     answer = FoldedGate(gate)(torch.randn(3, 37, 2, 2, 2))
     assert gate.read() is answer
     assert gate.read() is answer
-    assert gate._answer is None
+    with pytest.raises(DynamicError, match="ran before the block's first one"):
+        gate.read()

@@ -36,8 +36,8 @@ class FoldedGate(PreparedForward):
     def __call__(self, x: Tensor) -> Tensor:
         gate = self.gate
         answer = self._by_kernel(x) if self._kernel_serves(x) else self._by_torch(x)
-        if isinstance(gate, BlockGate) and gate.followers:
-            gate._answer, gate._unread = answer, gate.followers
+        if isinstance(gate, BlockGate):
+            gate.hand_on(answer)
         return answer
 
     def _kernel_serves(self, x: Tensor) -> bool:

@@ -127,23 +127,6 @@ class BlockGate(Gate):
         super().__setstate__(state)
         self._pass = threading.local()
 
-    # By these, what answers in this gate's place (the folded gate) hands on.
-    @property
-    def _answer(self) -> Tensor | None:
-        return getattr(self._pass, "answer", None)
-
-    @_answer.setter
-    def _answer(self, answer: Tensor | None) -> None:
-        self._pass.answer = answer
-
-    @property
-    def _unread(self) -> int:
-        return self._pass.unread
-
-    @_unread.setter
-    def _unread(self, times: int) -> None:
-        self._pass.unread = times
-
 
 class FollowerGate(nn.Module):
     """Reads what the block's gate has just answered; without parameters of its own."""
