@@ -441,4 +441,4 @@ def test_a_segmentation_model_has_no_table_of_classes():
     samples = samples_of(["a", "b"], [-1, -1], ["x"], np.array([0.5, 1]))
     result = result_of(samples, ("road", "sky"), task="segmentation", metrics={"mIoU": 50.0})
     titles = [section.title for section in model_sections(result, samples, [])]
-    assert titles == ["Model", "Metrics", "Cost", "Speed", "Layers", "Policy"]
+    assert titles == ["Metrics", "Cost", "Speed", "Policy", "Layers", "Model"]

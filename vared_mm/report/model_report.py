@@ -23,13 +23,13 @@ def model_sections(
     """All of one model. `left_out` are the reasons for pictures that are not here."""
     policy = "\n\n".join(left_out) or "What the gates chose, in pictures."
     return [
-        Section("Model", items=[about(result)]),
         Section("Metrics", items=[metrics(result)]),
         cost(result),
         speed(result),
-        layers(result),
         Section("Policy", policy, pictures),
         *classification(result, samples),
+        layers(result),
+        Section("Model", items=[about(result)]),
     ]
 
 
