@@ -15,10 +15,25 @@ def _no_scope_stays():
     DefaultScope._instance_dict.clear()
 
 
+@pytest.fixture
+def _compiler():
+    if native.library() is None:
+        pytest.skip("no C++ compiler is here")
+
+
 @pytest.fixture(params=["kernels", "torch"])
 def _by(request, monkeypatch):
     """With the compiled kernels, and as where there is no compiler."""
     if request.param == "torch":
         monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no C++ compiler is here")
+    else:
+        request.getfixturevalue("_compiler")
+
+
+@pytest.fixture
+def _exact_products():
+    """Of float32 on a GPU, which multiplies in TF32 by itself."""
+    old = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = old

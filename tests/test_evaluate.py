@@ -1,7 +1,6 @@
 """An evaluation tells what tools/test.py tells, however often it is interrupted or shared out."""
 
 import copy
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import toy
+from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
@@ -42,9 +42,7 @@ from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.result import read_result, read_samples
 
 EVALUATE = Path(__file__).parents[1] / "tools" / "evaluate.py"
-spec = importlib.util.spec_from_file_location("evaluate", EVALUATE)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = tool_of("evaluate")
 CLIPS = """
 _base_ = 'vared_mm::demo/vared_i3d_motion.py'
 custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)

@@ -92,11 +92,10 @@ def test_large_maps_are_made_in_pieces_of_the_batch(pattern, monkeypatch):
     ],
 )
 @torch.no_grad()
+@pytest.mark.usefixtures("_compiler")
 def test_a_large_clip_is_made_in_pieces_of_frames_where_frames_stand_alone(
     frames, pattern, pieces, monkeypatch
 ):
-    if native.library() is None:
-        pytest.skip("no C++ compiler is here")
     dynamic, _, _ = make_case("spatial 1x3x3 of R(2+1)D", torch.float32)
     x, other = torch.randn(2, 3, frames, 5, 5), torch.randn(2, 5, frames, 5, 5)
     run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
@@ -232,11 +231,10 @@ def test_a_plan_of_another_batch_is_refused():
         run(x)
 
 
+@pytest.mark.usefixtures("_compiler")
 def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(
     monkeypatch, caplog, tmp_path
 ):
-    if native.library() is None:
-        pytest.skip("no C++ compiler is here")
     broken = tmp_path / "kernels.cpp"
     broken.write_text("int main( {")
     monkeypatch.setattr(native, "SOURCE", broken)

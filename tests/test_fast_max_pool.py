@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from vared_mm.fast import native
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 
 CHANNELS_LAST = torch.channels_last_3d
@@ -20,9 +19,8 @@ CHANNELS_LAST = torch.channels_last_3d
     ],
     ids=["beside a branch", "between stages", "space alone", "no padding"],
 )
+@pytest.mark.usefixtures("_compiler")
 def test_it_is_torchs_pooling(settings, size):
-    if native.library() is None:
-        pytest.skip("no C++ compiler is here")
     torch.manual_seed(0)
     pool = nn.MaxPool3d(**settings)
     x = torch.randn(2, 19, *size).contiguous(memory_format=CHANNELS_LAST)

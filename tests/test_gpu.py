@@ -19,15 +19,10 @@ from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv
 from vared_mm.method.observe import dynamic_convs, forced_gates
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
-
-
-@pytest.fixture(autouse=True)
-def _exact_products():
-    old = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = old
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here"),
+    pytest.mark.usefixtures("_exact_products"),
+]
 
 
 @pytest.mark.parametrize("name", CASES)

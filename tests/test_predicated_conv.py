@@ -33,19 +33,13 @@ with pytest.MonkeyPatch.context() as patch:
 # Nothing here counts to two billion, and looking after it takes most of the time.
 interpreter_builder.options.__dict__["sanitize_overflow"] = False
 
+pytestmark = pytest.mark.usefixtures("_exact_products")
+
 COMPUTED_WHOLE = {
     "even kernel, same padding",
     "replicate padding",
     "groups that the halves cut",
 }
-
-
-@pytest.fixture(autouse=True)
-def _exact_products():
-    old = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = old
 
 
 def norm_of(conv):

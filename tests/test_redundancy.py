@@ -1,15 +1,14 @@
 """CC, RMSE and RP against loops in float64, on maps made by hand, and on clips of a config."""
 
-import importlib.util
 import json
 import sys
 from itertools import pairwise
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
@@ -32,10 +31,7 @@ from vared_mm.report.redundancy import (
 from vared_mm.report.redundancy_plots import plot_histograms, plot_layers, shares
 from vared_mm.report.redundancy_study import layers_of, mean_of, study
 
-ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("redundancy", ROOT / "tools" / "redundancy.py")
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = tool_of("redundancy")
 
 RAMP = [0.0, 1.0, 2.0, 4.0]  # scaled 0, 1/4, 1/2, 1
 

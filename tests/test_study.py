@@ -1,19 +1,17 @@
 """The runs behind docs/results.md: which commands they are, what is kept, and what is told."""
 
-import importlib.util
 import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from command_lines import tool_of
 from mmengine.config import Config
 
 from vared_mm.flops import bounds, build_model
 
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("study", ROOT / "tools" / "study.py")
-study = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(study)
+study = tool_of("study")
 
 
 @pytest.fixture

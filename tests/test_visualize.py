@@ -1,6 +1,5 @@
 """From results to pictures and reports: a model on real files, models side by side, refusals."""
 
-import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import decord
 import numpy as np
 import pytest
 import torch
+from command_lines import tool_of
 from matplotlib.colors import same_color
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
@@ -30,10 +30,7 @@ from vared_mm.report.evaluation_samples import describe
 from vared_mm.report.model_report import ROWS, comparison_sections, model_sections
 from vared_mm.report.result import Data, Result, Samples, write_result, write_samples
 
-ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("visualize", ROOT / "tools" / "visualize.py")
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = tool_of("visualize")
 
 CONFIG = """
 _base_ = 'vared_mm::demo/vared_i3d_motion.py'
