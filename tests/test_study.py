@@ -115,6 +115,12 @@ def test_finished_runs_are_kept(calls, clips, monkeypatch):
     assert [options[0] for _, options, _ in calls[1:]] == ["configs/small/i3d.py"] * 3
 
 
+def test_runs_of_other_steps_are_not_taken_for_these(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
+    with pytest.raises(SystemExit, match=r"holds runs with {'steps': 400.*give another --out"):
+        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--steps", "800")
+
+
 def test_it_is_called_in_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="no configs/small here; call the study in the repository"):

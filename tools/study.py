@@ -62,6 +62,7 @@ class Run(NamedTuple):
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
+    keep_settings(out, {"steps": args.steps, "dynamic_options": args.dynamic_options})
     motion = Clips(Path("data/motion_clips"))
     call("tools/make_motion_clips.py", str(motion.folder))
     runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
@@ -91,8 +92,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
-        help="settings of the dynamic forms' training, as custom_hooks.0.weight=3.0; give them an "
-        "--out of their own",
+        help="settings of the dynamic forms' training, as custom_hooks.0.weight=3.0",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
     args = parser.parse_args()
@@ -111,6 +111,15 @@ def parse() -> argparse.Namespace:
             "folder from a csv of labels, tools/make_motion_clips.py one of generated clips"
         )
     return args
+
+
+def keep_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder whose finished runs had others: they would be told as these."""
+    file = out / "settings.json"
+    kept = json.loads(file.read_text()) if file.exists() else settings
+    if kept != settings:
+        raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
+    write_json(file, settings)
 
 
 def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int]) -> list[tuple]:
