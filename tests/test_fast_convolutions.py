@@ -1,6 +1,7 @@
 """The prepared convolution against the equations, with what follows it fused."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -13,6 +14,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.observe import forced_gates
+from vared_mm.native import compiled
 
 PACKABLE = [name for name in CASES if is_packable(make_case(name)[0])]
 
@@ -190,7 +192,7 @@ def no_home():
 def test_without_a_home_folder_the_warning_names_the_variable_that_helps(monkeypatch, caplog):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("CXX", "any")
-    monkeypatch.setattr(native.Path, "home", no_home)
+    monkeypatch.setattr(Path, "home", no_home)
     native.library.cache_clear()
     try:
         assert native.library() is None
@@ -207,7 +209,7 @@ def test_threads_that_want_the_kernels_first_do_not_disturb_each_other(monkeypat
     monkeypatch.setenv("CXX", f"{compiler} -DMORE_THAN_A_NAME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with ThreadPoolExecutor(4) as threads:
-        made = set(threads.map(lambda _: native.compiled(), range(4)))
+        made = set(threads.map(lambda _: compiled(native.SOURCE), range(4)))
     (file,) = (tmp_path / "vared_mm").iterdir()
     assert made == {file}
     assert file.read_text().startswith("-DMORE_THAN_A_NAME -O3")

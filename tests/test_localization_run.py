@@ -29,6 +29,7 @@ def small(folder, dynamic=False, **settings):
     in each batch and as they are."""
     name = f"{'vared-' * dynamic}yowo-i3d_w25_motion_tubes.py"
     config = Config.fromfile(config_path(f"localization/motion_tubes/{name}"))
+    config.model.pop("init_cfg", None)
     _, pipeline = key_frame_pipelines(clip_len=FRAMES, size=SIDE)
     # The running statistics follow at once: what is trained is what is tested.
     norm = dict(momentum=0.5, eps=1e-3)

@@ -93,11 +93,17 @@ def areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def key_frame_pipelines(
-    clip_len: int, size: int, video: bool = False, flip: float = 0.5
+    clip_len: int,
+    size: int,
+    video: bool = False,
+    flip: float = 0.5,
+    intervals: Sequence[int] = (1, 2),
 ) -> tuple[Pipeline, Pipeline]:
     """For training and test; both make clips of size x size pixels.
 
     Args:
+        intervals: how many frames of the video apart those of a clip are; training draws one of
+            them for each clip, the test takes the first.
         video: decode video files instead of reading frames.
         flip: probability of a mirrored clip; 0 where left and right make the class.
     """
@@ -110,7 +116,7 @@ def key_frame_pipelines(
     ]
     train: Pipeline = [
         *opened,
-        dict(type="SampleAroundKeyFrame", clip_len=clip_len, intervals=(1, 2)),
+        dict(type="SampleAroundKeyFrame", clip_len=clip_len, intervals=intervals),
         decode,
         dict(type="JitteredCrop"),
         whole,
@@ -124,5 +130,6 @@ def key_frame_pipelines(
         ),
         *packed,
     ]
-    test = [*opened, dict(type="SampleAroundKeyFrame", clip_len=clip_len), decode, whole, *packed]
+    centre = dict(type="SampleAroundKeyFrame", clip_len=clip_len, intervals=intervals[0])
+    test = [*opened, centre, decode, whole, *packed]
     return train, test

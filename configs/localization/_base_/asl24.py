@@ -5,7 +5,8 @@ from vared_mm.datasets.key_frame_clips import (  # noqa: E402 (mmengine: _base_ 
     key_frame_pipelines,
 )
 
-train_pipeline, test_pipeline = key_frame_pipelines(clip_len=16, size=128, video=True, flip=0)
+train_pipeline, test_pipeline = key_frame_pipelines(
+    clip_len=8, size=96, video=True, flip=0, intervals=(2, 3))
 data = dict(
     type='JHMDBDataset',
     ann_file='data/asl24_tubes.pkl',

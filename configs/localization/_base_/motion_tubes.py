@@ -5,7 +5,8 @@ from vared_mm.datasets.key_frame_clips import (  # noqa: E402 (mmengine: _base_ 
 )
 
 # No flip: it turns left into right and clockwise into counter-clockwise.
-train_pipeline, test_pipeline = key_frame_pipelines(clip_len=16, size=128, flip=0)
+train_pipeline, test_pipeline = key_frame_pipelines(
+    clip_len=8, size=96, flip=0, intervals=(2, 3))
 data = dict(
     type='JHMDBDataset', data_root='data/motion_tubes', ann_file='JHMDB-GT.pkl', every=4)
 loader = dict(batch_size=12, num_workers=2, persistent_workers=True)

@@ -1,5 +1,5 @@
-# YOWO at a quarter of its width, for training in minutes or hours on a CPU. Anchors in cells of 32
-# pixels at 128 x 128.
+# YOWO at a quarter of its width, for training in minutes on a CPU. Anchors in cells of 32 pixels at
+# 96 x 96.
 model = dict(
     type='YOWO',
     backbone=dict(type='InceptionI3d', width=0.25),
@@ -9,7 +9,7 @@ model = dict(
         type='RegionHead',
         num_classes=9,
         in_channels=256,
-        anchors=[(0.8, 0.8), (1.2, 1.2), (1.6, 1.6), (2.2, 2.2), (1.2, 2.0)]),
+        anchors=[(0.6, 0.6), (0.9, 0.9), (1.2, 1.2), (1.65, 1.65), (0.9, 1.5)]),
     data_preprocessor=dict(
         type='ActionDataPreprocessor',
         mean=[114.75, 114.75, 114.75],

@@ -1,7 +1,9 @@
 # The dynamic form of yowo-i3d_w25_asl24.py, fine-tuned from it with its gates.
 _base_ = [
-    '../_base_/vared_yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adam_small.py',
+    '../_base_/vared_yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adam_6e.py',
     '../_base_/trained_gates.py',
 ]
-model = dict(bbox_head=dict(num_classes=24))
-load_from = 'work_dirs/yowo-i3d_w25_asl24/epoch_20.pth'
+model = dict(
+    bbox_head=dict(
+        num_classes=24, anchors=[(1.0, 1.7), (1.2, 2.1), (1.4, 2.4), (1.8, 2.5), (2.3, 2.8)]))
+load_from = 'work_dirs/yowo-i3d_w25_asl24/epoch_6.pth'

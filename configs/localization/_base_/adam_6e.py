@@ -1,8 +1,8 @@
-# A training of 20 epochs on one device.
+# A short training on one device.
 _base_ = 'mmaction::_base_/default_runtime.py'
 
-epochs = 20
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs // 4)
+epochs = 6
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

@@ -1,0 +1,4 @@
+# The static form again, from where the dynamic one starts and as long: what that is compared with.
+_base_ = 'yowo-i3d_w25_motion_tubes.py'
+model = dict(init_cfg=None)
+load_from = 'work_dirs/yowo-i3d_w25_motion_tubes/epoch_6.pth'

@@ -1,0 +1,73 @@
+"""C++ sources of ours: compiled when first wanted, for this machine, and kept.
+
+Nothing but a C++ compiler is needed, and without one nothing is lost but speed: `loaded()` is None
+then, and torch's own operations do the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
+# GCC prefers half of AVX-512's width, for processors that slowed down in full width.
+X86_FLAGS = ("-mprefer-vector-width=512",)
+
+
+def loaded(source: Path) -> ctypes.CDLL | None:
+    """The compiled source, or None, after a warning that says why."""
+    try:
+        return ctypes.CDLL(str(compiled(source)))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        logging.getLogger(__name__).warning(
+            "the kernels of vared_mm are not used, torch's operations take their place; they "
+            "want a C++ compiler with OpenMP (CXX names another one) and a folder to be kept in "
+            "(XDG_CACHE_HOME names another one): %s",
+            getattr(error, "stderr", None) or error,
+        )
+        return None
+
+
+def compiled(source: Path) -> Path:
+    """The shared library's file, made if it is not there yet.
+
+    Raises:
+        OSError: There is no compiler, or the folder cannot be written.
+        RuntimeError: There is no home folder.
+        subprocess.CalledProcessError: The compiler refuses.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
+    # CXX may hold more than a name, as in "ccache g++".
+    command = [*shlex.split(compiler), *FLAGS]
+    command += X86_FLAGS if platform.machine() == "x86_64" else ()
+    made_of = source.read_text() + " ".join(command) + processor()
+    name = f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    target = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vared_mm", name)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside it and renamed: another thread, process or machine that shares the folder
+        # may be loading or making the same file.
+        with TemporaryDirectory(dir=target.parent) as folder:
+            half = Path(folder, name)
+            command += [str(source), "-o", str(half)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            half.replace(target)
+    return target
+
+
+def processor() -> str:
+    """What `-march=native` stands for: a home folder may be shared by unlike machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    return platform.machine() + (flags[0] if flags else platform.processor())
