@@ -3,8 +3,9 @@
     python tools/data/small_clips.py labels.csv videos data/my_clips --split fold ...
     python tools/study.py data/my_clips
 
-Each static network of configs/small learns the generated motion clips and then, once for each seed,
-the set, 400 steps each. From there its static form and its dynamic ones learn on, all for --steps.
+Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
+then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
+learn on, all for --steps.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 
 from vared_mm.files import write_json, write_text
 
-NETWORKS = ("i3d", "r2plus1d", "x3d")
+# Network: how many steps it takes to learn the motion clips.
+NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
 # Form: the prefix of its config, and what it changes there.
 FORMS = {
     "static": ("", []),
@@ -62,7 +64,8 @@ class Run(NamedTuple):
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
-    keep_settings(out, {"steps": args.steps, "dynamic_options": args.dynamic_options})
+    settings = ("start_steps", "steps", "dynamic_options")
+    keep_settings(out, {name: getattr(args, name) for name in settings})
     motion = Clips(Path("data/motion_clips"))
     call("tools/make_motion_clips.py", str(motion.folder))
     runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
@@ -70,8 +73,10 @@ def main() -> None:
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not (out / run.name / "result.json").exists():
             static = run._replace(form="static")
-            moved = trained(static._replace(seed=0), motion, Path("work_dirs/study", run.network))
-            start = trained(static, clips, out / f"{run.network}-start-{run.seed}", moved)
+            moving, steps = Path("work_dirs/study", run.network), NETWORKS[run.network]
+            moved = trained(static._replace(seed=0), motion, moving, None, steps)
+            begun = out / f"{run.network}-start-{run.seed}"
+            start = trained(static, clips, begun, moved, args.start_steps)
             options = [] if run.form == "static" else args.dynamic_options
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last)
@@ -84,9 +89,13 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--start-steps", type=int, default=400,
+        help="of the static network that all forms start from; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
     )
@@ -131,8 +140,8 @@ def trained(
     run: Run,
     clips: Clips,
     folder: Path,
-    start: Path | None = None,
-    steps: int = 400,
+    start: Path | None,
+    steps: int,
     options: Sequence[str] = (),
 ) -> Path:
     """The last checkpoint of a training, which is run or gone on with if it is not finished."""
