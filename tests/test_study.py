@@ -117,7 +117,7 @@ def test_finished_runs_are_kept(calls, clips, monkeypatch):
 
 def test_runs_of_other_steps_are_not_taken_for_these(calls, clips, monkeypatch):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
-    with pytest.raises(SystemExit, match=r"holds runs with {'steps': 400.*give another --out"):
+    with pytest.raises(SystemExit, match=r"holds runs with .*'steps': 400.*give another --out"):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--steps", "800")
 
 
