@@ -19,6 +19,7 @@ import numpy as np
 from mmengine.utils import ProgressBar
 from numpy.random import Generator, default_rng
 
+from vared_mm.datasets.mp4 import video_writer
 from vared_mm.datasets.once import make_once
 
 # Class -> which component of the pose changes, and in which direction of time.
@@ -187,21 +188,10 @@ def render_clip(
 
 
 def write_video(path: Path, clip: np.ndarray) -> None:
-    """Encode RGB frames (T, H, W, 3) as MPEG-4.
-
-    Raises:
-        RuntimeError: if OpenCV was built without the encoder.
-    """
-    height, width = clip.shape[1:3]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (width, height))
-    if not writer.isOpened():
-        raise RuntimeError(
-            f"OpenCV {cv2.__version__} cannot write {path}: it has no MPEG-4 encoder. "
-            "The opencv-python wheels have it."
-        )
-    for frame in clip:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    """Encodes RGB frames uint8 (T, H, W, 3)."""
+    with video_writer(path, FPS) as write:
+        for frame in clip:
+            write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 def make_motion_clips(out: str | Path, config: MotionClipsConfig | None = None) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vared_mm.datasets.mp4 import video_writer
+
 
 class UnreadableFileError(ValueError):
     """Neither a picture nor a video that can be read."""
@@ -84,24 +86,6 @@ def drawn_into(target: Path | None, file: Path) -> Iterator[Callable[[np.ndarray
         half.replace(target)
     finally:
         half.unlink(missing_ok=True)
-
-
-@contextmanager
-def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Its size is that of the first canvas."""
-    writer = cv2.VideoWriter()
-
-    def draw(canvas: np.ndarray) -> None:
-        if not writer.isOpened():
-            size = (canvas.shape[1], canvas.shape[0])
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            check_written(writer.open(str(path), codec, rate, size), path)
-        writer.write(canvas)
-
-    try:
-        yield draw
-    finally:
-        writer.release()
 
 
 def check_written(done: bool, path: Path) -> None:
