@@ -9,7 +9,9 @@ model = dict(
         type='RegionHead',
         num_classes=9,
         in_channels=256,
-        anchors=[(0.6, 0.6), (0.9, 0.9), (1.2, 1.2), (1.65, 1.65), (0.9, 1.5)]),
+        anchors=[(0.6, 0.6), (0.9, 0.9), (1.2, 1.2), (1.65, 1.65), (0.9, 1.5)],
+        # Without a 2-D network that has learned on pictures, where an object is comes last.
+        loss=dict(coordinates=5.0)),
     data_preprocessor=dict(
         type='ActionDataPreprocessor',
         mean=[114.75, 114.75, 114.75],

@@ -1,6 +1,6 @@
 # The dynamic form of yowo-i3d_w25_asl24.py, fine-tuned from it with its gates.
 _base_ = [
-    '../_base_/vared_yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adam_6e.py',
+    '../_base_/vared_yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adamw_short.py',
     '../_base_/trained_gates.py',
 ]
 model = dict(

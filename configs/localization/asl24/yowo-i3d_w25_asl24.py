@@ -1,6 +1,6 @@
 # A narrow YOWO on the hands of asl24, static: what the others start from.
 _base_ = [
-    '../_base_/yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adam_6e.py',
+    '../_base_/yowo_i3d_w25.py', '../_base_/asl24.py', '../_base_/adamw_short.py',
     '../../_base_/static.py',
 ]
 model = dict(

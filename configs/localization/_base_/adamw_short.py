@@ -1,12 +1,12 @@
-# A short training on one device.
+# A short training on one device; VARED_EPOCHS tells how long.
 _base_ = 'mmaction::_base_/default_runtime.py'
 
-epochs = 6
+epochs = int('{{$VARED_EPOCHS:6}}')
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
-    optimizer=dict(type='Adam', lr=1e-3, weight_decay=5e-4),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),
     # Adam moves every weight at its rate: at the others' the gates would hardly close. Weight decay
     # on their bias would shut them whatever is learned.
     paramwise_cfg=dict(
