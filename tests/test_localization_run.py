@@ -39,15 +39,14 @@ def small(folder, dynamic=False, **settings):
         in_channels=192, channels=128, dropout=0.0, norm_cfg=dict(type="BN", **norm)
     )
     config.model.bbox_head.update(
-        num_classes=4, in_channels=128, anchors=[(0.7, 0.7), (1, 1), (1.4, 1.4)]
+        loss=None, num_classes=4, in_channels=128, anchors=[(0.7, 0.7), (1, 1), (1.4, 1.4)]
     )
     for part in ("train", "val", "test"):
         loader = config[f"{part}_dataloader"]
         loader.update(batch_size=8, num_workers=0, persistent_workers=False)
         loader.dataset.update(data_root=str(folder / "tubes"), every=4, pipeline=pipeline)
-    config.merge_from_dict(
-        dict(work_dir=str(folder / "work"), optim_wrapper=dict(optimizer=dict(lr=3e-3)))
-    )
+    config.work_dir = str(folder / "work")
+    config.optim_wrapper.optimizer = dict(type="Adam", lr=3e-3, weight_decay=5e-4)
     config.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=STEPS, val_interval=STEPS)
     config.param_scheduler = [dict(type="CosineAnnealingLR", T_max=STEPS)]
     config.default_hooks.logger.interval = 1
