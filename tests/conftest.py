@@ -3,6 +3,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from vared_mm.fast import native
+from vared_mm.method import all_paths_native
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -25,7 +26,8 @@ def _compiler():
 def _by(request, monkeypatch):
     """With the compiled kernels, and as where there is no compiler."""
     if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
+        for kernels in (native, all_paths_native):
+            monkeypatch.setattr(kernels, "library", lambda: None)
     else:
         request.getfixturevalue("_compiler")
 

@@ -11,6 +11,9 @@ zeros with a part filled in, and every product is kept.
 
 Frames 1, 3, 5, ... are kept by the first time path alone and nothing is rebuilt from them. There
 its gate is multiplied into the channels' gates: a pass less, and no need to keep what it scales.
+
+On a CPU, float32 maps that lie channels last are left to `all_paths_native`, which is several times
+as fast; what stands here serves all others.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from vared_mm.method.all_paths_native import NativePaths, kernels_serve
 
 Index = tuple[slice, ...]
 ALL = slice(None)
@@ -60,12 +65,24 @@ def all_paths(
         cheap_channel, cheap_time: Φ of the paths after the first, as in `rebuild.Path`.
     """
     volume = y if y.ndim == 5 else y.unsqueeze(2)
+    cheap = (*cheap_channel, *cheap_time)
+    one = y.new_ones(len(y), 1)
+    by_axis = (one if channel is None else channel, one if time is None else time)
+    if kernels_serve(volume, by_axis, cheap):
+        out = NativePaths.apply(volume, *by_axis, *cheap)
+    else:
+        out = _by_torch(volume, channel, time, len(cheap_channel), *cheap)
+    return out if y.ndim == 5 else out.squeeze(2)
+
+
+def _by_torch(
+    y: Tensor, channel: Tensor | None, time: Tensor | None, count: int, *cheap: Tensor
+) -> Tensor:
     gates = y.new_ones(len(y), 1, 1) if channel is None else channel[:, :, None]
     if time is not None:
-        odd = torch.arange(volume.shape[2], device=y.device) % 2 == 1
+        odd = torch.arange(y.shape[2], device=y.device) % 2 == 1
         gates = gates * torch.where(odd, time[:, :1], 1)[:, None]
-    out = _AllPaths.apply(volume, gates, time, len(cheap_channel), *cheap_channel, *cheap_time)
-    return out if y.ndim == 5 else out.squeeze(2)
+    return _AllPaths.apply(y, gates, time, count, *cheap)
 
 
 class _AllPaths(torch.autograd.Function):

@@ -135,8 +135,10 @@ class _Dynamic(_ConvNd):
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
         parts = dict(zip(self.axes, gates.split(self.dynamic.search_space, 1), strict=True))
+        # On CPU a pointwise convolution may answer in another layout than its input's.
+        y = like_layout(super().forward(x), x)
         return all_paths(
-            super().forward(x), parts.get("channel"), parts.get("time"),
+            y, parts.get("channel"), parts.get("time"),
             list(self.cheap.channel), list(self.cheap.time),
         )  # fmt: skip
 

@@ -1,0 +1,401 @@
+// What all_paths.py does in many passes over the maps, in one forward and one backward, frame by
+// frame while the frame is in the cache. Symbols as there; f is what a path's gate is multiplied by.
+//
+// Maps lie channels last, (N, T, H, W, C), so the innermost loops run over channels. Φ is read as
+// (taps, rows): row r of a path's kernels makes one channel of one part.
+//
+// Frames 0, 2, 4, ... are bases: other frames are rebuilt from them. z = Σ_i V_c[i]·(y_i, Φ_i(y_i))
+// is the maps after the channel axis. For a frame that is no base, V_t[0]·z is its whole share, and
+// V_t[0] is put into f instead of making z.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace {
+
+struct Size {
+    long samples, channels, frames, height, width;
+    long side, channel_paths, time_paths;  // of Φ's kernels; S of each axis, 1 without it
+};
+
+template <int LANES>
+struct Vector {
+    typedef float type __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+};
+template <int LANES>
+using Lanes = typename Vector<LANES>::type;
+
+template <int LANES>
+Lanes<LANES> &lanes(float *at) {
+    return *reinterpret_cast<Lanes<LANES> *>(at);
+}
+
+template <int LANES>
+double sum(const Lanes<LANES> &v) {
+    double total = 0;
+    for (int i = 0; i < LANES; i++) total += v[i];
+    return total;
+}
+
+// Calls work(lanes, c) for the channels from `low` to `high`, as many at once as fit a vector.
+template <typename Work>
+void by_lanes(long low, long high, Work work) {
+    for (; high - low >= 16; low += 16) work(std::integral_constant<int, 16>{}, low);
+    if (high - low >= 8) work(std::integral_constant<int, 8>{}, low), low += 8;
+    if (high - low >= 4) work(std::integral_constant<int, 4>{}, low), low += 4;
+    if (high - low >= 2) work(std::integral_constant<int, 2>{}, low), low += 2;
+    if (high - low >= 1) work(std::integral_constant<int, 1>{}, low);
+}
+
+// A frame of maps: where it begins, and floats from one row to the next.
+struct Frame {
+    float *at;
+    long line;
+};
+
+// The frame whose channel c is this one's channel c + from.
+Frame shifted(const Frame &frame, long from) { return {frame.at + from, frame.line}; }
+
+// One path, and what its gradients have grown to.
+struct Path {
+    long scale, rows;           // k_i, or R_j
+    std::vector<float> phi;     // (taps, rows)
+    std::vector<double> d_phi;  // the same
+    double d_gate;              // of the block worked on
+};
+
+// What one thread needs, and does with one block of frames: those from one that every path keeps
+// to the next.
+template <int SIDE>
+struct Worker {
+    static constexpr long HALF = SIDE / 2, TAPS = SIDE * SIDE;
+
+    const Size &s;
+    std::vector<Path> channel, time;
+    std::vector<float> memory;
+
+    Worker(const Size &size, float *const *cheap) : s(size) {
+        for (long i = 0; i < s.channel_paths; i++) {
+            const long k = ((s.channels - 1) >> i) + 1;
+            channel.push_back(path(k, s.channels - k, i ? *cheap++ : nullptr));
+        }
+        for (long j = 0; j < s.time_paths; j++)
+            time.push_back(path(1L << j, ((1L << j) - 1) * s.channels, j ? *cheap++ : nullptr));
+        memory.resize((3 + time.back().scale) * padded_floats());
+    }
+
+    static Path path(long scale, long rows, const float *cheap) {
+        Path p{scale, rows, std::vector<float>(TAPS * rows), std::vector<double>(TAPS * rows), 0};
+        for (long i = 0; i < TAPS * rows; i++) p.phi[i % TAPS * rows + i / TAPS] = cheap[i];
+        return p;
+    }
+
+    long padded_floats() const {
+        return (s.height + 2 * HALF) * (s.width + 2 * HALF) * s.channels;
+    }
+
+    // The inside of frame `place` of the memory; what surrounds it stays zero.
+    Frame room(long place) {
+        const long line = (s.width + 2 * HALF) * s.channels;
+        return {memory.data() + place * padded_floats() + HALF * (line + s.channels), line};
+    }
+
+    Frame padded(const Frame &from, long place) {
+        const Frame to = room(place);
+        for (long h = 0; h < s.height; h++)
+            std::copy_n(from.at + h * from.line, s.width * s.channels, to.at + h * to.line);
+        return to;
+    }
+
+    Frame frame(float *block, long q) const {
+        const long line = s.width * s.channels;
+        return {block + q * s.height * line, line};
+    }
+
+    bool is_base(long q) const { return time.size() > 1 && q % 2 == 0; }
+
+    template <typename Work>
+    void each_pixel(Work work) const {
+        // Copies, which no store could change.
+        const long height = s.height, width = s.width, pixel = s.channels;
+        for (long h = 0; h < height; h++)
+            for (long w = 0; w < width; w++) work(h, w * pixel);
+    }
+
+    // to = f·x for the channels from `low` to `high`.
+    void keep(const Frame &x, const Frame &to, long low, long high, float f) const {
+        by_lanes(low, high, [&](auto count, long c) {
+            constexpr int L = decltype(count)::value;
+            each_pixel([&](long h, long w) {
+                lanes<L>(to.at + h * to.line + w + c) = f * lanes<L>(x.at + h * x.line + w + c);
+            });
+        });
+    }
+
+    // dx = f·g; returns <g, x>.
+    double keep_back(const Frame &x, const Frame &g, const Frame &dx, long low, long high,
+                     float f) const {
+        double dot = 0;
+        by_lanes(low, high, [&](auto count, long c) {
+            constexpr int L = decltype(count)::value;
+            Lanes<L> total{};
+            each_pixel([&](long h, long w) {
+                const Lanes<L> in = lanes<L>(g.at + h * g.line + w + c);
+                total += in * lanes<L>(x.at + h * x.line + w + c);
+                lanes<L>(dx.at + h * dx.line + w + c) = f * in;
+            });
+            dot += sum<L>(total);
+        });
+        return dot;
+    }
+
+    // to += f·Φ(x) for `number` channels, made by the rows of Φ from `row` on; x is padded.
+    void rebuild(const Frame &x, const Frame &to, long number, const Path &p, long row,
+                 float f) const {
+        by_lanes(0, number, [&](auto count, long c) {
+            constexpr int L = decltype(count)::value;
+            Lanes<L> kernel[TAPS];
+            for (long k = 0; k < TAPS; k++)
+                kernel[k] = f * lanes<L>(const_cast<float *>(&p.phi[k * p.rows + row + c]));
+            each_pixel([&](long h, long w) {
+                const float *corner = x.at + (h - HALF) * x.line + w - HALF * s.channels + c;
+                Lanes<L> made = lanes<L>(to.at + h * to.line + w + c);
+                for (long i = 0; i < SIDE; i++)
+                    for (long k = 0; k < SIDE; k++)
+                        made += kernel[i * SIDE + k] *
+                                lanes<L>(const_cast<float *>(corner) + i * x.line +
+                                         k * s.channels);
+                lanes<L>(to.at + h * to.line + w + c) = made;
+            });
+        });
+    }
+
+    // dx += f·Φᵀ(g), dΦ += f·(its gradient from x and g); returns <g, Φ(x)>; g is padded. One pass:
+    // pixel p of x meets the same g both times, g[p - tap] for each tap.
+    double rebuild_back(const Frame &x, const Frame &g, const Frame &dx, long number, Path &p,
+                        long row, float f) const {
+        double dot = 0;
+        by_lanes(0, number, [&](auto count, long c) {
+            constexpr int L = decltype(count)::value;
+            Lanes<L> kernel[TAPS], d_kernel[TAPS] = {}, total{};
+            for (long k = 0; k < TAPS; k++)
+                kernel[k] = f * lanes<L>(&p.phi[k * p.rows + row + c]);
+            each_pixel([&](long h, long w) {
+                float *corner = g.at + (h + HALF) * g.line + w + HALF * s.channels + c;
+                const Lanes<L> own = lanes<L>(x.at + h * x.line + w + c);
+                Lanes<L> made = lanes<L>(dx.at + h * dx.line + w + c);
+                for (long i = 0; i < SIDE; i++)
+                    for (long k = 0; k < SIDE; k++) {
+                        const Lanes<L> in = lanes<L>(corner - i * g.line - k * s.channels);
+                        made += kernel[i * SIDE + k] * in;
+                        d_kernel[i * SIDE + k] += own * in;
+                    }
+                lanes<L>(dx.at + h * dx.line + w + c) = made;
+            });
+            for (long k = 0; k < TAPS; k++) {
+                const long at = k * p.rows + row + c;
+                total += d_kernel[k] * lanes<L>(&p.phi[at]);
+                for (int i = 0; i < L; i++) p.d_phi[at + i] += f * d_kernel[k][i];
+            }
+            dot += sum<L>(total);
+        });
+        return dot;
+    }
+
+    // Calls work(start, count) for the parts of a channel path, which begin at channel `start`.
+    template <typename Work>
+    void each_part(const Path &p, Work work) const {
+        for (long start = p.scale; start < s.channels; start += p.scale)
+            work(start, std::min(p.scale, s.channels - start));
+    }
+
+    // to = f·Σ_i V[i]·(x_i, Φ_i(x_i)) along the channels.
+    void channels(const Frame &from, const Frame &to, const float *gates, float f) {
+        const Frame x = channel.size() > 1 ? padded(from, 0) : from;
+        float kept = 0;
+        for (size_t i = 0; i < channel.size(); i++) {
+            kept += f * gates[i];
+            keep(x, to, i + 1 < channel.size() ? channel[i + 1].scale : 0, channel[i].scale, kept);
+        }
+        for (size_t i = 1; i < channel.size(); i++)
+            each_part(channel[i], [&](long start, long count) {
+                rebuild(x, shifted(to, start), count, channel[i], start - channel[i].scale,
+                        f * gates[i]);
+            });
+    }
+
+    // Its gradients for f·g. Returns <g, Σ_i V[i]·(x_i, Φ_i(x_i))>; g is padded.
+    double channels_back(const Frame &x, const Frame &g, const Frame &dx, const float *gates,
+                         float f) {
+        float kept = 0;
+        double whole = 0;
+        for (size_t i = 0; i < channel.size(); i++) {
+            kept += gates[i];
+            const long low = i + 1 < channel.size() ? channel[i + 1].scale : 0;
+            const double dot = keep_back(x, g, dx, low, channel[i].scale, f * kept);
+            for (size_t wider = 0; wider <= i; wider++) channel[wider].d_gate += f * dot;
+            whole += kept * dot;
+        }
+        for (size_t i = 1; i < channel.size(); i++)
+            each_part(channel[i], [&](long start, long count) {
+                const double dot = rebuild_back(x, shifted(g, start), dx, count, channel[i],
+                                                start - channel[i].scale, f * gates[i]);
+                channel[i].d_gate += f * dot;
+                whole += gates[i] * dot;
+            });
+        return whole;
+    }
+
+    void forward(float *y, float *out, long frames, const float *by_channel, const float *by_time) {
+        for (long q = 0; q < frames; q++)
+            if (is_base(q)) channels(frame(y, q), room(3 + q), by_channel, 1);
+            else channels(frame(y, q), frame(out, q), by_channel, by_time[0]);
+        for (long q = 0; q < frames; q++) {
+            if (is_base(q)) keep(room(3 + q), frame(out, q), 0, s.channels, kept(q, by_time));
+            for (size_t j = 1; j < time.size(); j++)
+                if (const long part = q % time[j].scale)
+                    rebuild(room(3 + q - part), frame(out, q), s.channels, time[j],
+                            (part - 1) * s.channels, by_time[j]);
+        }
+    }
+
+    // What the paths that keep frame q multiply it by.
+    float kept(long q, const float *gates) const {
+        float sum = 0;
+        for (size_t j = 0; j < time.size(); j++)
+            if (q % time[j].scale == 0) sum += gates[j];
+        return sum;
+    }
+
+    void backward(float *y, float *g, float *dy, long frames, const float *by_channel,
+                  const float *by_time) {
+        for (long q = 0; q < frames; q++) padded(frame(g, q), 3 + q);
+        for (long q = 0; q < frames; q++) {
+            Frame dz = room(3 + q);
+            if (is_base(q)) dz = base_back(frame(y, q), q, frames, by_channel, by_time);
+            const double dot = channels_back(frame(y, q), dz, frame(dy, q), by_channel,
+                                             is_base(q) ? 1 : by_time[0]);
+            if (!is_base(q)) time[0].d_gate += dot;
+        }
+    }
+
+    // The gradient of z's frame q. z is made again: to keep it would take half the memory of y.
+    Frame base_back(const Frame &y, long q, long frames, const float *by_channel,
+                    const float *by_time) {
+        const Frame z = room(1), dz = room(2);
+        channels(y, z, by_channel, 1);
+        const double dot = keep_back(z, room(3 + q), dz, 0, s.channels, kept(q, by_time));
+        for (size_t j = 0; j < time.size(); j++) {
+            if (q % time[j].scale) continue;
+            time[j].d_gate += dot;
+            for (long part = 1; part < time[j].scale && q + part < frames; part++)
+                time[j].d_gate += rebuild_back(z, room(3 + q + part), dz, s.channels, time[j],
+                                               (part - 1) * s.channels, by_time[j]);
+        }
+        return dz;
+    }
+
+    // Writes a block's gradients of the gates, of the channels first, and forgets them.
+    void hand_gates(double *to) {
+        for (std::vector<Path> *axis : {&channel, &time})
+            for (Path &p : *axis) *to++ = std::exchange(p.d_gate, 0);
+    }
+
+    // Adds its own to the kernels' gradients, (rows, taps) each.
+    void hand_kernels(float *const *d_cheap) const {
+        for (const std::vector<Path> *axis : {&channel, &time})
+            for (size_t path = 1; path < axis->size(); path++, d_cheap++) {
+                const Path &p = (*axis)[path];
+                for (long i = 0; i < TAPS * p.rows; i++)
+                    (*d_cheap)[i] += p.d_phi[i % TAPS * p.rows + i / TAPS];
+            }
+    }
+};
+
+struct Call {
+    const Size &s;
+    const float *channel, *time;  // the gates, (N, S) each
+    float *const *cheap;          // Φ, (rows, taps), of the channel paths first
+    long threads;
+
+    long period() const { return 1L << (s.time_paths - 1); }
+    long blocks() const { return (s.frames + period() - 1) / period(); }
+
+    // work(worker, unit, place, frames, V_c, V_t) for each block of each sample, whose maps begin
+    // at `place`; then done(worker) for one thread after the other.
+    template <int SIDE, typename Work, typename Done>
+    void run(Work work, Done done) const {
+#pragma omp parallel num_threads(threads)
+        {
+            Worker<SIDE> worker(s, cheap);
+            // Each thread gets the same blocks every time, so that sums come out alike.
+#pragma omp for schedule(static)
+            for (long unit = 0; unit < s.samples * blocks(); unit++) {
+                const long n = unit / blocks(), first = unit % blocks() * period();
+                work(worker, unit, (n * s.frames + first) * s.height * s.width * s.channels,
+                     std::min(period(), s.frames - first), channel + n * s.channel_paths,
+                     time + n * s.time_paths);
+            }
+#pragma omp for ordered schedule(static, 1)
+            for (long thread = 0; thread < omp_get_num_threads(); thread++) {
+#pragma omp ordered
+                done(worker);
+            }
+        }
+    }
+
+    template <int SIDE>
+    void forward(float *y, float *out) const {
+        const auto work = [&](auto &worker, long, long place, auto... rest) {
+            worker.forward(y + place, out + place, rest...);
+        };
+        run<SIDE>(work, [](auto &) {});
+    }
+
+    template <int SIDE>
+    void backward(float *y, float *g, float *dy, float *d_channel, float *d_time,
+                  float *const *d_cheap) const {
+        const long columns = s.channel_paths + s.time_paths;
+        std::vector<double> d_gates(s.samples * blocks() * columns);
+        const auto work = [&](auto &worker, long unit, long place, auto... rest) {
+            worker.backward(y + place, g + place, dy + place, rest...);
+            worker.hand_gates(&d_gates[unit * columns]);
+        };
+        run<SIDE>(work, [&](auto &worker) { worker.hand_kernels(d_cheap); });
+        for (long n = 0; n < s.samples; n++)
+            for (long i = 0; i < columns; i++) {
+                double total = 0;
+                for (long b = 0; b < blocks(); b++)
+                    total += d_gates[(n * blocks() + b) * columns + i];
+                if (i < s.channel_paths) d_channel[n * s.channel_paths + i] = total;
+                else d_time[n * s.time_paths + i - s.channel_paths] = total;
+            }
+    }
+};
+
+}  // namespace
+
+// V_c and V_t are ones (N, 1) where there is no such axis.
+extern "C" void all_paths(const Size *size, const float *channel, const float *time,
+                          float *const *cheap, long threads, float *y, float *out) {
+    const Call call{*size, channel, time, cheap, threads};
+    if (size->side == 1) call.forward<1>(y, out);
+    if (size->side == 3) call.forward<3>(y, out);
+    if (size->side == 5) call.forward<5>(y, out);
+    if (size->side == 7) call.forward<7>(y, out);
+}
+
+// d_cheap begins as zeros.
+extern "C" void all_paths_back(const Size *size, const float *channel, const float *time,
+                               float *const *cheap, long threads, float *y, float *g, float *dy,
+                               float *d_channel, float *d_time, float *const *d_cheap) {
+    const Call call{*size, channel, time, cheap, threads};
+    if (size->side == 1) call.backward<1>(y, g, dy, d_channel, d_time, d_cheap);
+    if (size->side == 3) call.backward<3>(y, g, dy, d_channel, d_time, d_cheap);
+    if (size->side == 5) call.backward<5>(y, g, dy, d_channel, d_time, d_cheap);
+    if (size->side == 7) call.backward<7>(y, g, dy, d_channel, d_time, d_cheap);
+}
