@@ -1,8 +1,3 @@
-# The dynamic form of yowo_i3d_w25.py, whose gates learn. The first convolution, whose gate would
-# see nothing but the mean colour, stays static.
+# The dynamic form of yowo_i3d_w25.py, whose gates learn.
 _base_ = 'yowo_i3d_w25.py'
-model = dict(
-    backbone=dict(
-        type='VaRedInceptionI3d',
-        dynamic=dict(targets=r'(conv2\w+|mixed_\w+\.branch_\d\.\d)\.conv')),
-    freeze_gates=False)
+model = dict(backbone=dict(type='VaRedInceptionI3d'), freeze_gates=False)
