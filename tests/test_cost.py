@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
-from vared_mm.method.cost import CostRecord, efficiency_loss, expected_ratio
+from vared_mm.method.cost import CostRecord, Pass, efficiency_loss, expected_ratio
 from vared_mm.method.observe import forced_gates, record_cost
 
 cases = pytest.mark.parametrize("name", CASES)
@@ -118,7 +118,7 @@ def test_the_share_of_time_is_that_of_the_largest_open_choices_in_the_table():
     first = torch.tensor([[0.9, 0.0, 0.9, 0.9], [0.0, 0.9, 0.9, 0.0], [0.0, 0.9, 0.0, 0.9]])
     second = torch.tensor([[0.9, 0.9, 0.0, 0.9], [0.9, 0.0, 0.9, 0.0], [0.0, 0.9, 0.0, 0.9]])
     shapes = (3, 4, 4, 5, 5), (3, 8, 4, 5, 5)
-    seen = [("0", model[0], first, shapes[0]), ("2", model[2], second, shapes[1])]
+    seen = [Pass("0", model[0], first, shapes[0]), Pass("2", model[2], second, shapes[1])]
     by_hand = [(10 + 20) / 40, (6 + 30) / 40, (12 + 9) / 40]
     share = CostRecord(seen).latency_share(3, GRIDS)
     torch.testing.assert_close(share, torch.tensor(by_hand))
@@ -156,7 +156,7 @@ def test_the_gradient_of_the_share_of_time_is_that_of_the_expected_time(plain, s
     make_dynamic(model, DynamicConfig(search_space=space))
     gates = torch.rand(3, space * len(model[0].axes), dtype=torch.float64, requires_grad=True)
     shape = (3, 8, 4, 5, 5) if len(model[0].axes) == 2 else (3, 8, 5, 5)
-    CostRecord([("0", model[0], gates, shape)]).latency_share(3, {"0": grid}).sum().backward()
+    CostRecord([Pass("0", model[0], gates, shape)]).latency_share(3, {"0": grid}).sum().backward()
     step = 1e-5
     for sample, own in enumerate(gates.tolist()):
         for i in range(len(own)):

@@ -122,7 +122,7 @@ class EfficiencyLossHook(Hook):
         rate: float,
         grids: Mapping[str, Grid] | None = None,
     ) -> dict[str, torch.Tensor]:
-        check_graph(model, record)
+        check_graph(record)
         share = record.share(len(correct))
         logged = {"mac_share": share.detach().mean()}
         if grids is not None:
@@ -132,12 +132,11 @@ class EfficiencyLossHook(Hook):
         return {"loss_efficiency": loss, **logged}
 
 
-def check_graph(model: nn.Module, record: CostRecord) -> None:
+def check_graph(record: CostRecord) -> None:
     """Refuses a training in which the loss could not reach the gates."""
-    convs = dynamic_convs(model)
-    for one in record.passes:
-        wanted = any(p.requires_grad for p in convs[one.name].gate.parameters())
-        if wanted and torch.is_grad_enabled() and not one.expected.requires_grad:
+    for one in record.seen:
+        wanted = any(p.requires_grad for p in one.conv.gate.parameters())
+        if wanted and torch.is_grad_enabled() and not one.gates.requires_grad:
             raise DynamicError(
                 f"the efficiency loss cannot reach the gate of {one.name}: it ran without a "
                 "graph, as reentrant activation checkpointing does. Checkpoint with "

@@ -16,7 +16,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from vared_mm.method.cost import conv_cost
+from vared_mm.method.cost import Pass, conv_costs
 from vared_mm.method.gate import FollowerGate
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import dynamic_convs, record_cost
@@ -78,10 +78,12 @@ def _choice(members: list[tuple[str, _Dynamic, tuple[int, ...]]]) -> Choice:
     macs: dict[tuple[float, ...], float] = defaultdict(float)
     dense = 0.0
     for name, conv, shape in members:
-        for answer in single_paths(conv):
-            cost = conv_cost(name, conv, torch.tensor([answer]).expand(shape[0], -1), shape)
+        answers = single_paths(conv)
+        gates = [torch.tensor([answer]).expand(shape[0], -1) for answer in answers]
+        costs = conv_costs([Pass(name, conv, gate, shape) for gate in gates])
+        for answer, cost in zip(answers, costs, strict=True):
             macs[answer] += float(cost.share.sum()) * cost.dense
-        dense += cost.dense * shape[0]
+        dense += costs[0].dense * shape[0]
     names = list(dict.fromkeys(name for name, *_ in members))
     return Choice(names, members[0][2][0], dense, dict(macs))
 

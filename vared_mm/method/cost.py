@@ -17,8 +17,9 @@ Milliseconds can stand in the place of MACs, where a measured table tells them f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from vared_mm.method.layer import _Dynamic
 
 # Milliseconds by share of channels (rows) and of frames (columns), the full ones first.
 Grid = tuple[tuple[float, ...], ...]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,30 @@ class ConvCost:
     expected: Tensor
 
 
+class Pass(NamedTuple):
+    """One pass: its gates (N, G) and its output's shape (N, C, [T,] H, W)."""
+
+    name: str
+    conv: _Dynamic
+    gates: Tensor
+    shape: tuple[int, ...]
+
+
 @dataclass
 class CostRecord:
     """What `observe.record_cost` saw of a model's passes, in the order they ran.
 
-    `seen` holds the arguments of `conv_cost`. Nothing is computed from them while the model
+    Nothing is computed from them while the model
     runs: activation checkpointing would miss those operations when it runs a part again.
     """
 
-    seen: list[tuple[str, _Dynamic, Tensor, tuple[int, ...]]] = field(default_factory=list)
+    seen: list[Pass] = field(default_factory=list)
     _costs: list[ConvCost] = field(default_factory=list)
 
     @property
     def passes(self) -> list[ConvCost]:
         """The cost of each pass through a dynamic convolution."""
-        self._costs += [conv_cost(*one) for one in self.seen[len(self._costs) :]]
+        self._costs += conv_costs(self.seen[len(self._costs) :])
         return self._costs
 
     @property
@@ -115,7 +126,11 @@ def weighted(values: Sequence[Tensor], weights: Sequence[float], samples: int) -
         raise DynamicError("no dynamic convolution ran, so there is no cost; is the model static?")
     pairs = list(zip(values, weights, strict=True))
     total = sum(weight * (len(value) / samples) for value, weight in pairs)
-    return torch.stack([_rows(v, samples).sum(1) * (w / total) for v, w in pairs]).sum(0)
+    parts = []
+    for same in grouped(pairs, lambda pair: len(pair[0])):
+        table = torch.stack([value for value, _ in same])
+        parts.append(table.new_tensor([weight / total for _, weight in same]) @ table)
+    return torch.stack([_rows(part, samples).sum(1) for part in parts]).sum(0)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -131,38 +146,73 @@ def _rows(values: Tensor, samples: int) -> Tensor:
     return values.unflatten(-1, (samples, -1))
 
 
-def conv_cost(name: str, conv: _Dynamic, gates: Tensor, shape: tuple[int, ...]) -> ConvCost:
-    """The cost of one pass from its gates (N, G) and its output's shape (N, C, [T,] H, W)."""
-    channels, frames = shape[1], shape[2] if len(shape) == 5 else 1
-    pixels = shape[-1] * shape[-2]
-    kernel = (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
-    dense = channels * frames * pixels * kernel
+def conv_costs(passes: Sequence[Pass]) -> list[ConvCost]:
+    """The cost of each, in their order.
 
-    space = conv.dynamic.search_space
-    parts = dict(zip(conv.axes, gates.split(space, 1), strict=True))
+    Those with gates alike are computed at once: so many small operations for each of dozens of
+    layers would take longer than the layers of a small network.
+    """
+    costs: dict[int, ConvCost] = {}
+
+    def likeness(numbered: tuple[int, Pass]) -> tuple:
+        _, (_, conv, gates, _) = numbered
+        return conv.axes, conv.dynamic.search_space, gates.shape, gates.dtype, gates.device
+
+    for same in grouped(list(enumerate(passes)), likeness):
+        places, alike = zip(*same, strict=True)
+        costs.update(zip(places, costs_of_alike(alike), strict=True))
+    return [costs[i] for i in range(len(passes))]
+
+
+def costs_of_alike(passes: Sequence[Pass]) -> list[ConvCost]:
+    """Of L passes with the same axes, search space and number of samples."""
+    convs = [one.conv for one in passes]
+    gates = torch.stack([one.gates for one in passes])
     exact = gates.detach().double()
-    counts = {
-        "channel": exact.new_tensor(conv.widths),
-        "time": exact.new_tensor([math.ceil(frames / r) for r in conv.strides]),
-    }
-    whole = {"channel": channels, "time": frames}
-    # (N,) each: how many are computed, and what the expected ratio says of it.
-    used = {axis: exact.new_full((shape[0],), n) for axis, n in whole.items()}
-    expected = gates.new_ones(shape[0])
-    for axis, part in parts.items():
-        used[axis] = counts[axis][(part > 0).int().argmax(1)]
-        expected = expected * expected_ratio(part, (counts[axis] / whole[axis]).to(gates.dtype))
+    dense = [dense_macs(one.conv, one.shape) for one in passes]
 
-    share = used["channel"] * used["time"] / (channels * frames)
-    cheap = conv.dynamic.cheap_kernel**2 * pixels
-    full = share * dense + conv.gate.macs()
-    if "channel" in parts:
-        rebuilt = ((parts["channel"] > 0) * (channels - counts["channel"])).sum(1)
-        full = full + rebuilt * used["time"] * cheap
-    if "time" in parts:
-        rebuilt = ((parts["time"] > 0) * (frames - counts["time"])).sum(1)
-        full = full + rebuilt * channels * cheap
-    return ConvCost(name, dense, share, full, expected)
+    def column(numbers: Sequence[Any]) -> Tensor:
+        return exact.new_tensor(numbers).unsqueeze(1)
+
+    channels = [one.shape[1] for one in passes]
+    frames = [one.shape[2] if len(one.shape) == 5 else 1 for one in passes]
+    # (L, 1) all of them, and (L, 1, S) how many each path computes.
+    whole = {"channel": column(channels), "time": column(frames)}
+    steps = [[math.ceil(n / r) for r in c.strides] for n, c in zip(frames, convs, strict=True)]
+    counts = {"channel": column([conv.widths for conv in convs]), "time": column(steps)}
+    # (L, N): how many are computed, and what the expected ratio says of it.
+    used, expected = dict(whole), torch.ones_like(gates[..., 0])
+    parts = dict(zip(convs[0].axes, gates.split(convs[0].dynamic.search_space, 2), strict=True))
+    for axis, part in parts.items():
+        largest = (part > 0).int().argmax(2, keepdim=True)
+        used[axis] = counts[axis].expand_as(part).gather(2, largest).squeeze(2)
+        ratios = (counts[axis] / whole[axis].unsqueeze(2)).to(gates.dtype)
+        expected = expected * expected_ratio(part, ratios)
+
+    share = used["channel"] * used["time"] / (whole["channel"] * whole["time"])
+    full = share * column(dense) + column([conv.gate.macs() for conv in convs])
+    pixels = [one.shape[-1] * one.shape[-2] for one in passes]
+    cheap = column([n * c.dynamic.cheap_kernel**2 for n, c in zip(pixels, convs, strict=True)])
+    for axis, others in (("channel", used["time"]), ("time", whole["channel"])):
+        if axis in parts:
+            missing = whole[axis].unsqueeze(2) - counts[axis]
+            full = full + ((parts[axis] > 0) * missing).sum(2) * others * cheap
+    names = [one.name for one in passes]
+    return list(map(ConvCost, names, dense, share, full, expected))
+
+
+def dense_macs(conv: _Dynamic, shape: tuple[int, ...]) -> int:
+    """C(f)."""
+    kernel = (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
+    return math.prod(shape[1:]) * kernel
+
+
+def grouped(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterable[list[Item]]:
+    """Those of equal key together."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups.values()
 
 
 def latency_ratio(conv: _Dynamic, gates: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -180,9 +230,9 @@ def latency_ratio(conv: _Dynamic, gates: Tensor, grid: Grid) -> tuple[Tensor, Te
 
 
 def expected_ratio(gates: Tensor, ratios: Tensor) -> Tensor:
-    """V_1·r_1 + (1 - V_1)·(V_2·r_2 + (1 - V_2)·... r_S), gates (N, S), ratios (S,) or (N, S)."""
-    *others, value = ratios.expand_as(gates).unbind(1)
-    for gate, ratio in zip(gates.unbind(1)[-2::-1], others[::-1], strict=True):
+    """V_1·r_1 + (1 - V_1)·(V_2·r_2 + (1 - V_2)·... r_S), gates (..., S), ratios alike."""
+    *others, value = ratios.expand_as(gates).unbind(-1)
+    for gate, ratio in zip(gates.unbind(-1)[-2::-1], others[::-1], strict=True):
         value = gate * ratio + (1 - gate) * value
     return value
 

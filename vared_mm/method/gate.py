@@ -28,14 +28,15 @@ def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
     passes `leak` times tanh's gradient, else nothing could ever open it again.
     """
     t = z.tanh()
-    # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
-    # for whoever reads the gate to refuse.
-    largest, place = t.max(-1, keepdim=True)
-    v = t.relu().scatter(-1, place, torch.where(largest <= 0, floor, largest))
+    with torch.no_grad():
+        # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
+        # for whoever reads the gate to refuse.
+        largest, place = t.max(-1, keepdim=True)
+        v = t.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
     if not t.requires_grad:
         return v
-    closed = t.clamp(max=0) * leak
-    return v + (closed - closed.detach())
+    passed = F.leaky_relu(t, leak)
+    return v + (passed - passed.detach())
 
 
 class Gate(nn.Module):
@@ -60,9 +61,9 @@ class Gate(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
             pooled = x.sum(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
-            pooled = pooled / x[0, 0].numel()
+            pooled = pooled / math.prod(x.shape[2:])
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
-            z = F.linear(hidden, self.weight2) + self.beta
+            z = F.linear(hidden, self.weight2, self.beta)
             parts = z.unflatten(-1, (self.axes, -1))
             return soft_gate(parts, self.floor, self.leak).flatten(-2)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from vared_mm.method.cost import CostRecord
+from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import _Dynamic
 
@@ -42,7 +42,7 @@ def _observe(name: str, conv: _Dynamic, record: CostRecord) -> list[RemovableHan
     def note(module: nn.Module, args: tuple, out: Tensor) -> None:
         # An empty batch asks no gate and costs nothing.
         if answers:
-            record.seen.append((name, conv, answers.pop(), tuple(out.shape)))
+            record.seen.append(Pass(name, conv, answers.pop(), tuple(out.shape)))
 
     return [conv.gate.register_forward_hook(keep_answer), conv.register_forward_hook(note)]
 
