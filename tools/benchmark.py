@@ -8,6 +8,9 @@ min the least the gates can choose, all opens every gate, a number is itself, an
 gates decide on clips of the test set. --shape takes random clips; without it they are of the test
 set. Whole networks on inputs in memory; decoding is not included. A comparison whose two sides do
 not compute the same function ends with an error.
+
+--train times a training step instead, with the config's optimiser and the efficiency loss, and
+tells how much memory its forward pass keeps for the backward one.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ def main() -> None:
     settings = Settings(
         shape=tuple(args.shape) if args.shape else None, shares=tuple(args.share),
         batches=tuple(args.batch), engines=tuple(args.engine), against=tuple(args.against),
-        mixed=args.mixed, layers=args.layers, precision=args.precision, device=args.device,
-        threads=args.threads, repeats=args.repeats, warm_up=args.warm_up,
+        mixed=args.mixed, layers=args.layers, train=args.train, precision=args.precision,
+        device=args.device, threads=args.threads, repeats=args.repeats, warm_up=args.warm_up,
     )  # fmt: skip
     try:
         report = benchmark(config, args.checkpoint, settings)
@@ -61,6 +64,7 @@ def parsed() -> argparse.Namespace:
         "--mixed", action="store_true", help="also each sample of an unlike batch by itself"
     )
     parser.add_argument("--layers", action="store_true", help="also time each choice of each layer")
+    parser.add_argument("--train", action="store_true", help="a training step, and nothing else")
     parser.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["prepared"])
     parser.add_argument(
         "--against", type=lambda names: names.split(","), default=[],
@@ -93,13 +97,25 @@ def show(report: dict[str, Any]) -> None:
         )  # fmt: skip
     # Into a file or a pipe, lines as long as the table wants.
     console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(table)
+    console.print(step_table(report["training"]) if report["training"] else table)
     for batch, layers in report["layers"].items():
         console.print(layer_table(batch, layers))
     conditions = (
         f"{key.replace('_', ' ')}: {value}" for key, value in report["conditions"].items()
     )
     console.print("; ".join(conditions))
+
+
+def step_table(steps: list[dict[str, Any]]) -> Table:
+    columns = ("batch", "network", "ms of a step (quartiles)", "of static", "kept MB", "of static")
+    table = Table(*columns)
+    for row in steps:
+        low, high = row["ms_quartiles"]
+        table.add_row(
+            str(row["batch"]), row["network"], f"{row['ms']:.1f} ({low:.1f} to {high:.1f})",
+            f"{row['time_ratio']:.2f}", f"{row['kept_mb']:.1f}", f"{row['kept_ratio']:.2f}",
+        )  # fmt: skip
+    return table
 
 
 def layer_table(batch: int, layers: list[dict[str, Any]]) -> Table:

@@ -29,6 +29,7 @@ from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
 from vared_mm.fast.latency import latency_table
 from vared_mm.fast.prepare import apart
 from vared_mm.fast.static_twin import static_twin
+from vared_mm.fast.training_step import StepRow, training_steps
 from vared_mm.flops import build_model, input_of
 from vared_mm.speed import Speed, interleaved
 
@@ -53,6 +54,7 @@ class Settings:
     against: tuple[str, ...] = ()
     mixed: bool = False
     layers: bool = False
+    train: bool = False
     precision: str = "fp32"
     device: str = "cpu"
     threads: int | None = None
@@ -84,8 +86,13 @@ def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dic
     model = build_model(config, checkpoint).to(settings.device)
     rows: list[Row] = []
     layers: dict[int, list[dict]] = {}
+    steps: list[StepRow] = []
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
+        if settings.train:
+            wrapper = config.optim_wrapper
+            steps += training_steps(model, wrapper, inputs, settings.repeats, settings.warm_up)
+            continue
         with torch.no_grad():
             rows += measure(model, inputs, settings)
             if settings.layers:
@@ -93,7 +100,7 @@ def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dic
                 table = latency_table(network.model, partial(network, inputs))
                 layers[batch] = [layer.as_json() for layer in table]
     report: dict[str, Any] = {"conditions": conditions(settings), "layers": layers}
-    return {**report, "rows": [asdict(row) for row in rows]}
+    return {**report, "rows": list(map(asdict, rows)), "training": list(map(asdict, steps))}
 
 
 def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) -> Tensor:
