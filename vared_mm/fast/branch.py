@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from vared_mm.fast import native
 from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.native_conv import Finish, NativeConv, packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
@@ -61,6 +63,11 @@ class Branch:
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
         self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed, self.channels)
+        # Then our own convolution does all of it.
+        self.finish: Finish | None = None
+        if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
+            columns = [i for i, is_open in enumerate(pattern) if is_open]
+            self.finish = Finish(epilogue, len(pattern), columns)
 
     def __call__(
         self,
@@ -80,6 +87,9 @@ class Branch:
         size = output_size(self.conv, x.shape[2:])
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
+        if self.finish is not None and out is None:
+            self._refuse_missing_channels(x)
+            return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)
@@ -99,14 +109,13 @@ class Branch:
             self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
         return result
 
-    def _prefix(self, x: Tensor) -> Tensor:
+    def _refuse_missing_channels(self, x: Tensor) -> None:
         if x.shape[1] < self.inputs:
             raise DynamicError(
                 f"a convolution was left {x.shape[1]} channels and wants {self.inputs}: its gate "
                 "answered something else than that of the one before, which it follows; does a "
                 "hook answer in its place?"
             )
-        return self.prefix(x if self.inputs == x.shape[1] else x[:, : self.inputs])
 
     def _by_torch(
         self,
@@ -117,7 +126,8 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        y = self._prefix(x)[:, : self.computed]
+        self._refuse_missing_channels(x)
+        y = self.prefix(x)[:, : self.computed]
         frames = full[0] if x.ndim == 5 else 1
         rows = slice(None) if samples is None else list(samples)
         rebuilt = self.conv._rebuild(y, gates, self.pattern, frames)
@@ -136,7 +146,8 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        y = channels_last(self._prefix(x))
+        self._refuse_missing_channels(x)
+        y = channels_last(self.prefix(x))
         if out is None:
             shape = (len(y), self.channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
@@ -189,7 +200,7 @@ def packed_prefix(conv: _Dynamic, computed: int, step: int) -> PackedConv:
     _, filters, groups = prefix_extent(conv, computed)
     weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
     geometry = replace(Geometry.of(conv, step), groups=groups)
-    return PackedConv(weight, None if bias is None else bias.detach()[:filters], geometry)
+    return packed(weight, None if bias is None else bias.detach()[:filters], geometry)
 
 
 def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int, int]:

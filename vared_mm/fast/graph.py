@@ -94,18 +94,18 @@ def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
     conv = modules[str(chain.conv.target)]
     if conv._forward_hooks:
         return chain
-    user = _only_user(chain.conv)
+    user = only_user(chain.conv)
     if user is not None and _is_norm_of(user, conv, modules):
         chain.norm = user
         chain.nodes.append(user)
-        user = _only_user(user)
+        user = only_user(user)
     if user is not None and (other := _added(user, chain.nodes[-1])) is not None:
         between = _between(chain.conv, user)
         between = [node for node in between if node not in chain.nodes]
         if not any(_writes_in_place(n, modules) or _follows(n, conv, modules) for n in between):
             chain.add, chain.other = user, other
             chain.nodes.append(user)
-            user = _only_user(user)
+            user = only_user(user)
     if user is not None and _is_relu(user, modules):
         chain.relu = user
         chain.nodes.append(user)
@@ -129,7 +129,7 @@ def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynami
     """
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
-        user = _only_user(node)
+        user = only_user(node)
         if node.op == "call_module" and user is not None and user.op == "call_module":
             conv, reader = modules[str(node.target)], modules[str(user.target)]
             prepared = node.kwargs.get("fused") and user.kwargs.get("fused")
@@ -149,7 +149,7 @@ def fuse_silu(graph: fx.GraphModule) -> None:
         for x, gate in (node.args, node.args[::-1]):
             sigmoid = isinstance(gate, fx.Node) and gate.target in SIGMOIDS
             if sigmoid and gate.args == (x,) and not gate.kwargs and list(gate.users) == [node]:
-                if any(_writes_in_place(n, modules) for n in _between(gate, node)):
+                if written_between(gate, node, modules):
                     break
                 with graph.graph.inserting_before(node):
                     node.replace_all_uses_with(graph.graph.call_function(F.silu, (x,)))
@@ -158,7 +158,7 @@ def fuse_silu(graph: fx.GraphModule) -> None:
                 break
 
 
-def _only_user(node: fx.Node) -> fx.Node | None:
+def only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
@@ -197,6 +197,11 @@ def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 def _between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
     nodes = list(first.graph.nodes)
     return nodes[nodes.index(first) + 1 : nodes.index(last)]
+
+
+def written_between(first: fx.Node, last: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether something may be overwritten after `first` and before `last`."""
+    return any(_writes_in_place(node, modules) for node in _between(first, last))
 
 
 def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

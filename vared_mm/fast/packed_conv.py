@@ -64,7 +64,9 @@ class PackedConv:
         self._settings = [list(v) for v in (geometry.padding, geometry.stride, geometry.dilation)]
 
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
-        x = channels_last(x)
+        """Of the first channels of x, where it has more than are read."""
+        inputs = self.weight.shape[1] * self.geometry.groups
+        x = channels_last(x if x.shape[1] == inputs else x[:, :inputs])
         if not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
         if self._packed is None:
@@ -107,13 +109,14 @@ def residual(other: Tensor, conv: _ConvNd, x: Tensor) -> Tensor:
 
 def output_size(conv: _ConvNd, size: torch.Size) -> tuple[int, ...]:
     """([T,] H, W) of the plain convolution's output for an input of `size`."""
-    assert not isinstance(conv.padding, str)
-    return _output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    return output_size_of(size, conv.kernel_size, Geometry.of(conv))
 
 
 @lru_cache(1024)
-def _output_size(*settings: tuple[int, ...]) -> tuple[int, ...]:
-    each = zip(*settings, strict=True)
+def output_size_of(
+    size: torch.Size, kernel: tuple[int, ...], geometry: Geometry
+) -> tuple[int, ...]:
+    each = zip(size, kernel, geometry.stride, geometry.padding, geometry.dilation, strict=True)
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
 
 

@@ -30,6 +30,7 @@ from vared_mm.fast.graph import (
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
 from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.method.gate import Gate
 from vared_mm.method.layer import _Dynamic
 
@@ -174,6 +175,7 @@ def prepare_part(module: nn.Module) -> None:
         if isinstance(first.run, DynamicConv) and isinstance(second.run, DynamicConv):
             first.run.reader, second.reads_in_part = reader, True
     fuse_silu(graph)
+    fuse_squeeze_excite(graph)
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module)

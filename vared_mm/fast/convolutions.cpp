@@ -1,0 +1,279 @@
+// Pointwise and depthwise convolutions, and what follows them, in one pass over the maps:
+//
+//     out = activate( factor · scale · conv(x) + bias + residual )
+//
+// Maps lie channels last, (N, T, H, W, C), and have 16 channels or more. The channels are taken in
+// vectors of 16, of which the last begins early and makes some channels a second time.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace {
+
+constexpr long LANES = 16;
+// Pixels that share a load of the weights: their sums stay in registers.
+constexpr long PIXELS = 8;
+// Vectors of filters that share a load of the input.
+constexpr long VECTORS = 3;
+// Pixels whose input stays in the core's own cache while all filters meet it, at most and at least.
+constexpr long MOST = 64, LEAST = 16;
+// The frames that a depthwise convolution reads stay there too: this many floats.
+constexpr long RING = 1 << 18;
+
+typedef float Lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+Lanes load(const float *at) { return *reinterpret_cast<const Lanes *>(at); }
+void store(float *at, Lanes v) { *reinterpret_cast<Lanes *>(at) = v; }
+
+struct Epilogue {
+    const float *scale, *bias;  // (C,)
+    long relu;
+    long gates, columns, column[2];  // a sample's factor: the product of these of its gates
+
+    float factor(const float *answers, long sample) const {
+        float product = 1;
+        for (long i = 0; i < columns; i++) product *= answers[sample * gates + column[i]];
+        return product;
+    }
+};
+
+// The epilogue of the channels `c` and following; `residual` is null or lies as `out` does.
+struct Finish {
+    Lanes scale, bias, least;
+
+    Finish(const Epilogue &e, long c, float factor)
+        : scale(load(e.scale + c) * factor), bias(load(e.bias + c)),
+          least(Lanes{} + (e.relu ? 0 : -INFINITY)) {}
+
+    void write(Lanes sum, const float *residual, float *out) const {
+        sum = bias + scale * sum;
+        if (residual) sum += load(residual);
+        store(out, sum < least ? least : sum);
+    }
+};
+
+long vectors_of(long channels) { return (channels + LANES - 1) / LANES; }
+long start_of(long vector, long channels) { return std::min(vector * LANES, channels - LANES); }
+
+struct Pointwise {
+    long inputs, filters;
+    const float *weight;  // panels of three vectors and a smaller rest, each (inputs, vectors, 16)
+};
+
+// Output pixels as lines; floats of x from one to the next.
+struct Lines {
+    long samples, frames, rows, pixels;
+    long sample_pitch, frame_pitch, row_pitch, pixel_pitch;
+};
+
+template <int COUNT, int WIDE>
+void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
+              const float *weight, long vector, float factor, const float *residual, float *out) {
+    Lanes sum[COUNT][WIDE] = {};
+    for (long k = 0; k < p.inputs; k++, weight += WIDE * LANES)
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++)
+#pragma GCC unroll 4
+            for (long v = 0; v < WIDE; v++)
+                sum[i][v] += load(weight + v * LANES) * x[i * pitch + k];
+#pragma GCC unroll 4
+    for (long v = 0; v < WIDE; v++) {
+        const long c = start_of(vector + v, p.filters);
+        const Finish finish(e, c, factor);
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++) {
+            const long at = i * p.filters + c;
+            finish.write(sum[i][v], residual ? residual + at : nullptr, out + at);
+        }
+    }
+}
+
+// One panel of filters at some pixels. The last pixels are taken together with some before them.
+template <int WIDE>
+void panel(const Pointwise &p, const Epilogue &e, const float *x, long pitch, long pixels,
+           const float *weight, long vector, float factor, const float *residual, float *out) {
+    const bool few = pixels < PIXELS;
+    const auto make = few ? multiply<1, WIDE> : multiply<PIXELS, WIDE>;
+    const long count = few ? 1 : PIXELS;
+    for (long i = 0; i < pixels; i += count) {
+        const long first = std::min(i, pixels - count), at = first * p.filters;
+        make(p, e, x + first * pitch, pitch, weight, vector, factor,
+             residual ? residual + at : nullptr, out + at);
+    }
+}
+
+struct Depthwise {
+    long channels, kernel, step, stride;  // kernel and stride in time, stride in space
+    const float *taps;                    // (vectors, kernel * 9, 16)
+};
+
+struct Clip {
+    long samples, frames, height, width, pixel;  // floats of x from one pixel to the next
+    long out_frames, out_height, out_width;
+};
+
+// What meets a row of the output: up to 9 rows of the input, and the three taps for each.
+struct Meeting {
+    const float *row[9], *taps[9];
+    long count = 0;
+};
+
+template <int COUNT, int STRIDE>
+void slide(const Meeting &m, long w, const Finish finish, const float *residual, float *out,
+           long pitch) {
+    Lanes sum[COUNT] = {};
+    for (long r = 0; r < m.count; r++) {
+        const Lanes a = load(m.taps[r]), b = load(m.taps[r] + LANES);
+        const Lanes c = load(m.taps[r] + 2 * LANES);
+        const float *x = m.row[r] + w * STRIDE * LANES;
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++) {
+            const float *at = x + i * STRIDE * LANES;
+            sum[i] += a * load(at);
+            sum[i] += b * load(at + LANES);
+            sum[i] += c * load(at + 2 * LANES);
+        }
+    }
+#pragma GCC unroll 8
+    for (long i = 0; i < COUNT; i++) {
+        const long at = (w + i) * pitch;
+        finish.write(sum[i], residual ? residual + at : nullptr, out + at);
+    }
+}
+
+using Slide = decltype(&slide<1, 1>);
+template <int STRIDE>
+constexpr Slide SLIDES[PIXELS] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, STRIDE>,
+                                  slide<4, STRIDE>, slide<5, STRIDE>, slide<6, STRIDE>,
+                                  slide<7, STRIDE>, slide<8, STRIDE>};
+
+// Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
+// each vector of channels by itself, between columns of zeros.
+struct Strip {
+    const Depthwise &d;
+    const Epilogue &e;
+    const Clip &s;
+    const float *x, *residual;
+    float *out, *ring;
+    long top, bottom;
+    float factor;
+
+    const long vectors = vectors_of(d.channels), line = (s.width + 2) * LANES;
+    const long low = std::max(top * d.stride - 1, 0L);
+    const long high = std::min((bottom - 1) * d.stride + 2, s.height);
+
+    float *tile(long frame, long vector) const {
+        return ring + (frame % d.kernel * vectors + vector) * (high - low) * line;
+    }
+
+    void run(long first, long last) const {
+        long read = std::max(first * d.step - d.kernel / 2, 0L);
+        for (long t = first; t < last; t++) {
+            const long until = std::min(t * d.step + d.kernel / 2 + 1, s.frames);
+            for (read = std::max(read, t * d.step - d.kernel / 2); read < until; read++) copy(read);
+            for (long v = 0; v < vectors; v++) make(t, v);
+        }
+    }
+
+    void copy(long frame) const {
+        for (long v = 0; v < vectors; v++) {
+            const float *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
+            float *to = tile(frame, v);
+            for (long h = low; h < high; h++, to += line) {
+                store(to, Lanes{}), store(to + line - LANES, Lanes{});
+                for (long w = 0; w < s.width; w++)
+                    store(to + (w + 1) * LANES, load(from + (h * s.width + w) * s.pixel));
+            }
+        }
+    }
+
+    void make(long t, long v) const {
+        const long c = start_of(v, d.channels), half = d.kernel / 2;
+        const Finish finish(e, c, factor);
+        const auto *slides = d.stride == 1 ? SLIDES<1> : SLIDES<2>;
+        const long first = std::max(t * d.step - half, 0L);
+        const long frames = std::min(t * d.step + half + 1, s.frames) - first;
+        const float *tiles[3], *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 9 * LANES;
+        for (long i = 0; i < frames; i++) tiles[i] = tile(first + i, v);
+        for (long h = top; h < bottom; h++) {
+            Meeting m;
+            for (long i = 0; i < frames; i++)
+                for (long j = 0; j < 3; j++) {
+                    const long from = h * d.stride + j - 1;
+                    if (from < low || from >= high) continue;
+                    m.row[m.count] = tiles[i] + (from - low) * line;
+                    m.taps[m.count++] = taps + (i * 3 + j) * 3 * LANES;
+                }
+            const long at = (t * s.out_height + h) * s.out_width * d.channels + c;
+            for (long w = 0; w < s.out_width; w += PIXELS) {
+                const long count = std::min(PIXELS, s.out_width - w);
+                slides[count - 1](m, w, finish, residual ? residual + at : nullptr, out + at,
+                                  d.channels);
+            }
+        }
+    }
+};
+
+}  // namespace
+
+extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const Lines *lines,
+                          const float *x, const float *gates, const float *residual, float *out,
+                          long threads) {
+    const Pointwise &p = *conv;
+    const Epilogue &e = *epilogue;
+    const Lines &s = *lines;
+    const long lines_together = s.samples * s.frames * s.rows, vectors = vectors_of(p.filters);
+    const long share = lines_together * s.pixels / (4 * threads) / PIXELS * PIXELS;
+    const long group = std::clamp(share, LEAST, MOST);
+    // The last group of a line takes what is left over: none is smaller than a block of pixels.
+    const long groups = std::max(s.pixels / group, 1L);
+#pragma omp parallel for num_threads(threads)
+    for (long unit = 0; unit < lines_together * groups; unit++) {
+        const long line = unit / groups, first = unit % groups * group;
+        const long last = unit % groups == groups - 1 ? s.pixels : first + group;
+        const long n = line / s.rows / s.frames;
+        const float *from = x + n * s.sample_pitch + line / s.rows % s.frames * s.frame_pitch +
+                            line % s.rows * s.row_pitch + first * s.pixel_pitch;
+        const long at = (line * s.pixels + first) * p.filters;
+        const float factor = e.factor(gates, n);
+        for (long v = 0; v < vectors; v += VECTORS) {
+            const long wide = std::min(VECTORS, vectors - v);
+            const auto make = wide == 3 ? panel<3> : wide == 2 ? panel<2> : panel<1>;
+            make(p, e, from, s.pixel_pitch, last - first, p.weight + v * p.inputs * LANES, v, factor,
+                 residual ? residual + at : nullptr, out + at);
+        }
+    }
+}
+
+extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const Clip *clip,
+                          const float *x, const float *gates, const float *residual, float *out,
+                          long threads) {
+    const Depthwise &d = *conv;
+    const Epilogue &e = *epilogue;
+    const Clip &s = *clip;
+    const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
+    const long rows = std::clamp(RING / of_row / d.stride, 1L, s.out_height);
+    const long strips = (s.out_height + rows - 1) / rows;
+    const long wanted = (threads + s.samples * strips - 1) / (s.samples * strips);
+    const long parts = std::min(wanted, s.out_frames);
+#pragma omp parallel num_threads(threads)
+    {
+        static thread_local std::vector<float> memory;
+        memory.resize(std::max<size_t>(memory.size(), of_row * (rows * d.stride + 2) + LANES));
+        // From the beginning of a cache line on.
+        const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
+        float *ring = memory.data() + (LANES - start) % LANES;
+#pragma omp for schedule(dynamic)
+        for (long unit = 0; unit < s.samples * strips * parts; unit++) {
+            const long n = unit / parts / strips, top = unit / parts % strips * rows;
+            const long part = unit % parts;
+            const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
+            const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
+                              residual ? residual + to : nullptr, out + to, ring,
+                              top, std::min(top + rows, s.out_height),
+                              e.factor(gates, n)};
+            strip.run(part * s.out_frames / parts, (part + 1) * s.out_frames / parts);
+        }
+    }
+}

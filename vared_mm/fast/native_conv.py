@@ -1,0 +1,207 @@
+"""Pointwise and depthwise convolutions of our own, convolutions.cpp, in the place of oneDNN's.
+
+oneDNN's take as long to be called as X3D's small maps take to be computed, and cannot multiply by a
+gate's value: here BatchNorm, gates, the residual and ReLU cost no pass over the maps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_long, c_void_p
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vared_mm.fast import native
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
+from vared_mm.native import loaded
+
+SOURCE = Path(__file__).with_name("convolutions.cpp")
+LANES = 16
+# Vectors of filters that lie side by side.
+PANEL = 3
+
+
+class EpilogueStruct(Structure):
+    _fields_ = (
+        ("scale", c_void_p),
+        ("bias", c_void_p),
+        *((name, c_long) for name in ("relu", "gates", "columns")),
+        ("column", c_long * 2),
+    )
+
+
+class PointwiseStruct(Structure):
+    _fields_ = (("inputs", c_long), ("filters", c_long), ("weight", c_void_p))
+
+
+class DepthwiseStruct(Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("channels", "kernel", "step", "stride")),
+        ("taps", c_void_p),
+    )
+
+
+class LinesStruct(Structure):
+    _fields_ = tuple(
+        (name, c_long)
+        for name in (
+            *("samples", "frames", "rows", "pixels"),
+            *("sample_pitch", "frame_pitch", "row_pitch", "pixel_pitch"),
+        )
+    )
+
+
+class ClipStruct(Structure):
+    _fields_ = tuple(
+        (name, c_long)
+        for name in (
+            *("samples", "frames", "height", "width", "pixel"),
+            *("out_frames", "out_height", "out_width"),
+        )
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled convolutions; None where there is no compiler, see `vared_mm.native`."""
+    kernels = loaded(SOURCE)
+    if kernels is None:
+        return None
+    for kernel, conv, size in (
+        (kernels.pointwise, PointwiseStruct, LinesStruct),
+        (kernels.depthwise, DepthwiseStruct, ClipStruct),
+    ):
+        kernel.argtypes = (
+            POINTER(conv), POINTER(EpilogueStruct), POINTER(size), c_void_p, c_void_p, c_void_p,
+            c_void_p, c_long,
+        )  # fmt: skip
+        kernel.restype = None
+    return kernels
+
+
+class Finish:
+    """An epilogue as the kernels read it: with `columns` the product of those gates multiplies."""
+
+    def __init__(self, epilogue: Epilogue, gates: int = 0, columns: Sequence[int] = ()) -> None:
+        # Held here: the pointers point into them.
+        self._scale, self._bias = epilogue.scale.contiguous(), epilogue.bias.contiguous()
+        self.struct = EpilogueStruct(
+            self._scale.data_ptr(), self._bias.data_ptr(), epilogue.relu, gates, len(columns),
+            (c_long * 2)(*columns),
+        )  # fmt: skip
+
+
+class NativeConv(PackedConv):
+    """A convolution that one of our kernels computes where it can, and oneDNN elsewhere."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        super().__init__(weight, bias, geometry)
+        ones = torch.ones(len(weight))
+        numbers = 0 * ones if bias is None else bias.float()
+        self._plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
+        conv = weight.detach().float()
+        vectors = torch.tensor(starts(len(weight)))[:, None] + torch.arange(LANES)
+        if geometry.groups == 1:
+            filters = conv.flatten(1).t()[:, vectors.flatten()]
+            panels = filters.split(PANEL * LANES, 1)
+            self._laid_out = torch.cat([panel.flatten() for panel in panels])
+            self._struct: Structure = PointwiseStruct(
+                conv.shape[1], len(conv), self._laid_out.data_ptr()
+            )
+        else:
+            self._laid_out = conv.flatten(1)[vectors].transpose(1, 2).contiguous()
+            self._struct = DepthwiseStruct(
+                len(conv), conv.shape[-3] if conv.ndim == 5 else 1,
+                geometry.stride[-3] if conv.ndim == 5 else 1, geometry.stride[-1],
+                self._laid_out.data_ptr(),
+            )  # fmt: skip
+
+    def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
+        if not kernels_serve(x):
+            return super().__call__(x, other, relu)
+        return self.finished(x, self._plain[relu], None, other)
+
+    def finished(
+        self, x: Tensor, finish: Finish, gates: Tensor | None, other: Tensor | None
+    ) -> Tensor:
+        """activate(factor · scale · conv(x) + bias + other), for `kernels_serve(x)`."""
+        x = channels_last(x)
+        kernels = library()
+        assert kernels is not None
+        size = output_size_of(x.shape[2:], tuple(self.weight.shape[2:]), self.geometry)
+        out = new_maps(x, (len(x), len(self.weight), *size))
+        pointwise = self.geometry.groups == 1
+        (kernels.pointwise if pointwise else kernels.depthwise)(
+            self._struct, finish.struct,
+            (lines_of if pointwise else clip_of)(x.shape, size, self.geometry),
+            x.data_ptr(), None if gates is None else gates.data_ptr(),
+            None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+def packed(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> PackedConv:
+    """The convolution as it is computed fastest."""
+    kind = NativeConv if is_native(weight, geometry) else PackedConv
+    return kind(weight, bias, geometry)
+
+
+def is_native(weight: Tensor, geometry: Geometry) -> bool:
+    """Whether our kernels know it: pointwise, or depthwise 3x3 of one or three frames."""
+    kernel, g = tuple(weight.shape[2:]), geometry
+    in_float = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    if not in_float or len(weight) < LANES or set(g.dilation) != {1}:
+        return False
+    if g.groups == 1:
+        return math.prod(kernel) == 1 and not any(g.padding)
+    frames = kernel[0] if len(kernel) == 3 else 1
+    return (
+        g.groups == len(weight)
+        and weight.shape[1] == 1
+        and kernel[-2:] == (3, 3)
+        and frames in (1, 3)
+        and g.padding == tuple(k // 2 for k in kernel)
+        and g.stride[-2:] in ((1, 1), (2, 2))
+    )
+
+
+def kernels_serve(x: Tensor) -> bool:
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and native.library() is not None
+        and library() is not None
+    )
+
+
+def starts(channels: int) -> list[int]:
+    """Where the vectors begin: the last one early, so that it ends with the channels."""
+    return [min(i, channels - LANES) for i in range(0, channels, LANES)]
+
+
+@lru_cache(1024)
+def lines_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> LinesStruct:
+    """The output's pixels in the longest lines along which neighbours are as far apart in x."""
+    (n, channels, *_), strides = x, geometry.stride
+    clip = x[2:] if len(x) == 5 else (1, *x[2:])
+    frames, rows, pixels = size if len(size) == 3 else (1, *size)
+    step, down, along = strides if len(strides) == 3 else (1, *strides)
+    row = clip[2] * channels
+    frame, sample = clip[1] * row, math.prod(clip) * channels
+    if (down, along) == (1, 1):
+        rows, pixels = 1, rows * pixels
+        if step == 1:
+            frames, pixels = 1, frames * pixels
+    return LinesStruct(n, frames, rows, pixels, sample, step * frame, down * row, along * channels)
+
+
+@lru_cache(1024)
+def clip_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> ClipStruct:
+    clip = x[2:] if len(x) == 5 else (1, *x[2:])
+    return ClipStruct(x[0], *clip, x[1], *(size if len(size) == 3 else (1, *size)))
