@@ -109,6 +109,12 @@ class Branch:
             self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
         return result
 
+    def rebuilt(self, y: Tensor, gates: Tensor, size: tuple[int, ...]) -> Tensor:
+        """The same from what the prefix computed."""
+        out = y if self.rebuilds_nothing else new_maps(y, (y.shape[0], self.channels, *size))
+        self._rebuild(y, gates, None, size, out, range(y.shape[0]))
+        return out
+
     def _refuse_missing_channels(self, x: Tensor) -> None:
         if x.shape[1] < self.inputs:
             raise DynamicError(
@@ -151,14 +157,25 @@ class Branch:
         if out is None:
             shape = (len(y), self.channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
+        self._rebuild(y, gates, other, full, out, range(y.shape[0]) if samples is None else samples)
+        return out
+
+    def _rebuild(
+        self,
+        y: Tensor,
+        gates: Tensor,
+        other: Tensor | None,
+        full: tuple[int, ...],
+        out: Tensor,
+        samples: Sequence[int],
+    ) -> None:
         kernels = native.library()
         assert kernels is not None
         kernels.rebuild(
             self.layer, sizes_of(y.shape, full), y.data_ptr(), gates.data_ptr(),
-            places(*(range(len(y)) if samples is None else samples)),
+            places(*samples),
             None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
-        return out
 
 
 def is_spatial(conv: _Dynamic) -> bool:

@@ -67,39 +67,63 @@ struct Lines {
     long sample_pitch, frame_pitch, row_pitch, pixel_pitch;
 };
 
-template <int COUNT, int WIDE>
+// Where the sum of a pixel and a vector of filters goes: into maps, or into tiles of 16 channels.
+struct InMaps {
+    long filters;
+    long operator()(long pixel, long v) const { return pixel * filters + start_of(v, filters); }
+};
+
+struct InTiles {
+    const long *place;  // of each pixel
+    long plane;         // from one vector's tile to the next one's
+    long operator()(long pixel, long v) const { return place[pixel] + v * plane; }
+};
+
+template <int COUNT, int WIDE, class To>
 void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
-              const float *weight, long vector, float factor, const float *residual, float *out) {
+              const float *weight, long vector, float factor, const float *residual, float *out,
+              const To &to, long first) {
     Lanes sum[COUNT][WIDE] = {};
     for (long k = 0; k < p.inputs; k++, weight += WIDE * LANES)
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++)
 #pragma GCC unroll 4
             for (long v = 0; v < WIDE; v++)
-                sum[i][v] += load(weight + v * LANES) * x[i * pitch + k];
+                sum[i][v] += load(weight + v * LANES) * x[(first + i) * pitch + k];
 #pragma GCC unroll 4
     for (long v = 0; v < WIDE; v++) {
         const long c = start_of(vector + v, p.filters);
         const Finish finish(e, c, factor);
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) {
-            const long at = i * p.filters + c;
+            const long at = to(first + i, vector + v);
             finish.write(sum[i][v], residual ? residual + at : nullptr, out + at);
         }
     }
 }
 
 // One panel of filters at some pixels. The last pixels are taken together with some before them.
-template <int WIDE>
+template <int WIDE, class To>
 void panel(const Pointwise &p, const Epilogue &e, const float *x, long pitch, long pixels,
-           const float *weight, long vector, float factor, const float *residual, float *out) {
+           const float *weight, long vector, float factor, const float *residual, float *out,
+           const To &to) {
     const bool few = pixels < PIXELS;
-    const auto make = few ? multiply<1, WIDE> : multiply<PIXELS, WIDE>;
+    const auto make = few ? multiply<1, WIDE, To> : multiply<PIXELS, WIDE, To>;
     const long count = few ? 1 : PIXELS;
-    for (long i = 0; i < pixels; i += count) {
-        const long first = std::min(i, pixels - count), at = first * p.filters;
-        make(p, e, x + first * pitch, pitch, weight, vector, factor,
-             residual ? residual + at : nullptr, out + at);
+    for (long i = 0; i < pixels; i += count)
+        make(p, e, x, pitch, weight, vector, factor, residual, out, to,
+             std::min(i, pixels - count));
+}
+
+// All filters.
+template <class To>
+void panels(const Pointwise &p, const Epilogue &e, const float *x, long pitch, long pixels,
+            float factor, const float *residual, float *out, const To &to) {
+    const long vectors = vectors_of(p.filters);
+    for (long v = 0; v < vectors; v += VECTORS) {
+        const long wide = std::min(VECTORS, vectors - v);
+        const auto make = wide == 3 ? panel<3, To> : wide == 2 ? panel<2, To> : panel<1, To>;
+        make(p, e, x, pitch, pixels, p.weight + v * p.inputs * LANES, v, factor, residual, out, to);
     }
 }
 
@@ -148,6 +172,14 @@ constexpr Slide SLIDES[PIXELS] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, S
                                   slide<4, STRIDE>, slide<5, STRIDE>, slide<6, STRIDE>,
                                   slide<7, STRIDE>, slide<8, STRIDE>};
 
+// The pointwise convolution that makes what the depthwise one reads, and a sample's factor in it.
+struct Expansion {
+    const Pointwise *conv;
+    const Epilogue *epilogue;
+    float factor;
+    std::vector<long> &place;  // of the pixels of a tile
+};
+
 // Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
 // each vector of channels by itself, between columns of zeros.
 struct Strip {
@@ -158,6 +190,7 @@ struct Strip {
     float *out, *ring;
     long top, bottom;
     float factor;
+    const Expansion *expansion;
 
     const long vectors = vectors_of(d.channels), line = (s.width + 2) * LANES;
     const long low = std::max(top * d.stride - 1, 0L);
@@ -168,10 +201,21 @@ struct Strip {
     }
 
     void run(long first, long last) const {
+        for (long row = 0; row < d.kernel * vectors * (high - low); row++) {
+            store(ring + row * line, Lanes{});
+            store(ring + (row + 1) * line - LANES, Lanes{});
+        }
+        if (expansion) {
+            expansion->place.clear();
+            for (long h = 0; h < high - low; h++)
+                for (long w = 0; w < s.width; w++)
+                    expansion->place.push_back(h * line + (w + 1) * LANES);
+        }
         long read = std::max(first * d.step - d.kernel / 2, 0L);
         for (long t = first; t < last; t++) {
             const long until = std::min(t * d.step + d.kernel / 2 + 1, s.frames);
-            for (read = std::max(read, t * d.step - d.kernel / 2); read < until; read++) copy(read);
+            for (read = std::max(read, t * d.step - d.kernel / 2); read < until; read++)
+                expansion ? expand(read) : copy(read);
             for (long v = 0; v < vectors; v++) make(t, v);
         }
     }
@@ -181,11 +225,16 @@ struct Strip {
             const float *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
             float *to = tile(frame, v);
             for (long h = low; h < high; h++, to += line) {
-                store(to, Lanes{}), store(to + line - LANES, Lanes{});
                 for (long w = 0; w < s.width; w++)
                     store(to + (w + 1) * LANES, load(from + (h * s.width + w) * s.pixel));
             }
         }
+    }
+
+    void expand(long frame) const {
+        panels(*expansion->conv, *expansion->epilogue, x + (frame * s.height + low) * s.width * s.pixel, s.pixel,
+               (high - low) * s.width, expansion->factor, nullptr, tile(frame, 0),
+               InTiles{expansion->place.data(), (high - low) * line});
     }
 
     void make(long t, long v) const {
@@ -223,7 +272,7 @@ extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const
     const Pointwise &p = *conv;
     const Epilogue &e = *epilogue;
     const Lines &s = *lines;
-    const long lines_together = s.samples * s.frames * s.rows, vectors = vectors_of(p.filters);
+    const long lines_together = s.samples * s.frames * s.rows;
     const long share = lines_together * s.pixels / (4 * threads) / PIXELS * PIXELS;
     const long group = std::clamp(share, LEAST, MOST);
     // The last group of a line takes what is left over: none is smaller than a block of pixels.
@@ -236,22 +285,16 @@ extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const
         const float *from = x + n * s.sample_pitch + line / s.rows % s.frames * s.frame_pitch +
                             line % s.rows * s.row_pitch + first * s.pixel_pitch;
         const long at = (line * s.pixels + first) * p.filters;
-        const float factor = e.factor(gates, n);
-        for (long v = 0; v < vectors; v += VECTORS) {
-            const long wide = std::min(VECTORS, vectors - v);
-            const auto make = wide == 3 ? panel<3> : wide == 2 ? panel<2> : panel<1>;
-            make(p, e, from, s.pixel_pitch, last - first, p.weight + v * p.inputs * LANES, v, factor,
-                 residual ? residual + at : nullptr, out + at);
-        }
+        panels(p, e, from, s.pixel_pitch, last - first, e.factor(gates, n),
+               residual ? residual + at : nullptr, out + at, InMaps{p.filters});
     }
 }
 
-extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const Clip *clip,
-                          const float *x, const float *gates, const float *residual, float *out,
-                          long threads) {
-    const Depthwise &d = *conv;
-    const Epilogue &e = *epilogue;
-    const Clip &s = *clip;
+namespace {
+
+void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Depthwise &d,
+         const Epilogue &e, const Clip &s, const float *x, const float *gates_before,
+         const float *gates, const float *residual, float *out, long threads) {
     const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
     const long rows = std::clamp(RING / of_row / d.stride, 1L, s.out_height);
     const long strips = (s.out_height + rows - 1) / rows;
@@ -260,6 +303,7 @@ extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<float> memory;
+        static thread_local std::vector<long> place;
         memory.resize(std::max<size_t>(memory.size(), of_row * (rows * d.stride + 2) + LANES));
         // From the beginning of a cache line on.
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
@@ -269,11 +313,31 @@ extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const
             const long n = unit / parts / strips, top = unit / parts % strips * rows;
             const long part = unit % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
+            const Expansion expansion{expander, expander_epilogue,
+                                      expander ? expander_epilogue->factor(gates_before, n) : 1,
+                                      place};
             const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
-                              e.factor(gates, n)};
+                              e.factor(gates, n), expander ? &expansion : nullptr};
             strip.run(part * s.out_frames / parts, (part + 1) * s.out_frames / parts);
         }
     }
+}
+
+}  // namespace
+
+extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const Clip *clip,
+                          const float *x, const float *gates, const float *residual, float *out,
+                          long threads) {
+    run(nullptr, nullptr, *conv, *epilogue, *clip, x, nullptr, gates, residual, out, threads);
+}
+
+// The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
+extern "C" void expand(const Pointwise *first, const Epilogue *first_epilogue,
+                       const Depthwise *second, const Epilogue *epilogue, const Clip *clip,
+                       const float *x, const float *gates_before, const float *gates, float *out,
+                       long threads) {
+    run(first, first_epilogue, *second, *epilogue, *clip, x, gates_before, gates, nullptr, out,
+        threads);
 }

@@ -52,9 +52,10 @@ class FoldedGate(PreparedForward):
     def _by_kernel(self, x: Tensor) -> Tensor:
         kernels = native.library()
         assert kernels is not None
-        answer = torch.empty(len(x), len(self.beta))
+        samples = x.shape[0]
+        answer = torch.empty(samples, self.beta.shape[0])
         pixels, threads = math.prod(x.shape[2:]), torch.get_num_threads()
-        kernels.decide(self._struct, x.data_ptr(), len(x), pixels, answer.data_ptr(), threads)
+        kernels.decide(self._struct, x.data_ptr(), samples, pixels, answer.data_ptr(), threads)
         return answer
 
     def _by_torch(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.branch import Branch, kernels_serve, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
-from vared_mm.fast.native_conv import packed
+from vared_mm.fast.native_conv import Finish, packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
@@ -36,6 +36,7 @@ class StaticConv:
         if conv.bias is not None:
             bias = bias + scale * conv.bias.detach()
         self.conv, self.relu = conv, epilogue.relu
+        self.finish = Finish(Epilogue(torch.ones_like(scale), bias.float(), epilogue.relu))
         self.packed = packed(weight.to(dtype), bias.to(dtype), Geometry.of(conv))
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -66,20 +67,34 @@ class DynamicConv:
         return self._branches[key]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        if not len(x):
+        # Not `len`, which torch takes microseconds for.
+        if not x.shape[0]:
             return new_maps(x, (0, self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         x = channels_last(x)
-        other = None if other is None else residual(other, self.conv, x)
+        return self.answer(x, *self.decide(x), other)
+
+    def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
+        """The answer of the gate, and the samples that opened each pattern."""
         gates = self.conv.gate(x).float().contiguous()
-        if len(gates) != len(x):
+        if gates.shape[0] != x.shape[0]:
             raise DynamicError(
                 f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
                 f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
             )
-        groups = group_by_pattern(gates)
+        return gates, group_by_pattern(gates)
+
+    def answer(
+        self,
+        x: Tensor,
+        gates: Tensor,
+        groups: dict[Pattern, Sequence[int]],
+        other: Tensor | None,
+    ) -> Tensor:
+        """For x channels last, of which there is something."""
+        other = None if other is None else residual(other, self.conv, x)
         if len(groups) == 1:
             (pattern,) = groups
-            reader = self._reader_of(pattern) if kernels_serve(x, self.conv) else None
+            reader = self.reader_of(pattern) if kernels_serve(x, self.conv) else None
             return self.branch(pattern, reader)(x, gates, other)
         out = new_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         for pattern, samples in groups.items():
@@ -87,7 +102,7 @@ class DynamicConv:
             self.branch(pattern)(*rows, other, out, samples)
         return out
 
-    def _reader_of(self, pattern: Pattern) -> _Dynamic | None:
+    def reader_of(self, pattern: Pattern) -> _Dynamic | None:
         """The reader, if it leaves channels out that no path computes and no hook would see."""
         conv, reader = self.conv, self.reader
         if reader is None or "channel" not in conv.axes:

@@ -11,6 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -123,9 +124,9 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
         graph.graph.erase_node(node)
 
 
-def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynamic]]:
-    """Dynamic convolutions, each with the depthwise one that alone reads its output and follows its
-    gate.
+def depthwise_pairs(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
+    """Prepared convolutions, each with the depthwise one that alone reads its output, and whether
+    that follows its gate.
     """
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
@@ -133,11 +134,18 @@ def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynami
         if node.op == "call_module" and user is not None and user.op == "call_module":
             conv, reader = modules[str(node.target)], modules[str(user.target)]
             prepared = node.kwargs.get("fused") and user.kwargs.get("fused")
-            if not prepared or user.args != (node,) or not isinstance(conv, _Dynamic):
+            if not prepared or user.args != (node,):
                 continue
-            channelwise = conv.groups == 1 and reader.groups == reader.in_channels
-            if channelwise and _follows(user, conv, modules):
-                yield conv, reader
+            if conv.groups == 1 and reader.groups == reader.in_channels:
+                yield node, user, isinstance(conv, _Dynamic) and _follows(user, conv, modules)
+
+
+def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynamic]]:
+    """Dynamic convolutions, each with its reader that follows its gate."""
+    for node, user, follows in depthwise_pairs(graph):
+        if follows:
+            conv, reader = (graph.get_submodule(str(n.target)) for n in (node, user))
+            yield cast(_Dynamic, conv), cast(_Dynamic, reader)
 
 
 def fuse_silu(graph: fx.GraphModule) -> None:

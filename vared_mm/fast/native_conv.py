@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, c_long, c_void_p
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +83,12 @@ def library() -> ctypes.CDLL | None:
             c_void_p, c_long,
         )  # fmt: skip
         kernel.restype = None
+    kernels.expand.argtypes = (
+        POINTER(PointwiseStruct), POINTER(EpilogueStruct), POINTER(DepthwiseStruct),
+        POINTER(EpilogueStruct), POINTER(ClipStruct), c_void_p, c_void_p, c_void_p, c_void_p,
+        c_long,
+    )  # fmt: skip
+    kernels.expand.restype = None
     return kernels
 
 
@@ -97,6 +104,14 @@ class Finish:
         )  # fmt: skip
 
 
+class Expander(NamedTuple):
+    """The pointwise convolution before a depthwise one, and what follows it."""
+
+    conv: NativeConv
+    finish: Finish
+    gates: Tensor | None
+
+
 class NativeConv(PackedConv):
     """A convolution that one of our kernels computes where it can, and oneDNN elsewhere."""
 
@@ -104,7 +119,8 @@ class NativeConv(PackedConv):
         super().__init__(weight, bias, geometry)
         ones = torch.ones(len(weight))
         numbers = 0 * ones if bias is None else bias.float()
-        self._plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
+        self.plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
+        self._sizes: dict[torch.Size, tuple[tuple[int, ...], Structure]] = {}
         conv = weight.detach().float()
         vectors = torch.tensor(starts(len(weight)))[:, None] + torch.arange(LANES)
         if geometry.groups == 1:
@@ -125,25 +141,49 @@ class NativeConv(PackedConv):
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
         if not kernels_serve(x):
             return super().__call__(x, other, relu)
-        return self.finished(x, self._plain[relu], None, other)
+        return self.finished(x, self.plain[relu], None, other)
 
     def finished(
         self, x: Tensor, finish: Finish, gates: Tensor | None, other: Tensor | None
     ) -> Tensor:
         """activate(factor · scale · conv(x) + bias + other), for `kernels_serve(x)`."""
         x = channels_last(x)
-        kernels = library()
-        assert kernels is not None
-        size = output_size_of(x.shape[2:], tuple(self.weight.shape[2:]), self.geometry)
-        out = new_maps(x, (len(x), len(self.weight), *size))
-        pointwise = self.geometry.groups == 1
-        (kernels.pointwise if pointwise else kernels.depthwise)(
-            self._struct, finish.struct,
-            (lines_of if pointwise else clip_of)(x.shape, size, self.geometry),
-            x.data_ptr(), None if gates is None else gates.data_ptr(),
+        shape, struct = self._sizes_of(x.shape)
+        out = new_maps(x, shape)
+        self._kernel()(
+            self._struct, finish.struct, struct, x.data_ptr(),
+            None if gates is None else gates.data_ptr(),
             None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
+
+    def expanded(self, x: Tensor, finish: Finish, gates: Tensor | None, by: Expander) -> Tensor:
+        """The depthwise one of what a pointwise one makes, which is never written as a whole."""
+        x = channels_last(x)
+        shape, struct = self._sizes_of(x.shape)
+        out = new_maps(x, shape)
+        kernels = library()
+        assert kernels is not None
+        before, now = (None if g is None else g.data_ptr() for g in (by.gates, gates))
+        kernels.expand(
+            by.conv._struct, by.finish.struct, self._struct, finish.struct, struct, x.data_ptr(),
+            before, now, out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def _kernel(self) -> Callable:
+        kernels = library()
+        assert kernels is not None
+        return kernels.pointwise if self.geometry.groups == 1 else kernels.depthwise
+
+    def _sizes_of(self, x: torch.Size) -> tuple[tuple[int, ...], Structure]:
+        """The shape of the output, and what the kernel is told of it."""
+        if x not in self._sizes:
+            g = self.geometry
+            size = output_size_of(x[2:], self.weight.shape[2:], g.stride, g.padding, g.dilation)
+            struct = (lines_of if g.groups == 1 else clip_of)(x, size, g)
+            self._sizes[x] = (x[0], len(self.weight), *size), struct
+        return self._sizes[x]
 
 
 def packed(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> PackedConv:
@@ -185,7 +225,6 @@ def starts(channels: int) -> list[int]:
     return [min(i, channels - LANES) for i in range(0, channels, LANES)]
 
 
-@lru_cache(1024)
 def lines_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> LinesStruct:
     """The output's pixels in the longest lines along which neighbours are as far apart in x."""
     (n, channels, *_), strides = x, geometry.stride
@@ -201,7 +240,6 @@ def lines_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> LinesS
     return LinesStruct(n, frames, rows, pixels, sample, step * frame, down * row, along * channels)
 
 
-@lru_cache(1024)
 def clip_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> ClipStruct:
     clip = x[2:] if len(x) == 5 else (1, *x[2:])
     return ClipStruct(x[0], *clip, x[1], *(size if len(size) == 3 else (1, *size)))

@@ -104,19 +104,20 @@ def new_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def residual(other: Tensor, conv: _ConvNd, x: Tensor) -> Tensor:
     """What is added to `conv(x)`, in its shape and layout."""
-    return channels_last(other.expand(len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
+    shape = (x.shape[0], conv.out_channels, *output_size(conv, x.shape[2:]))
+    return channels_last(other if other.shape == shape else other.expand(shape))
 
 
 def output_size(conv: _ConvNd, size: torch.Size) -> tuple[int, ...]:
     """([T,] H, W) of the plain convolution's output for an input of `size`."""
-    return output_size_of(size, conv.kernel_size, Geometry.of(conv))
+    assert not isinstance(conv.padding, str)
+    return output_size_of(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
 
 
 @lru_cache(1024)
-def output_size_of(
-    size: torch.Size, kernel: tuple[int, ...], geometry: Geometry
-) -> tuple[int, ...]:
-    each = zip(size, kernel, geometry.stride, geometry.padding, geometry.dilation, strict=True)
+def output_size_of(*settings: tuple[int, ...]) -> tuple[int, ...]:
+    """Of an input's size, a kernel's, its stride, padding and dilation."""
+    each = zip(*settings, strict=True)
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
 
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.expansion import fuse_expansions
 from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gpu.device_gate import DeviceGate
@@ -130,7 +131,7 @@ class Exchanged(PreparedForward):
 
     def _can_add(self, other: Tensor, x: Tensor) -> bool:
         """Whether the sum has the shape and the type of the convolution's own output."""
-        shape = torch.Size((len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
+        shape = (x.shape[0], self.conv.out_channels, *output_size(self.conv, x.shape[2:]))
         if other.dtype != x.dtype:
             return False
         return other.shape == shape or torch.broadcast_shapes(other.shape, shape) == shape
@@ -174,6 +175,7 @@ def prepare_part(module: nn.Module) -> None:
         first, second = cast(Exchanged, conv.forward), cast(Exchanged, reader.forward)
         if isinstance(first.run, DynamicConv) and isinstance(second.run, DynamicConv):
             first.run.reader, second.reads_in_part = reader, True
+    fuse_expansions(graph)
     fuse_silu(graph)
     fuse_squeeze_excite(graph)
     graph.graph.lint()

@@ -75,7 +75,9 @@ class SqueezeExcite(nn.Module):
         assert kernels is not None
         out = torch.empty_like(x)
         pixels, threads = math.prod(x.shape[2:]), torch.get_num_threads()
-        kernels.squeeze_excite(self._struct, x.data_ptr(), len(x), pixels, out.data_ptr(), threads)
+        kernels.squeeze_excite(
+            self._struct, x.data_ptr(), x.shape[0], pixels, out.data_ptr(), threads
+        )
         return out
 
     def _kernel_serves(self, x: Tensor) -> bool:

@@ -232,12 +232,12 @@ def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
     """
     groups: dict[Pattern, list[int]] = defaultdict(list)
     for sample, row in enumerate(gates.tolist()):
-        if any(map(math.isnan, row)):
+        if math.isnan(sum(row)):
             raise DynamicError(
                 f"the gate of a dynamic convolution is NaN for sample {sample} of {len(gates)}: "
                 "its input or its parameters hold NaN or infinite numbers"
             )
-        groups[tuple(v > 0 for v in row)].append(sample)
+        groups[tuple([v > 0 for v in row])].append(sample)
     return dict(groups)
 
 

@@ -1,0 +1,107 @@
+"""A pointwise convolution and the depthwise one that alone reads it, as blocks of X3D begin.
+
+What is between has more channels than anything else in the block: it is made in pieces, which are
+read while they are in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.fast.branch import PIECE
+from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.graph import depthwise_pairs
+from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
+from vared_mm.fast.packed_conv import channels_last, output_size
+
+
+class Expansion(nn.Module):
+    """Calls the two prepared convolutions, or one kernel for both where nobody looks between."""
+
+    def __init__(self, first: _ConvNd, second: _ConvNd) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        runs = [conv.forward.run for conv in (first, second)]  # type: ignore[attr-defined]
+        self._runs: tuple = tuple(runs)
+        self._dynamic = isinstance(runs[0], DynamicConv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self._serves(x):
+            return self.second(self.first(x, fused=True), fused=True)
+        x = channels_last(x)
+        return self._of_gates(x) if self._dynamic else self._of_all(x)
+
+    def _serves(self, x: Tensor) -> bool:
+        first, second = self.first, self.second
+        watched = first._forward_hooks or first._forward_pre_hooks
+        watched = watched or second._forward_hooks or second._forward_pre_hooks
+        return (
+            not watched
+            and x.ndim == first.weight.ndim
+            and x.shape[1] == first.in_channels
+            and x.shape[0] > 0
+            and kernels_serve(x)
+            and not (x.requires_grad and torch.is_grad_enabled())
+        )
+
+    def _of_all(self, x: Tensor) -> Tensor:
+        first, second = self._runs
+        by = Expander(first.packed, first.finish, None)
+        return second.packed.expanded(x, second.finish, None, by)
+
+    def _of_gates(self, x: Tensor) -> Tensor:
+        (first, second), (gates, groups) = self._runs, self._runs[0].decide(x)
+        again, others = second.decide(x)
+        if len(groups) == 1 and others == groups:
+            (pattern,) = groups
+            one = first.branch(pattern, first.reader_of(pattern))
+            two = second.branch(pattern)
+            if one.finish is not None and one.channels == two.inputs:
+                by = Expander(one.prefix, one.finish, gates)
+                if two.finish is not None:
+                    return two.prefix.expanded(x, two.finish, again, by)
+                size = output_size(second.conv, x.shape[2:])
+                # What is large is better rebuilt in pieces.
+                if x.shape[0] * two.channels * math.prod(size) <= PIECE:
+                    y = two.prefix.expanded(x, two.prefix.plain[False], None, by)
+                    return two.rebuilt(y, again, size)
+        return second.answer(first.answer(x, gates, groups, None), again, others, None)
+
+
+def fuse_expansions(graph: fx.GraphModule) -> None:
+    """Lets one call stand for each such pair, after they have been prepared."""
+    for first, second in list(expansions(graph)):
+        convs = [cast(_ConvNd, graph.get_submodule(str(node.target))) for node in (first, second)]
+        name = f"{first.target}_and_depthwise"
+        graph.add_submodule(name, Expansion(*convs))
+        with graph.graph.inserting_before(first):
+            second.replace_all_uses_with(graph.graph.call_module(name, (first.args[0],)))
+        graph.graph.erase_node(second)
+        graph.graph.erase_node(first)
+
+
+def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Pairs that our kernels know: both static, or the second following the first one's gate."""
+    for first, second, follows in depthwise_pairs(graph):
+        convs = [graph.get_submodule(str(node.target)) for node in (first, second)]
+        runs = [getattr(conv.forward, "run", None) for conv in convs]
+        static = all(isinstance(run, StaticConv) for run in runs)
+        dynamic = follows and all(isinstance(run, DynamicConv) for run in runs)
+        alone = len(first.args) == 1
+        if (static or dynamic) and alone and _is_native(runs[0]) and _is_native(runs[1]):
+            one = cast(_ConvNd, convs[0])
+            if set(one.stride) == {1}:
+                yield first, second
+
+
+def _is_native(run: StaticConv | DynamicConv) -> bool:
+    if isinstance(run, StaticConv):
+        return isinstance(run.packed, NativeConv)
+    everything = (True, *[False] * (run.conv.dynamic.search_space - 1)) * len(run.conv.axes)
+    return isinstance(run.branch(everything).prefix, NativeConv)
