@@ -23,9 +23,10 @@ struct Excitation {
     const float *weight2, *bias2;  // (C, hidden), (C,)
 };
 
-// e^x as 2^n · 2^f, |f| <= 1/2, the latter by its Taylor series: an error of about 1e-7.
+// e^x as 2^n · 2^f, |f| <= 1/2, the latter by its Taylor series: an error of about 1e-7. Infinite
+// from 2^127.5 on.
 Lanes exponential(Lanes x) {
-    const Lanes t = x * 1.44269504f, low = Lanes{} - 80, high = Lanes{} + 80;
+    const Lanes t = x * 1.44269504f, low = Lanes{} - 126, high = Lanes{} + 128;
     const Lanes bounded = t < low ? low : t > high ? high : t;
     const Lanes shifted = bounded + 12582912.f, n = shifted - 12582912.f;  // 1.5 · 2^23 rounds
     const Lanes f = bounded - n;

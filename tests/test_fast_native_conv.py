@@ -1,0 +1,157 @@
+"""Our own convolutions against torch's in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_fast_convolutions import error
+
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.native_conv import Expander, Finish, NativeConv, is_native, packed
+from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last
+
+CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+ONES = (1, 1, 1)
+# name: input channels, filters, kernel, stride, size of the input; depthwise where filters repeat
+# the input channels and the kernel is not a point.
+CASES = {
+    "one vector": (3, 16, ONES, ONES, (2, 3, 3)),
+    "a filter more than a vector": (5, 17, ONES, ONES, (1, 5, 7)),
+    "fewer pixels than are taken together": (4, 54, ONES, ONES, (1, 1, 5)),
+    "seven vectors, many pixels": (9, 108, ONES, ONES, (3, 10, 11)),
+    "every second frame": (6, 40, ONES, (2, 1, 1), (5, 3, 5)),
+    "every second pixel": (6, 33, ONES, (1, 2, 2), (3, 7, 18)),
+    "pixels of an image": (7, 24, (1, 1), (2, 2), (5, 20)),
+    "depthwise, a vector": (16, 16, (3, 3, 3), ONES, (3, 4, 5)),
+    "depthwise, 54 channels": (54, 54, (3, 3, 3), ONES, (4, 5, 17)),
+    "depthwise, one pixel": (20, 20, (3, 3, 3), ONES, (1, 1, 1)),
+    "depthwise, stride 2, even": (17, 17, (3, 3, 3), (1, 2, 2), (3, 6, 18)),
+    "depthwise, stride 2, odd": (30, 30, (3, 3, 3), (1, 2, 2), (2, 7, 5)),
+    "depthwise, every second frame": (18, 18, (3, 3, 3), (2, 1, 1), (6, 4, 9)),
+    "depthwise, every fourth frame": (18, 18, (3, 3, 3), (4, 1, 1), (9, 2, 3)),
+    "depthwise, frames alone": (19, 19, (1, 3, 3), ONES, (3, 4, 8)),
+    "depthwise, an image": (21, 21, (3, 3), (2, 2), (9, 7)),
+    "depthwise, more rows than the ring holds": (50, 50, (3, 3, 3), ONES, (2, 9, 300)),
+}
+
+
+def make(name, samples=2):
+    torch.manual_seed(len(name))
+    inputs, filters, kernel, stride, size = CASES[name]
+    groups = filters if max(kernel) == 3 else 1
+    weight = torch.randn(filters, inputs // groups, *kernel)
+    geometry = Geometry(stride, tuple(k // 2 for k in kernel), (1,) * len(kernel), groups)
+    return NativeConv(weight, None, geometry), torch.randn(samples, inputs, *size)
+
+
+def by_torch(conv, x):
+    g = conv.geometry
+    return CONVOLUTIONS[x.ndim](
+        x.double(), conv.weight.double(), None, g.stride, g.padding, g.dilation, g.groups
+    )
+
+
+def epilogue_of(conv, relu):
+    return Epilogue(*torch.randn(2, len(conv.weight)), relu)
+
+
+def followed(y, epilogue, factor, other=0.0):
+    shape = (1, -1, *[1] * (y.ndim - 2))
+    factor = factor.double().view(-1, *[1] * (y.ndim - 1))
+    y = factor * epilogue.scale.double().view(shape) * y
+    y = y + epilogue.bias.double().view(shape) + other
+    return y.relu() if epilogue.relu else y
+
+
+@pytest.fixture(params=[1, 3])
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_compiler", "_threads")
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_it_convolves_and_does_what_follows(name):
+    conv, x = make(name)
+    assert is_native(conv.weight, conv.geometry)
+    y, gates = by_torch(conv, x), torch.rand(2, 4)
+    for relu, columns in ((False, []), (True, [1]), (False, [0, 3])):
+        epilogue, factor = epilogue_of(conv, relu), gates[:, columns].prod(1)
+        came = conv.finished(x, Finish(epilogue, 4, columns), gates, None)
+        assert error(came, followed(y, epilogue, factor)) < 1e-5
+    other = channels_last(torch.randn(y.shape))
+    came = conv.finished(x, Finish(epilogue, 4, columns), gates, other)
+    assert error(came, followed(y, epilogue, factor, other.double())) < 1e-5
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("name", ["every second frame", "depthwise, 54 channels"])
+@torch.no_grad()
+def test_in_place_of_onednn_it_takes_the_same_arguments(name):
+    conv, x = make(name)
+    bias = torch.randn(len(conv.weight))
+    y = by_torch(conv, x) + bias.double().view(-1, 1, 1, 1)
+    conv = NativeConv(conv.weight, bias, conv.geometry)
+    # More channels than are read.
+    x = torch.cat([x, torch.full_like(x[:, :3], 1e6)], 1)
+    assert error(conv(x), y) < 1e-5
+    assert error(conv(x, None, True), y.relu()) < 1e-5
+
+
+@pytest.mark.usefixtures("_compiler", "_threads")
+@pytest.mark.parametrize("name", [name for name in CASES if "depthwise" in name])
+@torch.no_grad()
+def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name):
+    conv, x = make(name)
+    weight = torch.randn(x.shape[1], 6, *[1] * (x.ndim - 2))
+    plain = (1,) * (x.ndim - 2)
+    first = NativeConv(weight, None, Geometry(plain, (0,) * len(plain), plain, 1))
+    x, gates = torch.randn(2, 6, *x.shape[2:]), torch.rand(2, 2, 3)
+    before, after = epilogue_of(first, True), epilogue_of(conv, False)
+    between = followed(by_torch(first, x), before, gates[0, :, 2])
+    expected = followed(by_torch(conv, between), after, gates[1, :, 0])
+    expander = Expander(first, Finish(before, 3, [2]), gates[0])
+    came = conv.expanded(x, Finish(after, 3, [0]), gates[1], expander)
+    assert error(came, expected) < 1e-5
+
+
+@pytest.mark.usefixtures("_compiler")
+@torch.no_grad()
+def test_nan_stays_where_it_belongs():
+    conv, x = make("depthwise, a vector")
+    x[0, 3, 0, 0, 0] = float("nan")
+    came = conv(x, None, True)
+    assert came.isnan().nonzero().tolist() == [
+        [0, 3, t, h, w] for t in range(2) for h in range(2) for w in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((15, 4, 1, 1, 1), {}),
+        ((16, 4, 3, 1, 1), dict(padding=(1, 0, 0))),
+        ((16, 2, 1, 1, 1), dict(groups=2)),
+        ((16, 4, 1, 1, 1), dict(padding=(0, 1, 1))),
+        ((16, 1, 5, 3, 3), dict(groups=16, padding=(2, 1, 1))),
+        ((16, 1, 3, 3, 3), dict(groups=16, padding=(1, 1, 1), dilation=(1, 2, 2))),
+        ((16, 1, 3, 3, 3), dict(groups=16, padding=(1, 1, 1), stride=(1, 1, 2))),
+        ((16, 1, 3, 3, 3), dict(groups=16, padding=(1, 0, 0))),
+        ((32, 1, 3, 3, 3), dict(groups=16, padding=(1, 1, 1))),
+    ],
+    ids=[
+        *("few filters", "temporal", "groups", "padded points", "five frames", "dilated"),
+        *("unlike strides", "not padded", "two filters a channel"),
+    ],
+)
+def test_others_are_left_to_onednn(shape, settings):
+    settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES, groups=1) | settings
+    assert type(packed(torch.randn(shape), None, Geometry(**settings))) is PackedConv
+
+
+def test_other_precisions_are_left_to_torch():
+    geometry = Geometry(ONES, (0, 0, 0), ONES, 1)
+    for dtype in (torch.float64, torch.bfloat16):
+        assert not is_native(torch.randn(16, 4, 1, 1, 1, dtype=dtype), geometry)

@@ -1,0 +1,113 @@
+"""Squeeze and excitation by the kernel, and where the graph has it."""
+
+import pytest
+import torch
+from test_fast_convolutions import error
+from torch import nn
+
+from vared_mm.fast import prepare_for_inference
+from vared_mm.fast.squeeze_excite import SqueezeExcite
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class Excited(nn.Module):
+    """As in X3D: what a convolution makes, excited, with or without Swish."""
+
+    def __init__(self, channels=38, swish=True, dims=3):
+        super().__init__()
+        conv, pool = (
+            (nn.Conv3d, nn.AdaptiveAvgPool3d) if dims == 3 else (nn.Conv2d, nn.AdaptiveAvgPool2d)
+        )
+        self.conv, self.pool = conv(3, channels, 1), pool(1)
+        self.fc1, self.relu = conv(channels, 8, 1), nn.ReLU()
+        self.fc2, self.sigmoid = conv(8, channels, 1), nn.Sigmoid()
+        self.swish = swish
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x * self.sigmoid(self.fc2(self.relu(self.fc1(self.pool(x)))))
+        return x * torch.sigmoid(x) if self.swish else x
+
+
+def excitations(prepared):
+    graph = prepared.forward.graph
+    modules = dict(graph.named_modules())
+    calls = [modules.get(str(node.target)) for node in graph.graph.nodes]
+    return [call for call in calls if isinstance(call, SqueezeExcite)]
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("swish", [True, False])
+@pytest.mark.parametrize("channels", [16, 38, 7])
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 6), (9, 7)])
+@torch.no_grad()
+def test_each_sample_is_excited_by_its_own_mean(size, channels, swish):
+    torch.manual_seed(0)
+    model = Excited(channels, swish, len(size)).eval()
+    x = torch.randn(3, 3, *size) * torch.tensor([0.1, 1, 30]).view(-1, *[1] * (len(size) + 1))
+    expected = model.double()(x.double())
+    prepared = prepare_for_inference(model.float(), x)
+    assert len(excitations(prepared)) == 1
+    for sample in range(3):
+        assert error(prepared(x)[sample], expected[sample]) < 1e-5
+
+
+@pytest.mark.usefixtures("_compiler")
+@torch.no_grad()
+def test_swish_holds_for_large_numbers_zero_and_nan():
+    model = Excited(16).eval()
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    # An excitation by exactly a half.
+    values = torch.tensor([-1e30, -400.0, -40.0, -1e-3, 0.0, 1e-3, 40.0, 400.0, 1e30, float("nan")])
+    (excite,) = excitations(prepare_for_inference(model, torch.ones(1, 3, 1, 2, 2)))
+    for value in values:
+        x = torch.full((1, 16, 1, 2, 2), float(value)).contiguous(memory_format=LAYOUTS[5])
+        half = x.double() / 2
+        # Only the infinitely small differs.
+        torch.testing.assert_close(
+            excite(x).double(), half * half.sigmoid(), rtol=1e-6, atol=1e-9, equal_nan=True
+        )
+
+
+class Overwritten(Excited):
+    def forward(self, x):
+        x = self.conv(x)
+        gate = self.pool(x)
+        x.add_(1)
+        return x * self.sigmoid(self.fc2(self.relu(self.fc1(gate))))
+
+
+class ReadElsewhere(Excited):
+    def forward(self, x):
+        x = self.conv(x)
+        gate = self.sigmoid(self.fc2(self.relu(self.fc1(self.pool(x)))))
+        return x * gate + gate
+
+
+class WithoutRelu(Excited):
+    def forward(self, x):
+        x = self.conv(x)
+        return x * self.sigmoid(self.fc2(self.fc1(self.pool(x))))
+
+
+@pytest.mark.parametrize("kind", [Overwritten, ReadElsewhere, WithoutRelu])
+@torch.no_grad()
+def test_what_is_no_squeeze_and_excitation_stays_as_it_is(kind):
+    torch.manual_seed(0)
+    model, x = kind().eval(), torch.randn(2, 3, 2, 4, 4)
+    prepared = prepare_for_inference(model, x)
+    assert not excitations(prepared)
+    assert error(prepared(x), model(x).double()) < 1e-5
+
+
+@torch.no_grad()
+def test_a_convolution_with_a_hook_is_still_called():
+    torch.manual_seed(0)
+    model, x, seen = Excited().eval(), torch.randn(2, 3, 2, 4, 4), []
+    model.fc1.register_forward_hook(lambda module, args, y: seen.append(y.shape))
+    prepared = prepare_for_inference(model, x)
+    seen.clear()
+    prepared(x)
+    assert seen == [(2, 8, 1, 1, 1)]
