@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from vared_mm.fast import native
+from vared_mm.fast import native, native_conv
 from vared_mm.method import all_paths_native
 
 # The tensors of most tests are tiny: threads would only wait for each other.
@@ -20,6 +20,12 @@ def _no_scope_stays():
 def _compiler():
     if native.library() is None:
         pytest.skip("no C++ compiler is here")
+
+
+@pytest.fixture
+def _suited(_compiler):
+    if native_conv.library() is None:
+        pytest.skip("no AVX-512 is here, which our own convolutions are written for")
 
 
 @pytest.fixture(params=["kernels", "torch"])

@@ -49,7 +49,7 @@ def expand(monkeypatch):
     return kernels.expand
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_every_pattern_has_its_answer(block, expand):
     model, prepared, x = block
@@ -63,7 +63,7 @@ def test_every_pattern_has_its_answer(block, expand):
         assert expand.call_count == alone, pattern
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_samples_that_choose_differently_are_answered_each_for_itself(block):
     model, prepared, x = block
@@ -74,7 +74,7 @@ def test_samples_that_choose_differently_are_answered_each_for_itself(block):
     assert_close(prepared(x), expected)
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_who_looks_between_sees_both(block, expand):
     model, prepared, x = block
@@ -87,7 +87,7 @@ def test_who_looks_between_sees_both(block, expand):
         assert plain.per_layer(3)["full"].equal(fast.per_layer(3)["full"])
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_static_ones_are_one_call_too(block, expand):
     model, _, x = block

@@ -70,7 +70,7 @@ def _threads(request):
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("_compiler", "_threads")
+@pytest.mark.usefixtures("_suited", "_threads")
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_it_convolves_and_does_what_follows(name):
@@ -100,7 +100,7 @@ def test_in_place_of_onednn_it_takes_the_same_arguments(name):
     assert error(conv(x, None, True), y.relu()) < 1e-5
 
 
-@pytest.mark.usefixtures("_compiler", "_threads")
+@pytest.mark.usefixtures("_suited", "_threads")
 @pytest.mark.parametrize("name", [name for name in CASES if "depthwise" in name])
 @torch.no_grad()
 def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name):
@@ -117,7 +117,7 @@ def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name):
     assert error(came, expected) < 1e-5
 
 
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_nan_stays_where_it_belongs():
     conv, x = make("depthwise, a vector")

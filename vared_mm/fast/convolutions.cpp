@@ -266,6 +266,16 @@ struct Strip {
 
 }  // namespace
 
+// Whether 16 floats are one register. Where they are several, the sums of PIXELS do not fit, and
+// oneDNN is faster.
+extern "C" long suits() {
+#ifdef __AVX512F__
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const Lines *lines,
                           const float *x, const float *gates, const float *residual, float *out,
                           long threads) {

@@ -100,8 +100,10 @@ def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
                 yield first, second
 
 
-def _is_native(run: StaticConv | DynamicConv) -> bool:
+def _is_native(run: object) -> bool:
     if isinstance(run, StaticConv):
         return isinstance(run.packed, NativeConv)
+    if not isinstance(run, DynamicConv):
+        return False
     everything = (True, *[False] * (run.conv.dynamic.search_space - 1)) * len(run.conv.axes)
     return isinstance(run.branch(everything).prefix, NativeConv)

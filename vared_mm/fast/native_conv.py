@@ -70,9 +70,9 @@ class ClipStruct(Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled convolutions; None where there is no compiler, see `vared_mm.native`."""
+    """The compiled convolutions; None without a compiler, see `vared_mm.native`, or AVX-512."""
     kernels = loaded(SOURCE)
-    if kernels is None:
+    if kernels is None or not kernels.suits():
         return None
     for kernel, conv, size in (
         (kernels.pointwise, PointwiseStruct, LinesStruct),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_long, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ class SqueezeExcite(nn.Module):
     def __init__(self, first: nn.Module, second: nn.Module, swish: bool) -> None:
         super().__init__()
         self.first, self.second, self.swish = first, second, swish
-        packed = [conv.forward.run.packed for conv in (first, second)]  # type: ignore[union-attr]
+        packed = [cast(Any, conv.forward).run.packed for conv in (first, second)]
         self._kept = [
             v.float().flatten(int(v.ndim > 1)).contiguous()
             for p in packed
@@ -132,14 +132,14 @@ def _chain_to(
     gate: object, x: object, modules: dict[str, nn.Module]
 ) -> tuple[fx.Node, fx.Node, fx.Node, fx.Node] | None:
     """The nodes from x to its `gate` if nobody else reads them: mean, convolutions, sigmoid."""
-    nodes = [gate]
-    for _ in range(3):
-        last = nodes[-1]
-        if not isinstance(last, fx.Node) or only_user(last) is None or len(last.args) != 1:
+    nodes: list[fx.Node] = []
+    for _ in range(4):
+        if not isinstance(gate, fx.Node) or only_user(gate) is None or len(gate.args) != 1:
             return None
-        nodes.append(last.args[0])
+        nodes.append(gate)
+        gate = gate.args[0]
     sigmoid, second, first, pool = nodes
-    if not isinstance(pool, fx.Node) or only_user(pool) is None or pool.args != (x,):
+    if gate is not x:
         return None
     fits = (
         _is_sigmoid(sigmoid, modules)
