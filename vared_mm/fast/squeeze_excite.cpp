@@ -1,8 +1,6 @@
 // Squeeze and excitation, and the Swish that may follow it, of maps that lie channels last:
 //
 //     out = swish( x · sigmoid( W2 · relu( W1 · mean(x) + b1 ) + b2 ) )
-//
-// or, without weights, swish(x) alone.
 
 #include <algorithm>
 #include <cmath>
@@ -84,31 +82,28 @@ extern "C" void squeeze_excite(const Excitation *excitation, const float *x, lon
                                long pixels, float *out, long threads) {
     const Excitation &e = *excitation;
     const long pieces = (pixels + PIECE - 1) / PIECE;
-    std::vector<float> factor(samples * e.channels, 1.f);
-    std::vector<float> sums(e.hidden ? samples * pieces * e.channels : 0);
+    std::vector<float> factor(samples * e.channels), sums(samples * pieces * e.channels);
 #pragma omp parallel num_threads(threads)
     {
-        if (e.hidden) {
 #pragma omp for
-            for (long unit = 0; unit < samples * pieces; unit++) {
-                const long first = unit % pieces * PIECE, last = std::min(first + PIECE, pixels);
-                float *sum = sums.data() + unit * e.channels;
-                for (long p = first; p < last; p++) {
-                    const float *at = x + (unit / pieces * pixels + p) * e.channels;
+        for (long unit = 0; unit < samples * pieces; unit++) {
+            const long first = unit % pieces * PIECE, last = std::min(first + PIECE, pixels);
+            float *sum = sums.data() + unit * e.channels;
+            for (long p = first; p < last; p++) {
+                const float *at = x + (unit / pieces * pixels + p) * e.channels;
 #pragma GCC ivdep
-                    for (long c = 0; c < e.channels; c++) sum[c] += at[c];
-                }
+                for (long c = 0; c < e.channels; c++) sum[c] += at[c];
             }
+        }
 #pragma omp for
-            for (long n = 0; n < samples; n++) {
-                std::vector<double> mean(e.channels);
-                for (long i = 0; i < pieces; i++)
-                    for (long c = 0; c < e.channels; c++)
-                        mean[c] += sums[(n * pieces + i) * e.channels + c];
-                for (double &value : mean) value /= pixels;
-                const std::vector<float> own = factors(e, mean.data());
-                std::copy(own.begin(), own.end(), factor.begin() + n * e.channels);
-            }
+        for (long n = 0; n < samples; n++) {
+            std::vector<double> mean(e.channels);
+            for (long i = 0; i < pieces; i++)
+                for (long c = 0; c < e.channels; c++)
+                    mean[c] += sums[(n * pieces + i) * e.channels + c];
+            for (double &value : mean) value /= pixels;
+            const std::vector<float> own = factors(e, mean.data());
+            std::copy(own.begin(), own.end(), factor.begin() + n * e.channels);
         }
 #pragma omp for
         for (long unit = 0; unit < samples * pieces; unit++) {
