@@ -42,17 +42,24 @@ class Choice:
 def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
     """Hands out what sets the plan; with None, as at the start, the gates decide.
 
-    A gate computes its own answer all the same.
+    A gate computes its own answer all the same. A prepared network may run its batch in parts, in
+    order: each takes the rows after those of the one before.
     """
     plan: Plan | None = None
+    taken: dict[str, int] = defaultdict(int)
 
     def follow(new: Plan | None) -> None:
         nonlocal plan
         plan = new
+        taken.clear()
 
     def hook_of(name: str) -> Callable:
         def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-            return answer if plan is None else plan[name].to(answer)
+            if plan is None:
+                return answer
+            start, end = taken[name], taken[name] + len(answer)
+            taken[name] = end % len(plan[name])
+            return plan[name][start:end].to(answer)
 
         return force
 

@@ -28,6 +28,7 @@ from vared_mm.fast.graph import (
     is_leaf,
     traced,
 )
+from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
 from vared_mm.fast.prepared_forward import PreparedForward
@@ -142,11 +143,12 @@ class Traced(PreparedForward):
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, inputs_of(module)
+        self.run = InParts(graph, module)
 
     def __call__(self, *inputs: Any, **switches: Any) -> Any:
         if switches or len(inputs) != self.inputs:
             return self.plain(*inputs, **switches)
-        return self.graph(*inputs)
+        return self.run(*inputs)
 
 
 def prepare_part(module: nn.Module) -> None:

@@ -1,0 +1,139 @@
+"""Batches that run in parts: the same answers, and observers that see whole batches."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from test_fast_prepare import assert_close, lively
+from torch import nn
+
+import vared_mm  # noqa: F401
+from vared_mm.fast import in_parts, prepare_for_inference
+from vared_mm.fast.forced_shares import choices_of, forced, plan_for
+from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+
+
+class Toy(nn.Module):
+    """What it does with the maps (N, 4, 8, 8) of its convolution is `way`."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.conv = way, nn.Conv2d(1, 4, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        if self.way == "each sample by itself":
+            return y, {"pooled": y.mean((2, 3))}
+        if self.way == "all samples together":
+            return y - y.mean(0, keepdim=True)
+        if self.way == "two by two":
+            return y.view(-1, 2, 4, 8, 8).flip(1).flatten(0, 1)
+        return y.mean()
+
+
+def allow(monkeypatch, samples):
+    """Maps of so many samples of `Toy`, 4 · 8 · 8 floats each."""
+    monkeypatch.setattr(in_parts, "LARGEST", samples * 4 * 8 * 8 * 4)
+
+
+def samples_at_once(prepared, run):
+    """How many samples came into `prepared.conv` at each of its calls, seen without a hook."""
+    forward, seen = prepared.conv.forward, []
+
+    def counted(x, *args, **kwargs):
+        seen.append(len(x))
+        return forward(x, *args, **kwargs)
+
+    prepared.conv.forward = counted
+    try:
+        return run(), seen
+    finally:
+        prepared.conv.forward = forward
+
+
+@torch.no_grad()
+def test_maps_stay_below_the_largest_once_samples_alone_were_seen_to_be_answered_alike(
+    monkeypatch,
+):
+    allow(monkeypatch, 3)
+    torch.manual_seed(0)
+    model, x = Toy("each sample by itself").eval(), torch.randn(8, 1, 8, 8)
+    prepared = prepare_for_inference(model, x[:1])
+    expected, pooled = model(x)
+    for wanted in ([8] + [1] * 8, [3, 3, 2]):
+        (came, extra), seen = samples_at_once(prepared, lambda: prepared(x))
+        assert seen == wanted
+        assert_close((came, extra["pooled"]), (expected, pooled["pooled"]))
+    assert came.is_contiguous(memory_format=torch.channels_last)
+    # A quarter of the pixels: four times the samples.
+    small = x[..., ::2, ::2]
+    assert samples_at_once(prepared, lambda: prepared(small))[1] == [8]
+
+
+@pytest.mark.parametrize("way", ["all samples together", "two by two", "one answer for all"])
+@torch.no_grad()
+def test_a_module_that_reckons_with_other_samples_runs_at_once(monkeypatch, way):
+    # As many as the second way would bear.
+    allow(monkeypatch, 2)
+    torch.manual_seed(0)
+    model, x = Toy(way).eval(), torch.randn(8, 1, 8, 8)
+    prepared = prepare_for_inference(model, x)
+    for _ in range(2):
+        assert_close(prepared(x), model(x))
+    assert samples_at_once(prepared, lambda: prepared(x))[1] == [8]
+
+
+@torch.no_grad()
+def test_a_hook_inside_sees_the_whole_batch(monkeypatch):
+    allow(monkeypatch, 3)
+    model, x = Toy("each sample by itself").eval(), torch.randn(8, 1, 8, 8)
+    prepared, seen = prepare_for_inference(model, x), []
+    for _ in range(2):
+        prepared(x)
+    with prepared.conv.register_forward_hook(lambda module, args, out: seen.append(len(out))):
+        prepared(x)
+    assert seen == [8]
+    assert samples_at_once(prepared, lambda: prepared(x))[1] == [3, 3, 2]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A dynamic network, and one prepared from it that runs each sample of `clips` by itself."""
+    torch.manual_seed(0)
+    clips = torch.stack([scale * torch.randn(3, 9, 33, 40) + scale for scale in (-1.5, 0.5, 1.5)])
+    model = lively(MODELS.build(dict(type="VaRedInceptionI3d", width=0.125)), clips)
+    prepared = prepare_for_inference(model, clips[:1])
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(in_parts, "LARGEST", 1)
+        prepared(clips)
+        assert prepared.forward.run.separable
+        yield model, prepared, clips
+
+
+def test_a_mixed_batch_in_parts_has_the_same_answer(network):
+    model, prepared, clips = network
+    parts = []
+    gate = dynamic_convs(prepared)["conv2c_3x3.conv"].gate
+    with gate.register_forward_hook(lambda module, args, answer: parts.append(len(answer))):
+        assert_close(prepared(clips), model(clips))
+    assert parts == [1, 1, 1]
+
+
+def test_gates_are_forced_for_each_sample(network):
+    model, prepared, clips = network
+    choices = choices_of(model, lambda: model(clips[:1]))
+    plan = plan_for(choices, sum(c.dense for c in choices), 0.5, 3, alike=False)
+    assert any(len(answers.unique(dim=0)) > 1 for answers in plan.values())
+    with forced(model) as follow, forced(prepared) as follow_fast:
+        follow(plan), follow_fast(plan)
+        # Twice, so that the rows are counted from the first again.
+        for _ in range(2):
+            assert_close(prepared(clips), model(clips))
+    with forced_gates(model, (0, 0.7) * 2), forced_gates(prepared, (0, 0.7) * 2):
+        assert_close(prepared(clips), model(clips))
+
+
+def test_the_record_of_costs_holds_all_samples(network):
+    model, prepared, clips = network
+    with record_cost(model) as plain, record_cost(prepared) as fast:
+        assert_close(prepared(clips), model(clips))
+    assert torch.equal(plain.per_layer(3)["full"], fast.per_layer(3)["full"])
