@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -277,30 +278,39 @@ struct Gate {
 // The mean of each sample's channels: pieces in float, their sum in double.
 std::vector<float> means(const float *x, long samples, long pixels, long channels, long threads) {
     const long piece = 256, pieces = (pixels + piece - 1) / piece;
-    std::vector<float> partial(samples * pieces * channels, 0.f), mean(samples * channels);
+    // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
+    const long together = channels < 64 ? 16 : 1, wide = together * channels;
+    std::vector<float> partial(samples * pieces * wide, 0.f), mean(samples * channels);
 #pragma omp parallel for num_threads(threads)
     for (long unit = 0; unit < samples * pieces; unit++) {
         const long first = unit % pieces * piece, last = std::min(first + piece, pixels);
-        float *sum = partial.data() + unit * channels;
-        for (long p = first; p < last; p++) {
-            const float *at = x + (unit / pieces * pixels + p) * channels;
+        const float *at = x + (unit / pieces * pixels + first) * channels;
+        const float *end = at + (last - first) * channels;
+        float *sum = partial.data() + unit * wide;
+        for (; at < end; at += wide) {
+            const long count = std::min(wide, long(end - at));
 #pragma GCC ivdep
-            for (long c = 0; c < channels; c++) sum[c] += at[c];
+            for (long c = 0; c < count; c++) sum[c] += at[c];
         }
     }
-    for (long n = 0; n < samples; n++)
-        for (long c = 0; c < channels; c++) {
-            double sum = 0;
-            for (long k = 0; k < pieces; k++) sum += partial[(n * pieces + k) * channels + c];
-            mean[n * channels + c] = sum / pixels;
-        }
+    for (long n = 0; n < samples; n++) {
+        std::vector<double> sum(wide, 0.);
+        for (long k = 0; k < pieces; k++)
+            for (long c = 0; c < wide; c++) sum[c] += partial[(n * pieces + k) * wide + c];
+        for (long c = channels; c < wide; c++) sum[c % channels] += sum[c];
+        for (long c = 0; c < channels; c++) mean[n * channels + c] = sum[c] / pixels;
+    }
     return mean;
 }
 
+// In eight sums, which fit one instruction and need not wait for each other.
 double dot(const float *a, const float *b, long count) {
-    double sum = 0;
-    for (long i = 0; i < count; i++) sum += double(a[i]) * b[i];
-    return sum;
+    double sums[8] = {};
+    long i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (long k = 0; k < 8; k++) sums[k] += double(a[i + k]) * b[i + k];
+    for (; i < count; i++) sums[0] += double(a[i]) * b[i];
+    return std::accumulate(sums, sums + 8, 0.);
 }
 
 }  // namespace
