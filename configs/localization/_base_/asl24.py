@@ -16,14 +16,14 @@ loader = dict(batch_size=12, num_workers=2, persistent_workers=True)
 # Neighbouring frames are nearly the same: a few key frames of each video tell what all do.
 train_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(data, subset='train', every=8, pipeline=train_pipeline))
+    dataset=dict(data, subset='train', every=16, pipeline=train_pipeline))
 val_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        data, subset='test', split=2, every=8, test_mode=True, pipeline=test_pipeline))
+        data, subset='test', split=2, every=16, test_mode=True, pipeline=test_pipeline))
 test_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(data, subset='test', every=2, test_mode=True, pipeline=test_pipeline))
+    dataset=dict(data, subset='test', every=4, test_mode=True, pipeline=test_pipeline))
 # Between key frames a hand may leave its box, and a stray one there would make the smoother tube.
 link = dict(min_score=0.1)
 val_evaluator = [dict(type='JHMDBMetric', link=link), dict(type='CostMetric')]
