@@ -7,12 +7,11 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),
-    # Adam moves every weight at its rate: at the others' the gates would hardly close. Weight decay
-    # on their bias would shut them whatever is learned.
+    # As in configs/small, whose comment says why.
     paramwise_cfg=dict(
         custom_keys={
-            'gate.': dict(lr_mult=2.0),
-            'gate.beta': dict(lr_mult=2.0, decay_mult=0.0),
+            'gate.beta': dict(lr_mult=5.0, decay_mult=0.0),
+            'gate.weight2': dict(lr_mult=2.0),
         }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True),

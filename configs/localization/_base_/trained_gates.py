@@ -1,7 +1,7 @@
 # In place of ../../_base_/vared.py: only the key frames that are found right pay for their clips.
 custom_imports = dict(imports=['vared_mm'], allow_failed_imports=False)
 custom_hooks = [
-    dict(type='EfficiencyLossHook', weight=2.0, ramp=0.5, correct='matched_box'),
+    dict(type='EfficiencyLossHook', weight=5.0, ramp=0.5, correct='matched_box'),
     dict(type='CostHook'),
     dict(type='PolicyLogHook'),
     dict(type='ChannelsLastHook'),
