@@ -14,7 +14,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.observe import forced_gates
-from vared_mm.native import compiled
+from vared_mm.native import Source, compiled, loaded
 
 PACKABLE = [name for name in CASES if is_packable(make_case(name)[0])]
 
@@ -215,6 +215,16 @@ def test_threads_that_want_the_kernels_first_do_not_disturb_each_other(monkeypat
     assert file.read_text().startswith("-DMORE_THAN_A_NAME -O3")
 
 
+@pytest.mark.usefixtures("_compiler")
+def test_an_update_of_the_file_does_not_reach_those_who_imported_the_old_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "two.cpp"
+    file.write_text('extern "C" long number() { return 2; }')
+    source = Source.read(file)
+    file.write_text('extern "C" long number(long *from) { return *from; }')
+    assert loaded(source).number() == 2
+
+
 @torch.no_grad()
 def test_patterns_of_one_extent_share_their_packed_weights():
     dynamic, _, _ = make_case("3x3x3", torch.float32)
@@ -237,9 +247,7 @@ def test_a_plan_of_another_batch_is_refused():
 def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(
     monkeypatch, caplog, tmp_path
 ):
-    broken = tmp_path / "kernels.cpp"
-    broken.write_text("int main( {")
-    monkeypatch.setattr(native, "SOURCE", broken)
+    monkeypatch.setattr(native, "SOURCE", Source("kernels", "int main( {"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     native.library.cache_clear()
     try:

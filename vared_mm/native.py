@@ -16,13 +16,29 @@ import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
 # GCC prefers half of AVX-512's width, for processors that slowed down in full width.
 X86_FLAGS = ("-mprefer-vector-width=512",)
 
 
-def loaded(source: Path) -> ctypes.CDLL | None:
+class Source(NamedTuple):
+    """A C++ file as it was when the Python that calls it was imported.
+
+    It is compiled when first wanted, minutes or hours later. By then an update may have put another
+    version in the file's place, and calls that its functions do not take end in other memory.
+    """
+
+    stem: str
+    text: str
+
+    @classmethod
+    def read(cls, file: Path) -> Source:
+        return cls(file.stem, file.read_text("utf-8"))
+
+
+def loaded(source: Source) -> ctypes.CDLL | None:
     """The compiled source, or None, after a warning that says why."""
     try:
         return ctypes.CDLL(str(compiled(source)))
@@ -36,7 +52,7 @@ def loaded(source: Path) -> ctypes.CDLL | None:
         return None
 
 
-def compiled(source: Path) -> Path:
+def compiled(source: Source) -> Path:
     """The shared library's file, made if it is not there yet.
 
     Raises:
@@ -50,7 +66,7 @@ def compiled(source: Path) -> Path:
     # CXX may hold more than a name, as in "ccache g++".
     command = [*shlex.split(compiler), *FLAGS]
     command += X86_FLAGS if platform.machine() == "x86_64" else ()
-    made_of = source.read_text() + " ".join(command) + processor()
+    made_of = source.text + " ".join(command) + processor()
     name = f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     target = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vared_mm", name)
     if not target.exists():
@@ -59,8 +75,10 @@ def compiled(source: Path) -> Path:
         # may be loading or making the same file.
         with TemporaryDirectory(dir=target.parent) as folder:
             half = Path(folder, name)
-            command += [str(source), "-o", str(half)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            command += ["-x", "c++", "-", "-o", str(half)]
+            subprocess.run(
+                command, check=True, capture_output=True, encoding="utf-8", input=source.text
+            )
             half.replace(target)
     return target
 

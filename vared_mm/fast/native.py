@@ -7,9 +7,9 @@ from ctypes import POINTER, Structure, c_float, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 
-from vared_mm.native import loaded
+from vared_mm.native import Source, loaded
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCE = Source.read(Path(__file__).with_name("kernels.cpp"))
 MOST_PATHS = 4
 MOST_SIDE = 7
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from vared_mm.fast import native
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
-from vared_mm.native import loaded
+from vared_mm.native import Source, loaded
 
-SOURCE = Path(__file__).with_name("convolutions.cpp")
+SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3
@@ -214,6 +214,7 @@ def is_native(weight: Tensor, geometry: Geometry) -> bool:
 def kernels_serve(x: Tensor) -> bool:
     return (
         x.dtype == torch.float32
+        and x.numel() > 0
         and x.device.type == "cpu"
         and native.library() is not None
         and library() is not None

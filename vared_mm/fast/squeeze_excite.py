@@ -22,9 +22,9 @@ from vared_mm.fast import native
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.graph import SIGMOIDS, only_user, written_between
 from vared_mm.fast.packed_conv import LAYOUTS
-from vared_mm.native import loaded
+from vared_mm.native import Source, loaded
 
-SOURCE = Path(__file__).with_name("squeeze_excite.cpp")
+SOURCE = Source.read(Path(__file__).with_name("squeeze_excite.cpp"))
 LANES = 16
 
 
