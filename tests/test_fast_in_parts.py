@@ -83,6 +83,18 @@ def test_a_module_that_reckons_with_other_samples_runs_at_once(monkeypatch, way)
 
 
 @torch.no_grad()
+def test_samples_that_are_all_alike_tell_nothing_of_what_samples_have_of_each_other(monkeypatch):
+    allow(monkeypatch, 2)
+    torch.manual_seed(0)
+    model, x = Toy("all samples together").eval(), torch.randn(8, 1, 8, 8)
+    nn.init.zeros_(model.conv.bias)
+    prepared = prepare_for_inference(model, x)
+    prepared(torch.zeros_like(x))
+    for _ in range(2):
+        assert_close(prepared(x), model(x))
+
+
+@torch.no_grad()
 def test_a_hook_inside_sees_the_whole_batch(monkeypatch):
     allow(monkeypatch, 3)
     model, x = Toy("each sample by itself").eval(), torch.randn(8, 1, 8, 8)
