@@ -155,3 +155,13 @@ def test_other_precisions_are_left_to_torch():
     geometry = Geometry(ONES, (0, 0, 0), ONES, 1)
     for dtype in (torch.float64, torch.bfloat16):
         assert not is_native(torch.randn(16, 4, 1, 1, 1, dtype=dtype), geometry)
+
+
+@pytest.mark.parametrize("name", ["one vector", "depthwise, a vector", "depthwise, an image"])
+@torch.no_grad()
+def test_nothing_in_nothing_out(name):
+    conv, x = make(name)
+    assert conv(x[:0]).shape == (0, *conv(x).shape[1:])
+    if "depthwise" in name:
+        with pytest.raises(RuntimeError, match="padded input size"):
+            conv(x[..., :0, :])

@@ -245,6 +245,7 @@ def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
 def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
     return (
         x.dtype == torch.float32
+        and x.numel() > 0
         and x.device.type == "cpu"
         and conv.dynamic.cheap_kernel <= native.MOST_SIDE
         and native.library() is not None
