@@ -98,7 +98,24 @@ def test_static_ones_are_one_call_too(block, expand):
     assert expand.call_count == 1
 
 
+@pytest.mark.usefixtures("_suited")
+@torch.no_grad()
+def test_kernels_too_large_for_ours_are_left_to_torch():
+    torch.manual_seed(0)
+    x, model = torch.randn(2, 4, 5, 6, 7), Block()
+    settings = DynamicConfig(targets=r"(?P<block>)conv\d", share="block", cheap_kernel=9)
+    make_dynamic(model, settings)
+    model = lively(model, x)
+    prepared = prepare_for_inference(model, x)
+    # The first convolution rebuilds nothing, the second does.
+    half = [0.0, 0.7, 0.7, 0.0]
+    with forced_gates(model, half), forced_gates(prepared, half):
+        assert_close(prepared(x), model(x))
+
+
 @torch.no_grad()
 def test_an_empty_batch_gives_an_empty_result(block):
     model, prepared, x = block
     assert prepared(x[:0]).shape == model(x[:0]).shape == (0, 4, 5, 3, 4)
+    twin = static_twin(model)
+    assert prepare_for_inference(twin, x)(x[:0]).shape == (0, 4, 5, 3, 4)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import PIECE
+from vared_mm.fast import branch
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import depthwise_pairs
 from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
@@ -45,7 +45,6 @@ class Expansion(nn.Module):
             not watched
             and x.ndim == first.weight.ndim
             and x.shape[1] == first.in_channels
-            and x.shape[0] > 0
             and kernels_serve(x)
             and not (x.requires_grad and torch.is_grad_enabled())
         )
@@ -68,7 +67,8 @@ class Expansion(nn.Module):
                     return two.prefix.expanded(x, two.finish, again, by)
                 size = output_size(second.conv, x.shape[2:])
                 # What is large is better rebuilt in pieces.
-                if x.shape[0] * two.channels * math.prod(size) <= PIECE:
+                few = x.shape[0] * two.channels * math.prod(size) <= branch.PIECE
+                if few and branch.kernels_serve(x, second.conv):
                     y = two.prefix.expanded(x, two.prefix.plain[False], None, by)
                     return two.rebuilt(y, again, size)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
