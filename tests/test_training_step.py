@@ -1,11 +1,10 @@
 """The training step's figures: its memory by hand, its ratios from a clock that is told."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from command_lines import tool_of
 from mmengine.config import ConfigDict
 from torch import nn
 
@@ -52,15 +51,15 @@ def test_ratios_are_to_the_static_network_and_both_train(monkeypatch):
     assert all(map(torch.equal, before, model.parameters()))
 
 
-def test_the_command_line_prints_both_networks_steps(tmp_path):
+def test_the_command_line_prints_both_networks_steps(tmp_path, monkeypatch, capsys):
     result = tmp_path / "steps.json"
     command = [
-        sys.executable, "tools/benchmark.py", "configs/small/vared_r2plus1d.py", "--train",
-        "--shape", "4", "16", "16", "--batch", "2", "--repeats", "1", "--warm-up", "0",
-        "--threads", "1", "--json", str(result),
+        "benchmark.py", "configs/small/vared_r2plus1d.py", "--train", "--shape", "4", "16", "16",
+        "--batch", "2", "--repeats", "1", "--warm-up", "0", "--threads", "1", "--json", str(result),
     ]  # fmt: skip
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    monkeypatch.setattr("sys.argv", command)
+    tool_of("benchmark").main()
     report = json.loads(result.read_text())
     assert [row["network"] for row in report["training"]] == ["static", "dynamic"]
     assert report["rows"] == []
-    assert "ms of a step" in run.stdout
+    assert "ms of a step" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
 from vared_mm.engine.jhmdb_metric import JHMDBMetric
+from vared_mm.engine.merged_groups import MergedGroupsConstructor
 from vared_mm.engine.policy_log_hook import PolicyLogHook
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
@@ -17,6 +18,7 @@ __all__ = [
     "CostMetric",
     "EfficiencyLossHook",
     "JHMDBMetric",
+    "MergedGroupsConstructor",
     "PolicyLogHook",
     "ProgressBarHook",
     "ViewAccuracy",
