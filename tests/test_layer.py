@@ -8,6 +8,7 @@ import pytest
 import torch
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import DynamicConfig, UnsupportedConvError, VaRedConv2d, VaRedConv3d
 from vared_mm.method.errors import DynamicError
@@ -273,3 +274,33 @@ def test_a_mixed_batch_keeps_channels_last():
 def test_the_constructor_refuses_what_has_nothing_to_choose(channels, settings, message):
     with pytest.raises(UnsupportedConvError, match=message):
         VaRedConv2d(4, channels, 3, dynamic=settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "product"),
+    [
+        (dict(kernel_size=1), True),
+        (dict(kernel_size=1, bias=False, padding="same"), True),
+        (dict(kernel_size=1, stride=(2, 1, 1)), False),
+        (dict(kernel_size=1, padding=1), False),
+        (dict(kernel_size=1, groups=2), False),
+        (dict(kernel_size=(3, 1, 1)), False),
+    ],
+    ids=str,
+)
+def test_in_training_a_pointwise_convolution_of_channels_last_maps_is_a_matrix_product(
+    settings, product
+):
+    conv = VaRedConv3d(4, 6, **settings).double().train()
+    x = torch.randn(2, 4, 5, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last_3d)
+    x.requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        y = conv._full(x)
+    assert (torch.ops.aten.convolution not in counter.get_flop_counts()["Global"]) == product
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+    expected = nn.Conv3d.forward(conv, x)
+    torch.testing.assert_close(y, expected)
+    weights, leaves = torch.randn_like(y), [p for p in (x, conv.weight, conv.bias) if p is not None]
+    grads = (torch.autograd.grad((out * weights).sum(), leaves) for out in (y, expected))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -135,12 +136,18 @@ class _Dynamic(_ConvNd):
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
         parts = dict(zip(self.axes, gates.split(self.dynamic.search_space, 1), strict=True))
-        # On CPU a pointwise convolution may answer in another layout than its input's.
-        y = like_layout(super().forward(x), x)
         return all_paths(
-            y, parts.get("channel"), parts.get("time"),
+            self._full(x), parts.get("channel"), parts.get("time"),
             list(self.cheap.channel), list(self.cheap.time),
         )  # fmt: skip
+
+    def _full(self, x: Tensor) -> Tensor:
+        """The plain convolution's output, channels last if `x` is."""
+        if x.device.type == "cpu" and x.stride(1) == 1 and is_pointwise(self):
+            # torch copies such maps into another layout, and what it makes of them would have to
+            # be copied back, in both directions: longer than the product itself takes.
+            return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return like_layout(super().forward(x), x)
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""
@@ -239,6 +246,13 @@ def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
             )
         groups[tuple([v > 0 for v in row])].append(sample)
     return dict(groups)
+
+
+def is_pointwise(conv: _ConvNd) -> bool:
+    """Whether each output pixel is a matrix product of one input pixel, without padding."""
+    ones = (1,) * len(conv.kernel_size)
+    padded = conv.padding not in ("same", "valid") and any(conv.padding)
+    return conv.kernel_size == conv.stride == ones and conv.groups == 1 and not padded
 
 
 def like_layout(y: Tensor, x: Tensor) -> Tensor:
