@@ -88,6 +88,7 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
+    constructor='MergedGroupsConstructor',
     optimizer=dict(type='AdamW', lr=0.004, weight_decay=0.05),
     # Weight decay on the gates' bias would shut them whatever is learned.
     paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mult=0.0)}),

@@ -6,6 +6,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
+    constructor='MergedGroupsConstructor',
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),
     # As in configs/small, whose comment says why.
     paramwise_cfg=dict(
