@@ -1,4 +1,4 @@
-# A short training on one device; VARED_EPOCHS tells how long.
+# A short training on one device; VARED_EPOCHS tells how long, 2 epochs or more.
 _base_ = 'mmaction::_base_/default_runtime.py'
 
 epochs = int('{{$VARED_EPOCHS:6}}')
