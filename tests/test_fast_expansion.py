@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from convolutions import gates_of, patterns
-from test_fast_prepare import assert_close, lively
+from test_fast_prepare import assert_close, lively, under_one_gate
 from torch import nn
 
 from vared_mm.fast import native_conv, prepare_for_inference
@@ -32,13 +32,7 @@ def block(request):
     torch.manual_seed(0)
     # Unlike each other, so that the gate has something to tell apart.
     x = torch.stack([scale * torch.randn(4, 5, 6, 7) + scale for scale in (-1.5, 0.5, 1.5)])
-    model = Block()
-    settings = DynamicConfig(
-        targets=r"(?P<block>)conv\d", share="block", search_space=request.param
-    )
-    make_dynamic(model, settings)
-    model = lively(model, x)
-    return model, prepare_for_inference(model, x), x
+    return under_one_gate(Block(), x, request.param)
 
 
 @pytest.fixture

@@ -465,17 +465,18 @@ class Bottleneck(nn.Module):
         return self.conv3(self.conv2(self.norm1(self.conv1(x)).relu())).relu()
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def bottleneck(request):
-    torch.manual_seed(0)
-    x = torch.randn(2, 4, 5, 6, 7)
-    model = Bottleneck()
-    settings = DynamicConfig(
-        targets=r"(?P<block>)conv\d", share="block", search_space=request.param
-    )
+def under_one_gate(model, x, search_space):
+    """The model with its three convolutions made dynamic, prepared, and the clips."""
+    settings = DynamicConfig(targets=r"(?P<block>)conv\d", share="block", search_space=search_space)
     make_dynamic(model, settings)
     model = lively(model, x)
     return model, prepare_for_inference(model, x), x
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def bottleneck(request):
+    torch.manual_seed(0)
+    return under_one_gate(Bottleneck(), torch.randn(2, 4, 5, 6, 7), request.param)
 
 
 @torch.no_grad()

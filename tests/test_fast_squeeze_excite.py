@@ -71,6 +71,16 @@ def test_swish_holds_for_large_numbers_zero_and_nan():
         )
 
 
+@pytest.mark.usefixtures("_by")
+@torch.no_grad()
+def test_maps_of_other_channels_are_refused():
+    (excite,) = excitations(prepare_for_inference(Excited(38).eval(), torch.ones(1, 3, 1, 2, 2)))
+    with pytest.raises(
+        ValueError, match=r"takes a batch \(N, 38, T, H, W\); came \(1, 37, 1, 1, 1\)"
+    ):
+        excite(torch.ones(1, 37, 1, 2, 2).contiguous(memory_format=LAYOUTS[5]))
+
+
 class Overwritten(Excited):
     def forward(self, x):
         x = self.conv(x)

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+LANES_H = Path(__file__).with_name("lanes.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
 # GCC prefers half of AVX-512's width, for processors that slowed down in full width.
 X86_FLAGS = ("-mprefer-vector-width=512",)
@@ -34,8 +35,10 @@ class Source(NamedTuple):
     text: str
 
     @classmethod
-    def read(cls, file: Path) -> Source:
-        return cls(file.stem, file.read_text("utf-8"))
+    def read(cls, *files: Path) -> Source:
+        """The last file, with the others before it as if it included them."""
+        texts = (f'#line 1 "{file.name}"\n{file.read_text("utf-8")}' for file in files)
+        return cls(files[-1].stem, "\n".join(texts))
 
 
 def loaded(source: Source) -> ctypes.CDLL | None:

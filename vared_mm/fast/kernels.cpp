@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <type_traits>
 #include <vector>
 
 namespace {
@@ -38,19 +37,6 @@ struct Size {
     long samples, frames, computed_frames, height, width;
     long pixel;  // floats from one pixel of y to the next
 };
-
-// LANES channels at once, at any address.
-template <int LANES>
-struct Vector {
-    typedef float type __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-};
-template <int LANES>
-using Lanes = typename Vector<LANES>::type;
-
-template <int LANES>
-Lanes<LANES> load(const float *at) {
-    return *reinterpret_cast<const Lanes<LANES> *>(at);
-}
 
 // Where the first row of a map begins, and floats from pixel to pixel and from row to row.
 struct Rows {
@@ -100,21 +86,21 @@ struct Sum {
         const Lanes<LANES> first = base, times = weight;
         Lanes<LANES> kernel[SIDE * SIDE + 1];
         for (long k = 0; k < SIDE * SIDE; k++)
-            kernel[k] = load<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
+            kernel[k] = lanes<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
         const long line = term.tile.line;
         for (long h = 0; h < rows; h++) {
             const float *here = from.at + h * from.line, *tile = term.tile.at + h * line;
             const float *other = residual ? residual + h * out.line : nullptr;
             float *to = out.at + h * out.line;
             for (long w = 0; w < width; w++) {
-                Lanes<LANES> sum = first + times * load<LANES>(here + w * from.pixel);
+                Lanes<LANES> sum = first + times * lanes<LANES>(here + w * from.pixel);
                 for (long y = 0; y < SIDE; y++)
                     for (long x = 0; x < SIDE; x++)
                         sum += kernel[y * SIDE + x] *
-                               load<LANES>(tile + y * line + (w + x) * LANES);
-                if (other) sum += load<LANES>(other + w * out.pixel);
+                               lanes<LANES>(tile + y * line + (w + x) * LANES);
+                if (other) sum += lanes<LANES>(other + w * out.pixel);
                 if (relu) sum = sum < 0 ? Lanes<LANES>{} : sum;
-                *reinterpret_cast<Lanes<LANES> *>(to + w * out.pixel) = sum;
+                lanes<LANES>(to + w * out.pixel) = sum;
             }
         }
     }
@@ -186,7 +172,7 @@ struct Maker {
             else channels_rebuilt = true;
         for (long q = 0; q < b.frames; q++) {
             Sum<LANES> sum = frames_rebuilt ? of_frames(q) : of_channels(0, b.top, factor());
-            sum.base = load<LANES>(l.bias + c);
+            sum.base = lanes<LANES>(l.bias + c);
             const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
             sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
                       b.residual ? b.residual + at : nullptr, l.relu);
@@ -194,7 +180,7 @@ struct Maker {
     }
 
     Lanes<LANES> factor() const {
-        const Lanes<LANES> scale = load<LANES>(l.scale + c);
+        const Lanes<LANES> scale = lanes<LANES>(l.scale + c);
         return l.time_paths && !frames_rebuilt ? scale * gates[l.time[0].gate] : scale;
     }
 

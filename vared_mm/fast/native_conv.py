@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vared_mm.fast import native
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
 from vared_mm.native import Source, loaded
@@ -216,7 +215,6 @@ def kernels_serve(x: Tensor) -> bool:
         x.dtype == torch.float32
         and x.numel() > 0
         and x.device.type == "cpu"
-        and native.library() is not None
         and library() is not None
     )
 

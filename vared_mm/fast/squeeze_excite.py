@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from vared_mm.fast import native
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.graph import SIGMOIDS, only_user, written_between
 from vared_mm.fast.packed_conv import LAYOUTS
@@ -84,9 +83,8 @@ class SqueezeExcite(nn.Module):
         return (
             x.dtype == torch.float32
             and x.device.type == "cpu"
-            and x.shape[1] >= LANES
+            and x.shape[1] == self._struct.channels >= LANES
             and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
-            and native.library() is not None
             and library() is not None
         )
 

@@ -11,7 +11,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,18 +20,6 @@ struct Size {
     long samples, channels, frames, height, width;
     long side, channel_paths, time_paths;  // of Φ's kernels; S of each axis, 1 without it
 };
-
-template <int LANES>
-struct Vector {
-    typedef float type __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-};
-template <int LANES>
-using Lanes = typename Vector<LANES>::type;
-
-template <int LANES>
-Lanes<LANES> &lanes(float *at) {
-    return *reinterpret_cast<Lanes<LANES> *>(at);
-}
 
 template <int LANES>
 double sum(const Lanes<LANES> &v) {

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from vared_mm.native import Source, loaded
+from vared_mm.native import LANES_H, Source, loaded
 
-SOURCE = Source.read(Path(__file__).with_name("all_paths.cpp"))
+SOURCE = Source.read(LANES_H, Path(__file__).with_name("all_paths.cpp"))
 MOST_SIDE = 7
 
 
