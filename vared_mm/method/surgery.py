@@ -11,7 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import NoMatchingModuleError, UnsupportedConvError
-from vared_mm.method.layer import VaRedConv2d, VaRedConv3d, _Dynamic, check_conv, dynamic_axes
+from vared_mm.method.layer import VaRedConv2d, VaRedConv3d, _Dynamic
+from vared_mm.method.suitable import check_conv, dynamic_axes
 
 
 def make_dynamic(

@@ -1,0 +1,63 @@
+"""Which convolutions can be made dynamic, and along which axes."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.method.config import DynamicConfig
+from vared_mm.method.errors import UnsupportedConvError
+
+
+def dynamic_axes(conv: _ConvNd, config: DynamicConfig) -> tuple[str, ...]:
+    """The axes of `config` that `conv` has, channel first."""
+    has = ("channel", "time") if isinstance(conv, nn.Conv3d) else ("channel",)
+    return tuple(axis for axis in has if axis in config.axes)
+
+
+# mmcv's own Conv2d and Conv3d differ from torch's in nothing but an old torch's empty batches.
+_PLAIN_ELSEWHERE = ("mmcv.cnn.bricks.wrappers",)
+
+
+def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether its class computes what torch's convolution does, and nothing else."""
+    kind, base = type(conv), nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
+    own = kind.forward is not base.forward or kind._conv_forward is not base._conv_forward
+    return not own or kind.__module__ in _PLAIN_ELSEWHERE
+
+
+def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
+    """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
+    if isinstance(getattr(conv, "dynamic", None), DynamicConfig):
+        _refuse(conv, "it already is")
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
+        _refuse(conv, "wanted an nn.Conv2d or nn.Conv3d")
+    if not is_plain(conv):
+        base = "Conv3d" if isinstance(conv, nn.Conv3d) else "Conv2d"
+        _refuse(conv, f"it computes something else than {base}; leave it out of the targets")
+    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        _refuse(conv, "its input channels are not known yet; run a batch through the model first")
+    if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
+        _refuse(conv, "it has hooks or parametrizations, which would be lost; remove them first")
+    check_settings(conv, config)
+
+
+def _refuse(conv: nn.Module, reason: str) -> NoReturn:
+    raise UnsupportedConvError(f"{type(conv).__name__} cannot be made dynamic: {reason}")
+
+
+def check_settings(conv: _ConvNd, config: DynamicConfig) -> None:
+    """Raises `UnsupportedConvError` where the convolution has nothing to choose from."""
+    if not dynamic_axes(conv, config):
+        _refuse(
+            conv, f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone"
+        )
+    least = 2 ** (config.search_space - 1)
+    if "channel" in config.axes and conv.out_channels < least:
+        _refuse(
+            conv,
+            f"its {conv.out_channels} output channels cannot be halved "
+            f"{config.search_space - 1} times; leave it out of the targets",
+        )
