@@ -1,6 +1,6 @@
 """Tests a checkpoint: its accuracy and what each clip cost.
 
-    python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/vared_i3d_motion/epoch_10.pth
+    python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/vared_i3d_motion/epoch_15.pth
 
 The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder
 and to the file that --json names.

@@ -1,6 +1,6 @@
 """Draws what evaluated models compute and skip, from the results of tools/evaluate.py.
 
-    python tools/visualize.py work_dirs/results/vared_i3d_motion/epoch_10-* --report report.html
+    python tools/visualize.py work_dirs/results/vared_i3d_motion/epoch_15-* --report report.html
     python tools/visualize.py RESULT --only heatmap,features --classes 'go left' --layers '.*4f.*'
     python tools/visualize.py RESULT RESULT ... --out FOLDER
 

@@ -11,8 +11,8 @@ model = dict(
 )
 load_from = 'work_dirs/i3d_motion/epoch_20.pth'
 
-epochs = 10
-train_cfg = dict(max_epochs=epochs, val_interval=epochs // 2)
+epochs = 15
+train_cfg = dict(max_epochs=epochs, val_interval=epochs // 3)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=1, convert_to_iter_based=True),
     dict(
@@ -25,7 +25,7 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     optimizer=dict(lr=0.002),
-    # Adam moves every weight at its rate: at the others' the gates would not close in 300 steps.
+    # Adam moves every weight at its rate: at the others' the gates would not close in 450 steps.
     paramwise_cfg=dict(
         custom_keys={
             'gate.': dict(lr_mult=5.0),
