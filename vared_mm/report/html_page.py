@@ -19,6 +19,8 @@ Cell = str | float | None | tuple[str, float | None]
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
 MISSING = "–"
+# Tables of more rows can be filtered; so few are seen at a glance.
+FEW_ROWS = 3
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -131,11 +133,12 @@ def table_html(anchor: str, table: Table) -> str:
     )
     rows = "\n".join(row_html(row, classes) for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    box = f'<input type="search" placeholder="Filter rows" aria-label="Filter {title}">'
+    control = f'<p class="control">{box}\n<output></output></p>'
     # What scrolls has to be reachable by the keyboard.
     return f"""<div class="table">
 <h3 id="{anchor}">{title}</h3>
-<p class="control"><input type="search" placeholder="Filter rows" aria-label="Filter {title}">
-<output></output></p>
+{control if len(table.rows) > FEW_ROWS else ""}
 <div class="scroll" role="region" aria-labelledby="{anchor}" tabindex="0">
 <table aria-labelledby="{anchor}">
 <thead><tr>{heads}</tr></thead>

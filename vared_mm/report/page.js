@@ -41,6 +41,7 @@ for (const table of document.querySelectorAll(".table")) {
   for (const button of table.querySelectorAll("thead button"))
     button.addEventListener("click", () => sortBy(button.parentElement));
   const box = table.querySelector("input");
+  if (box === null) continue;
   box.addEventListener("input", () => filter(table, box));
   filter(table, box);
 }
