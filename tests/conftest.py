@@ -3,7 +3,9 @@ import torch
 from mmengine.registry import DefaultScope
 
 from vared_mm.fast import native, native_conv, squeeze_excite
-from vared_mm.method import all_paths_native
+from vared_mm.method import all_paths_native, rebuild_native
+
+KERNELS = (native, native_conv, squeeze_excite, all_paths_native, rebuild_native)
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -32,7 +34,7 @@ def _suited(_compiler):
 def _by(request, monkeypatch):
     """With the compiled kernels, and as where there is no compiler."""
     if request.param == "torch":
-        for kernels in (native, native_conv, squeeze_excite, all_paths_native):
+        for kernels in KERNELS:
             monkeypatch.setattr(kernels, "library", lambda: None)
     else:
         request.getfixturevalue("_compiler")

@@ -5,18 +5,14 @@ Symbols as in `vared_mm.method.rebuild`: k channels and every R-th frame are com
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from vared_mm.fast import native
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import Finish, NativeConv, packed
 from vared_mm.fast.packed_conv import (
@@ -28,6 +24,8 @@ from vared_mm.fast.packed_conv import (
 )
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic
+from vared_mm.method.rebuild import OpenPath
+from vared_mm.method.rebuild_native import Layer, kernel_serves
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
@@ -62,7 +60,7 @@ class Branch:
         self.rebuilds_nothing = all_made and step == 1 and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self.layer, self._kept = layer_struct(conv, epilogue, pattern, self.computed, self.channels)
+        self.layer = layer_of(conv, epilogue, pattern, self.channels)
         # Then our own convolution does all of it.
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
@@ -112,7 +110,7 @@ class Branch:
     def rebuilt(self, y: Tensor, gates: Tensor, size: tuple[int, ...]) -> Tensor:
         """The same from what the prefix computed."""
         out = y if self.rebuilds_nothing else new_maps(y, (y.shape[0], self.channels, *size))
-        self._rebuild(y, gates, None, size, out, range(y.shape[0]))
+        self.layer.rebuild(y, gates, None, size, out, range(y.shape[0]))
         return out
 
     def _refuse_missing_channels(self, x: Tensor) -> None:
@@ -157,25 +155,9 @@ class Branch:
         if out is None:
             shape = (len(y), self.channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
-        self._rebuild(y, gates, other, full, out, range(y.shape[0]) if samples is None else samples)
+        samples = range(y.shape[0]) if samples is None else samples
+        self.layer.rebuild(y, gates, other, full, out, samples)
         return out
-
-    def _rebuild(
-        self,
-        y: Tensor,
-        gates: Tensor,
-        other: Tensor | None,
-        full: tuple[int, ...],
-        out: Tensor,
-        samples: Sequence[int],
-    ) -> None:
-        kernels = native.library()
-        assert kernels is not None
-        kernels.rebuild(
-            self.layer, sizes_of(y.shape, full), y.data_ptr(), gates.data_ptr(),
-            places(*samples),
-            None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
-        )  # fmt: skip
 
 
 def is_spatial(conv: _Dynamic) -> bool:
@@ -194,17 +176,6 @@ def short_clips(x: Tensor, parts: int) -> Tensor:
     """Each clip as that many shorter ones, in the same memory."""
     frames = x.permute(0, 2, 3, 4, 1).unflatten(1, (parts, -1))
     return frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
-
-
-@lru_cache(1024)
-def sizes_of(y: torch.Size, full: tuple[int, ...]) -> native.SizeStruct:
-    frames, computed = (full[0], y[2]) if len(y) == 5 else (1, 1)
-    return native.SizeStruct(y[0], frames, computed, *y[-2:], y[1])
-
-
-@lru_cache(1024)
-def places(*samples: int) -> ctypes.Array:
-    return (ctypes.c_long * len(samples))(*samples)
 
 
 def channels_read(reader: _Dynamic, pattern: Pattern) -> int:
@@ -243,49 +214,19 @@ def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
 
 
 def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
-    return (
-        x.dtype == torch.float32
-        and x.numel() > 0
-        and x.device.type == "cpu"
-        and conv.dynamic.cheap_kernel <= native.MOST_SIDE
-        and native.library() is not None
-    )
+    return kernel_serves(x, conv.dynamic.cheap_kernel)
 
 
-def layer_struct(
-    conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, computed: int, channels: int
-) -> tuple[native.LayerStruct, list[Tensor]]:
-    """What the kernel is told of a branch, and the tensors that its pointers point into.
+def layer_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, channels: int) -> Layer:
+    """What the kernel is told of a branch.
 
     Fewer `channels` than the convolution has are all among those that the prefix computes.
     """
-    whole = channels == conv.out_channels
-    kept = [epilogue.scale.contiguous(), epilogue.bias.contiguous()]
-    scale, bias = (tensor.data_ptr() for tensor in kept)
-    struct = native.LayerStruct(
-        channels=channels, computed=computed if whole else channels, side=conv.dynamic.cheap_kernel,
-        relu=epilogue.relu, gates=len(pattern), scale=scale, bias=bias,
+    paths, (computed, _) = conv.open_paths(pattern), conv.extent(pattern)
+    if channels < conv.out_channels:
+        computed = channels
+        paths["channel"] = [OpenPath(p.column, channels, None) for p in paths["channel"]]
+    return Layer(
+        paths, channels, computed, conv.dynamic.cheap_kernel, len(pattern),
+        epilogue.scale, epilogue.bias, epilogue.relu,
     )  # fmt: skip
-    columns = iter(enumerate(pattern))
-    axes = {"channel": (conv.widths, conv.cheap.channel), "time": (conv.strides, conv.cheap.time)}
-    for axis in conv.axes:
-        scales, cheap = axes[axis]
-        paths = []
-        for i, (column, is_open) in enumerate(islice(columns, len(scales))):
-            if is_open:
-                scale, phi = scales[i], taps_first(cheap[i - 1], axis) if i else None
-                if not whole:
-                    scale, phi = (channels, None) if axis == "channel" else (scale, phi)
-                    phi = None if phi is None else phi[..., :channels].contiguous()
-                kept += [] if phi is None else [phi]
-                paths.append((column, scale, None if phi is None else phi.data_ptr()))
-        setattr(struct, f"{axis}_paths", len(paths))
-        for i, path in enumerate(paths):
-            getattr(struct, axis)[i] = path
-    return struct, kept
-
-
-def taps_first(phi: Tensor, axis: str) -> Tensor:
-    """(..., taps, C): Φ as it is read along the channels, its taps before them."""
-    taps = phi.detach().float().flatten(2 if axis == "time" else 1)
-    return taps.transpose(-1, -2).contiguous()

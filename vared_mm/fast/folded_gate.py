@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vared_mm.fast import native
 from vared_mm.fast.epilogue import affine_of
-from vared_mm.fast.packed_conv import LAYOUTS
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.method.gate import BlockGate, Gate, soft_gate
+from vared_mm.method.rebuild import LAYOUTS
 
 
 class FoldedGate(PreparedForward):

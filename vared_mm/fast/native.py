@@ -7,26 +7,9 @@ from ctypes import POINTER, Structure, c_float, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 
-from vared_mm.native import LANES_H, Source, loaded
+from vared_mm.native import Source, loaded
 
-SOURCE = Source.read(LANES_H, Path(__file__).with_name("kernels.cpp"))
-MOST_PATHS = 4
-MOST_SIDE = 7
-
-
-class PathStruct(Structure):
-    _fields_ = (("gate", c_long), ("scale", c_long), ("phi", c_void_p))
-
-
-class LayerStruct(Structure):
-    _fields_ = (
-        *((name, c_long) for name in ("channels", "computed", "side", "relu")),
-        *((name, c_long) for name in ("channel_paths", "time_paths", "gates")),
-        ("channel", PathStruct * MOST_PATHS),
-        ("time", PathStruct * MOST_PATHS),
-        ("scale", c_void_p),
-        ("bias", c_void_p),
-    )
+SOURCE = Source.read(Path(__file__).with_name("kernels.cpp"))
 
 
 class GateStruct(Structure):
@@ -34,13 +17,6 @@ class GateStruct(Structure):
         *((name, c_long) for name in ("channels", "hidden", "axes", "choices")),
         *((name, c_void_p) for name in ("weight1", "bias1", "weight2", "beta")),
         ("floor", c_float),
-    )
-
-
-class SizeStruct(Structure):
-    _fields_ = tuple(
-        (name, c_long)
-        for name in ("samples", "frames", "computed_frames", "height", "width", "pixel")
     )
 
 
@@ -58,11 +34,6 @@ def library() -> ctypes.CDLL | None:
     kernels = loaded(SOURCE)
     if kernels is None:
         return None
-    kernels.rebuild.argtypes = (
-        POINTER(LayerStruct), POINTER(SizeStruct), c_void_p, c_void_p, POINTER(c_long), c_void_p,
-        c_void_p, c_long,
-    )  # fmt: skip
-    kernels.rebuild.restype = None
     kernels.decide.argtypes = (POINTER(GateStruct), c_void_p, c_long, c_long, c_void_p, c_long)
     kernels.decide.restype = None
     kernels.max_pool.argtypes = (POINTER(PoolStruct), c_void_p, c_void_p, c_long)

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.rebuild import CONVOLUTIONS
+from vared_mm.method.rebuild import CONVOLUTIONS, LAYOUTS
 from vared_mm.method.suitable import is_plain
-
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.prefix_conv import prefix_conv
 from vared_mm.method.rebuild import (
+    LAYOUTS,
+    OpenPath,
     Path,
     folded,
     rebuild_channels,
@@ -29,6 +31,7 @@ from vared_mm.method.rebuild import (
     strides,
     widths,
 )
+from vared_mm.method.rebuild_native import kernel_rebuilds, rebuilt
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
 
 Pattern = tuple[bool, ...]
@@ -160,34 +163,39 @@ class _Dynamic(_ConvNd):
         for pattern, samples in groups.items():
             own = [torch.cat([t[i : i + 1] for i in samples]) for t in (x, gates)]
             y = self._run(own[0], own[1], pattern)
-            # On CPU a convolution of one sample may answer in another layout than one of many.
-            y = like_layout(y, x)
             results.update(zip(samples, y.split(1), strict=True))
         return torch.cat([results[i] for i in range(len(x))])
 
     def _run(self, x: Tensor, gates: Tensor, pattern: Pattern) -> Tensor:
         k, r = self.extent(pattern)
         frames = output_frames(self, x.shape[2]) if "time" in self.axes else 1
-        return self._rebuild(prefix_conv(self, x, k, r), gates, pattern, frames)
+        # On CPU a convolution of one sample may answer in another layout than one of many.
+        y = like_layout(prefix_conv(self, x, k, r), x)
+        return self._rebuild(y, gates, pattern, frames)
 
     def _rebuild(self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int) -> Tensor:
-        channel, time = folded(*self._open_paths(gates, pattern))
+        paths = self.open_paths(pattern)
+        if kernel_rebuilds(y, gates, paths, self.dynamic.cheap_kernel):
+            return rebuilt(y, gates, paths, self.out_channels, frames)
+        channel, time = folded(
+            *([Path(gates[:, p.column], p.scale, p.cheap) for p in paths[axis]] for axis in paths)
+        )
         if channel:
             y = rebuild_channels(y, channel, self.out_channels)
         return rebuild_frames(y, time, frames) if time else y
 
-    def _open_paths(self, gates: Tensor, pattern: Pattern) -> tuple[list[Path], list[Path]]:
-        """Those of the channel axis and those of the time axis; an axis it lacks has none."""
+    def open_paths(self, pattern: Pattern) -> dict[str, list[OpenPath]]:
+        """Those of "channel" and those of "time"; an axis it lacks has none."""
         scales = {"channel": self.widths, "time": self.strides}
         cheap = {"channel": self.cheap.channel, "time": self.cheap.time}
-        paths: dict[str, list[Path]] = {"channel": [], "time": []}
-        columns = zip(gates.unbind(1), pattern, strict=True)
+        paths: dict[str, list[OpenPath]] = {"channel": [], "time": []}
+        columns = enumerate(pattern)
         for axis in self.axes:
             for scale, phi in zip(scales[axis], [None, *cheap[axis]], strict=True):
-                gate, is_open = next(columns)
+                column, is_open = next(columns)
                 if is_open:
-                    paths[axis].append(Path(gate, scale, phi))
-        return paths["channel"], paths["time"]
+                    paths[axis].append(OpenPath(column, scale, phi))
+        return paths
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""
@@ -258,7 +266,7 @@ def is_pointwise(conv: _ConvNd) -> bool:
 
 def like_layout(y: Tensor, x: Tensor) -> Tensor:
     """`y` channels last if `x` is; a copy only where it is not yet."""
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
+    layout = LAYOUTS[x.ndim]
     return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
 
 

@@ -23,6 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class OpenPath(NamedTuple):
+    """One open choice of an axis: the column of its gate, its scale and its Φ, as in `Path`."""
+
+    column: int
+    scale: int
+    cheap: Tensor | None
 
 
 class Path(NamedTuple):

@@ -1,0 +1,92 @@
+"""The evaluation form by one kernel: every choice, both layouts, and who gets torch's own."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+from convolutions import CASES, expected_output, gates_of, make_case, patterns
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.method import rebuild_native
+from vared_mm.method.observe import forced_gates
+from vared_mm.method.rebuild import LAYOUTS
+
+pytestmark = pytest.mark.usefixtures("_compiler")
+
+
+@pytest.fixture
+def rebuild(monkeypatch):
+    """Counts the calls of the kernel."""
+    kernels = Mock(wraps=rebuild_native.library())
+    monkeypatch.setattr(rebuild_native, "library", lambda: kernels)
+    return kernels.rebuild
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_every_pattern_has_its_answer_in_the_layout_of_the_input(name, channels_last, rebuild):
+    dynamic, _, x = make_case(name, torch.float32, samples=2)
+    exact_dynamic, exact_plain, _ = make_case(name, samples=2)
+    x = x.to(memory_format=LAYOUTS[x.ndim]) if channels_last else x
+    for conv in (exact_dynamic, exact_plain):
+        conv.load_state_dict(dynamic.state_dict(), strict=False)
+    for pattern in patterns(dynamic):
+        rebuild.reset_mock()
+        with forced_gates(dynamic, gates_of(pattern)):
+            came = dynamic.eval()(x)
+        expected = expected_output(exact_dynamic, exact_plain, x.double(), gates_of(pattern))
+        assert (came - expected).abs().max() < 1e-5 * expected.abs().max(), pattern
+        space = dynamic.dynamic.search_space
+        rebuilds = any(is_open and i % space for i, is_open in enumerate(pattern))
+        assert rebuild.call_count == rebuilds, pattern
+        if channels_last:
+            assert came.is_contiguous(memory_format=LAYOUTS[x.ndim])
+
+
+def half_open(dtype=torch.float32):
+    dynamic, _, x = make_case("3x3x3", dtype)
+    dynamic.gate.register_forward_hook(lambda *_: torch.tensor([[0, 0.5, 0, 0.5]] * 3))
+    return dynamic.eval(), x
+
+
+@torch.no_grad()
+def test_new_weights_count_at_once():
+    dynamic, x = half_open()
+    before = dynamic(x)
+    for weight in dynamic.cheap.parameters():
+        weight.data.mul_(2)
+    after = dynamic(x)
+    # Frame 0 of channel 7 is rebuilt once, frame 1 of it twice.
+    torch.testing.assert_close(after[:, 7, 0], 2 * before[:, 7, 0])
+    torch.testing.assert_close(after[:, 7, 1], 4 * before[:, 7, 1])
+
+
+@torch.no_grad()
+def test_other_types_kernels_and_who_counts_get_torchs_operations(rebuild):
+    for dtype in (torch.float64, torch.bfloat16):
+        dynamic, x = half_open(dtype)
+        dynamic(x)
+    dynamic, x = half_open()
+    with FlopCounterMode(display=False) as counter:
+        dynamic(x)
+    with torch.enable_grad():
+        assert dynamic(x).requires_grad
+    # Half of 8 channels at half of 4 frames of 5 x 6, 81 MACs each; then 9 for each value rebuilt,
+    # 4 channels of 2 frames and 8 channels of the other 2.
+    pixels = 3 * 5 * 6
+    macs = counter.get_total_flops() // 2 - gate_macs(dynamic, 3)
+    assert macs == pixels * (4 * 2 * 81 + 4 * 2 * 9 + 8 * 2 * 9)
+    rebuild.assert_not_called()
+
+
+def gate_macs(dynamic, samples):
+    return samples * (dynamic.gate.weight1.numel() + dynamic.gate.weight2.numel())
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@torch.no_grad()
+def test_a_traced_convolution_computes_with_what_it_is_given():
+    dynamic, x = half_open()
+    traced = torch.jit.trace(dynamic, x)
+    torch.testing.assert_close(traced(2 * x), dynamic(2 * x))

@@ -1,0 +1,337 @@
+// `rebuild`: what rebuild.py does in several passes over the maps, and what follows it, in one:
+//
+//     out = activate( scale * rebuild(y) + bias + residual )
+//
+// Maps lie channels last, (N, F, H, W, C), so the innermost loops run over channels. Symbols as in
+// rebuild.py: k_i channels and every R_j-th frame are computed; F computed frames, T of the output.
+
+#include <algorithm>
+#include <vector>
+
+namespace {
+
+constexpr long MOST_PATHS = 4;
+// A strip of rows, and what it is rebuilt from, stays in a core's own cache: this many floats.
+constexpr long STRIP = 1 << 17;
+
+struct Path {
+    long gate;         // its column in a sample's gates
+    long scale;        // k_i, or R_j
+    const float *phi;  // (taps, C - k_i), or (R_j - 1, taps, C); null where nothing is rebuilt
+};
+
+struct Layer {
+    long channels, computed, side, relu, channel_paths, time_paths, gates;
+    Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
+    const float *scale, *bias;                   // (C,)
+};
+
+struct Size {
+    long samples, frames, computed_frames, height, width;
+    long pixel;  // floats from one pixel of y to the next
+};
+
+// Where the first row of a map begins, and floats from pixel to pixel and from row to row.
+struct Rows {
+    float *at;
+    long pixel, line;
+};
+
+// A depthwise convolution of a tile, which begins where the kernel's corner meets the first pixel.
+struct Term {
+    Rows tile;
+    const float *phi;
+    long pitch;  // floats from one tap to the next
+    float gate;
+};
+
+// The same LANES channels of all pixels of some rows:
+//     activate( base + weight * from + factor * terms + residual )
+template <int LANES>
+struct Sum {
+    Lanes<LANES> factor{}, base{}, weight{};
+    Rows from{};  // nothing without it
+    Term terms[MOST_PATHS] = {};
+    long count = 0;
+
+    // `residual` lies as `out` does.
+    void write(const Rows &out, long side, long rows, long width, const float *residual,
+               bool relu) {
+        static const float zeros[LANES] = {};
+        if (!from.at) from = {const_cast<float *>(zeros), 0, 0};
+        const auto add_term = side == 1   ? &Sum::add<1>
+                              : side == 3 ? &Sum::add<3>
+                              : side == 5 ? &Sum::add<5>
+                                          : &Sum::add<7>;
+        if (!count) add<0>(out, {}, rows, width, residual, relu);
+        for (long i = 0; i < count; i++) {
+            const bool last = i == count - 1;
+            (this->*add_term)(out, terms[i], rows, width, last ? residual : nullptr, last && relu);
+            // What there is so far is added to.
+            from = out, weight = Lanes<LANES>{} + 1, base = Lanes<LANES>{};
+        }
+    }
+
+    template <int SIDE>
+    void add(const Rows &out, const Term &term, long rows, long width, const float *residual,
+             bool relu) const {
+        // Copies, which no store could change: they stay in registers.
+        const Lanes<LANES> first = base, times = weight;
+        Lanes<LANES> kernel[SIDE * SIDE + 1];
+        for (long k = 0; k < SIDE * SIDE; k++)
+            kernel[k] = lanes<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
+        const long line = term.tile.line;
+        for (long h = 0; h < rows; h++) {
+            const float *here = from.at + h * from.line, *tile = term.tile.at + h * line;
+            const float *other = residual ? residual + h * out.line : nullptr;
+            float *to = out.at + h * out.line;
+            for (long w = 0; w < width; w++) {
+                Lanes<LANES> sum = first + times * lanes<LANES>(here + w * from.pixel);
+                for (long y = 0; y < SIDE; y++)
+                    for (long x = 0; x < SIDE; x++)
+                        sum += kernel[y * SIDE + x] *
+                               lanes<LANES>(tile + y * line + (w + x) * LANES);
+                if (other) sum += lanes<LANES>(other + w * out.pixel);
+                if (relu) sum = sum < 0 ? Lanes<LANES>{} : sum;
+                lanes<LANES>(to + w * out.pixel) = sum;
+            }
+        }
+    }
+};
+
+// Some rows of a period of frames: the computed ones that they are made of, and their own.
+struct Block {
+    const float *y, *residual;
+    float *out;
+    long computed, frames, top, bottom;
+};
+
+// Copies of a few channels of a block, side by side in memory and in a frame of zeros. A chunk of
+// channels finds what another one left.
+struct Tile {
+    float *at;
+    long lanes, top, channel;  // what it holds
+};
+
+struct Tiles {
+    long half, width, rows;  // of a tile, the frame left out
+    long of_frame;           // as many belong to each computed frame
+    std::vector<Tile> tiles;
+
+    static long floats(long half, long width, long rows) {
+        return (rows + 4 * half) * (width + 2 * half) * 16;
+    }
+
+    void forget() {
+        for (Tile &tile : tiles) tile.channel = -1;
+    }
+
+    // Where row `row` begins; with `corner`, where a kernel begins whose centre is there.
+    Rows at(const Tile &tile, long row, bool corner) const {
+        const long line = (width + 2 * half) * tile.lanes;
+        const long down = row - tile.top + 2 * half - (corner ? half : 0);
+        return {tile.at + down * line + (corner ? 0 : half * tile.lanes), tile.lanes, line};
+    }
+
+    // Whether the tile has to be filled.
+    bool lacks(Tile &tile, long lanes, long top, long channel) {
+        if (tile.lanes == lanes && tile.top == top && tile.channel == channel) return false;
+        if (tile.lanes != lanes || tile.top != top)
+            std::fill(tile.at, tile.at + floats(half, width, rows), 0.f);
+        tile.lanes = lanes, tile.top = top, tile.channel = channel;
+        return true;
+    }
+};
+
+// Makes the channels `c` and following of a block, as many as LANES.
+template <int LANES>
+struct Maker {
+    const Layer &l;
+    const Size &s;
+    const float *gates;
+    const Block &b;
+    const long c;
+    Tiles &tiles;
+
+    const Lanes<LANES> one = Lanes<LANES>{} + 1;
+    const long line = s.width * s.pixel, step = l.time_paths ? l.time[0].scale : 1;
+    const bool frames_rebuilt = step > 1 || l.time_paths > 1;
+    float direct = l.channel_paths ? 0.f : 1.f;  // the gates of the paths that compute them
+    bool channels_rebuilt = false;
+
+    void run() {
+        for (long i = 0; i < l.channel_paths; i++)
+            if (c < l.channel[i].scale) direct += gates[l.channel[i].gate];
+            else channels_rebuilt = true;
+        for (long q = 0; q < b.frames; q++) {
+            Sum<LANES> sum = frames_rebuilt ? of_frames(q) : of_channels(0, b.top, factor());
+            sum.base = lanes<LANES>(l.bias + c);
+            const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
+            sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
+                      b.residual ? b.residual + at : nullptr, l.relu);
+        }
+    }
+
+    Lanes<LANES> factor() const {
+        const Lanes<LANES> scale = lanes<LANES>(l.scale + c);
+        return l.time_paths && !frames_rebuilt ? scale * gates[l.time[0].gate] : scale;
+    }
+
+    // Frame q of the period, made of its computed frames.
+    Sum<LANES> of_frames(long q) {
+        Sum<LANES> sum{factor()};
+        float handed = 0;
+        for (long j = 0; j < l.time_paths; j++) {
+            const Path &p = l.time[j];
+            const long part = q % p.scale;
+            if (!part) {
+                handed += gates[p.gate];
+                continue;
+            }
+            const auto [tile, by] = frame((q - part) / step);
+            sum.terms[sum.count++] = {tiles.at(*tile, b.top, true),
+                                      p.phi + (part - 1) * l.side * l.side * l.channels + c,
+                                      l.channels, gates[p.gate] * by};
+        }
+        if (q % step == 0) {
+            const auto [tile, by] = frame(q / step);
+            sum.from = tiles.at(*tile, b.top, false), sum.weight = handed * by * sum.factor;
+        }
+        return sum;
+    }
+
+    // These channels of a computed frame, and what they are still to be multiplied by.
+    std::pair<const Tile *, float> frame(long base) {
+        if (!channels_rebuilt)
+            return {&computed(base, std::max(l.channel_paths - 1, 0L), c), direct};
+        Tile &tile = tiles.tiles[(base + 1) * tiles.of_frame - 1];
+        if (tiles.lacks(tile, LANES, b.top, c)) {
+            const long half = l.side / 2;
+            const long low = std::max(b.top - half, 0L), high = std::min(b.bottom + half, s.height);
+            of_channels(base, low, one)
+                .write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+        }
+        return {&tile, 1.f};
+    }
+
+    // The sum of the channel paths for a computed frame, from row `low` on.
+    Sum<LANES> of_channels(long base, long low, Lanes<LANES> factor) {
+        Sum<LANES> sum{factor};
+        for (long i = 0; i < l.channel_paths; i++) {
+            const Path &p = l.channel[i];
+            if (c < p.scale) continue;
+            const Tile &tile = computed(base, i, c % p.scale);
+            sum.terms[sum.count++] = {tiles.at(tile, low, true), p.phi + c - p.scale,
+                                      l.channels - p.scale, gates[p.gate]};
+        }
+        if (direct != 0) sum.from = rows_of(base, low, c), sum.weight = direct * factor;
+        return sum;
+    }
+
+    // A copy of computed channels, in one of the tiles of its frame.
+    const Tile &computed(long base, long place, long channel) {
+        Tile &tile = tiles.tiles[base * tiles.of_frame + place];
+        if (tiles.lacks(tile, LANES, b.top, channel)) {
+            const long reach = l.side / 2 * (frames_rebuilt ? 2 : 1);
+            const long low = std::max(b.top - reach, 0L);
+            const long high = std::min(b.bottom + reach, s.height);
+            Sum<LANES> copy{one};
+            copy.from = rows_of(base, low, channel), copy.weight = one;
+            copy.write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+        }
+        return tile;
+    }
+
+    Rows rows_of(long base, long row, long channel) const {
+        return {const_cast<float *>(b.y) + (base * s.height + row) * line + channel, s.pixel, line};
+    }
+};
+
+struct Chunk {
+    long first, lanes;
+};
+
+// The channels in vectors, such that those of a vector are made of neighbours on every path. The
+// last of a row begins early, unless `exact`, and makes some a second time. What is made of the
+// same channels follows each other.
+std::vector<Chunk> chunks_of(const Layer &l, bool exact) {
+    std::vector<long> cuts{0, l.channels};
+    long least = l.channels;
+    for (long i = 0; i < l.channel_paths; i++) {
+        least = l.channel[i].scale;
+        for (long c = least; c < l.channels; c += least) cuts.push_back(c);
+    }
+    std::sort(cuts.begin(), cuts.end());
+    std::vector<Chunk> chunks;
+    for (size_t i = 1; i < cuts.size(); i++)
+        for (long c = cuts[i - 1]; c < cuts[i];) {
+            const long left = cuts[i] - (exact ? c : cuts[i - 1]);
+            const long lanes = left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            chunks.push_back({std::min(c, cuts[i] - lanes), lanes});
+            c += lanes;
+        }
+    const auto source = [&](const Chunk &chunk) { return chunk.first % least; };
+    std::stable_sort(chunks.begin(), chunks.end(),
+                     [&](auto &a, auto &b) { return source(a) < source(b); });
+    return chunks;
+}
+
+// Asks for memory that will be written in steps, which the processor would not foresee.
+void fetch(const float *at, long count) {
+    for (long i = 0; i < count; i += 16) __builtin_prefetch(at + i, 1, 2);
+}
+
+}  // namespace
+
+// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out, which may be y
+// where nothing is rebuilt.
+extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,
+                        const long *place, const float *residual, float *out, long threads) {
+    const Layer &l = *layer;
+    const Size &s = *size;
+    const long step = l.time_paths ? l.time[0].scale : 1;
+    const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
+    const long bases = period / step, half = l.side / 2;
+    const long line = s.width * l.channels, image = s.height * s.width;
+    const long rows = std::clamp(STRIP / (line * bases), std::min(4L, s.height), s.height);
+    const long strips = (s.height + rows - 1) / rows, blocks = (s.frames + period - 1) / period;
+    const std::vector<Chunk> chunks = chunks_of(l, y == out);
+
+#pragma omp parallel num_threads(threads)
+    {
+        Tiles tiles{half, s.width, rows, std::max(l.channel_paths, 1L) + 1, {}};
+        const long count = bases * tiles.of_frame, floats = Tiles::floats(half, s.width, rows);
+        static thread_local std::vector<float> memory;
+        memory.resize(std::max<size_t>(memory.size(), count * floats + 16));
+        // From the beginning of a cache line on.
+        const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % 16;
+        for (long i = 0; i < count; i++)
+            tiles.tiles.push_back({memory.data() + (16 - start) % 16 + i * floats, 0, 0, -1});
+#pragma omp for
+        for (long unit = 0; unit < s.samples * blocks * strips; unit++) {
+            const long n = unit / (blocks * strips), block = unit / strips % blocks;
+            const long first = block * period, computed = block * bases, top = unit % strips * rows;
+            const long to = (place[n] * s.frames + first) * image * l.channels;
+            const Block b{
+                y + (n * s.computed_frames + computed) * image * s.pixel,
+                residual ? residual + to : nullptr,
+                out + to,
+                std::min(bases, s.computed_frames - computed),
+                std::min(period, s.frames - first),
+                top,
+                std::min(top + rows, s.height),
+            };
+            for (long q = 0; q < b.frames; q++)
+                fetch(b.out + (q * s.height + top) * line, (b.bottom - top) * line);
+            tiles.forget();
+            const float *own = gates + n * l.gates;
+            for (const auto [c, lanes] : chunks) {
+                if (lanes == 16) Maker<16>{l, s, own, b, c, tiles}.run();
+                if (lanes == 8) Maker<8>{l, s, own, b, c, tiles}.run();
+                if (lanes == 4) Maker<4>{l, s, own, b, c, tiles}.run();
+                if (lanes == 2) Maker<2>{l, s, own, b, c, tiles}.run();
+                if (lanes == 1) Maker<1>{l, s, own, b, c, tiles}.run();
+            }
+        }
+    }
+}
