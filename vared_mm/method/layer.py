@@ -175,8 +175,9 @@ class _Dynamic(_ConvNd):
 
     def _rebuild(self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int) -> Tensor:
         paths = self.open_paths(pattern)
-        if kernel_rebuilds(y, gates, paths, self.dynamic.cheap_kernel):
-            return rebuilt(y, gates, paths, self.out_channels, frames)
+        side = self.dynamic.cheap_kernel
+        if kernel_rebuilds(y, gates, paths, side):
+            return rebuilt(y, gates, paths, self.out_channels, frames, side)
         channel, time = folded(
             *([Path(gates[:, p.column], p.scale, p.cheap) for p in paths[axis]] for axis in paths)
         )

@@ -119,7 +119,12 @@ class Layer:
 
 
 def rebuilt(
-    y: Tensor, gates: Tensor, paths: Mapping[str, Sequence[OpenPath]], channels: int, frames: int
+    y: Tensor,
+    gates: Tensor,
+    paths: Mapping[str, Sequence[OpenPath]],
+    channels: int,
+    frames: int,
+    side: int,
 ) -> Tensor:
     """`rebuild_frames(rebuild_channels(y))`, in the layout of `y`, for `kernel_rebuilds`.
 
@@ -127,8 +132,6 @@ def rebuilt(
     """
     layout = LAYOUTS[y.ndim]
     full = (frames, *y.shape[3:]) if paths["time"] else tuple(y.shape[2:])
-    side = max(path.cheap.shape[-1] for path in (*paths["channel"], *paths["time"])
-               if path.cheap is not None)  # fmt: skip
     layer = Layer(paths, channels, y.shape[1], side, gates.shape[1], *nothing_after(channels))
     out = torch.empty((len(y), channels, *full), memory_format=layout)
     layer.rebuild(
