@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+from vared_mm.method.rebuild import LAYOUTS
 
 
 @HOOKS.register_module()

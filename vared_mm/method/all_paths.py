@@ -12,8 +12,8 @@ zeros with a part filled in, and every product is kept.
 Frames 1, 3, 5, ... are kept by the first time path alone and nothing is rebuilt from them. There
 its gate is multiplied into the channels' gates: a pass less, and no need to keep what it scales.
 
-On a CPU, float32 maps that lie channels last are left to `all_paths_native`, which is several times
-as fast; what stands here serves all others.
+On a CPU, float32 maps are left to `all_paths_native`, which is several times as fast; what stands
+here serves all others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vared_mm.method.all_paths_native import NativePaths, kernels_serve
+from vared_mm.method.all_paths_native import kernels_serve, native_paths
 
 Index = tuple[slice, ...]
 ALL = slice(None)
@@ -69,7 +69,7 @@ def all_paths(
     one = y.new_ones(len(y), 1)
     by_axis = (one if channel is None else channel, one if time is None else time)
     if kernels_serve(volume, by_axis, cheap):
-        out = NativePaths.apply(volume, *by_axis, *cheap)
+        out = native_paths(volume, *by_axis, *cheap)
     else:
         out = _by_torch(volume, channel, time, len(cheap_channel), *cheap)
     return out if y.ndim == 5 else out.squeeze(2)

@@ -50,10 +50,9 @@ def kernels() -> ctypes.CDLL:
 
 
 def kernels_serve(y: Tensor, gates: Sequence[Tensor], cheap: Sequence[Tensor]) -> bool:
-    """Whether `NativePaths` takes these; what watches or traces operations would not see it."""
+    """Whether `native_paths` takes these; what watches or traces operations would not see it."""
     return (
         all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (y, *gates, *cheap))
-        and y.is_contiguous(memory_format=torch.channels_last_3d)
         and all(weight.shape[-1] <= MOST_SIDE for weight in cheap)
         and not torch.compiler.is_compiling()
         and not is_in_torch_dispatch_mode()
@@ -61,11 +60,18 @@ def kernels_serve(y: Tensor, gates: Sequence[Tensor], cheap: Sequence[Tensor]) -
     )
 
 
-class NativePaths(torch.autograd.Function):
-    """`all_paths` of (N, C, T, H, W), channels last, with (N, S) gates, (N, 1) without an axis.
+def native_paths(y: Tensor, channel: Tensor, time: Tensor, *cheap: Tensor) -> Tensor:
+    """`all_paths` of (N, C, T, H, W) in the layout of y, with (N, S) gates, (N, 1) without an axis.
 
-    Keeps nothing but its inputs.
+    To copy maps into the other layout and back is quicker than torch's operations.
     """
+    layout = torch.channels_last_3d
+    out = NativePaths.apply(y.contiguous(memory_format=layout), channel, time, *cheap)
+    return out if y.is_contiguous(memory_format=layout) else out.contiguous()
+
+
+class NativePaths(torch.autograd.Function):
+    """Of maps that lie channels last. Keeps nothing but its inputs."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, channel: Tensor, time: Tensor, *cheap: Tensor) -> Tensor:
