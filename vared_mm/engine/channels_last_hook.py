@@ -15,7 +15,7 @@ from vared_mm.method.rebuild import LAYOUTS
 class ChannelsLastHook(Hook):
     """Stores the convolutions' weights channels last; their outputs follow the weights.
 
-    Values do not change. Ours, and most of torch, are quicker so.
+    Values do not change; cheap operations and pointwise convolutions are quicker so.
     """
 
     def before_run(self, runner: Runner) -> None:
