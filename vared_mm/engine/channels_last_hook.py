@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
