@@ -40,6 +40,14 @@ def _by(request, monkeypatch):
         request.getfixturevalue("_compiler")
 
 
+@pytest.fixture(params=[1, 3])
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def _exact_products():
     """Of float32 on a GPU, which multiplies in TF32 by itself."""

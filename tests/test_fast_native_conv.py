@@ -62,14 +62,6 @@ def followed(y, epilogue, factor, other=0.0):
     return y.relu() if epilogue.relu else y
 
 
-@pytest.fixture(params=[1, 3])
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("_suited", "_threads")
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()

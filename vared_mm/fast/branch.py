@@ -107,12 +107,6 @@ class Branch:
             self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
         return result
 
-    def rebuilt(self, y: Tensor, gates: Tensor, size: tuple[int, ...]) -> Tensor:
-        """The same from what the prefix computed."""
-        out = y if self.rebuilds_nothing else new_maps(y, (y.shape[0], self.channels, *size))
-        self.layer.rebuild(y, gates, None, size, out, range(y.shape[0]))
-        return out
-
     def _refuse_missing_channels(self, x: Tensor) -> None:
         if x.shape[1] < self.inputs:
             raise DynamicError(

@@ -70,12 +70,15 @@ struct Lines {
 // Where the sum of a pixel and a vector of filters goes: into maps, or into tiles of 16 channels.
 struct InMaps {
     long filters;
-    long operator()(long pixel, long v) const { return pixel * filters + start_of(v, filters); }
+    long channel(long v) const { return start_of(v, filters); }
+    long operator()(long pixel, long v) const { return pixel * filters + channel(v); }
 };
 
 struct InTiles {
     const long *place;  // of each pixel
     long plane;         // from one vector's tile to the next one's
+    long filters;
+    long channel(long v) const { return start_of(v, filters); }
     long operator()(long pixel, long v) const { return place[pixel] + v * plane; }
 };
 
@@ -92,7 +95,7 @@ void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
                 sum[i][v] += load(weight + v * LANES) * x[(first + i) * pitch + k];
 #pragma GCC unroll 4
     for (long v = 0; v < WIDE; v++) {
-        const long c = start_of(vector + v, p.filters);
+        const long c = to.channel(vector + v);
         const Finish finish(e, c, factor);
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) {
@@ -137,9 +140,10 @@ struct Clip {
     long out_frames, out_height, out_width;
 };
 
-// What meets a row of the output: up to 9 rows of the input, and the three taps for each.
+// What meets a row of the output: rows of the input, up to 9 or what something is rebuilt of, and
+// the three taps for each.
 struct Meeting {
-    const float *row[9], *taps[9];
+    const float *row[24], *taps[24];
     long count = 0;
 };
 
@@ -234,7 +238,7 @@ struct Strip {
     void expand(long frame) const {
         panels(*expansion->conv, *expansion->epilogue, x + (frame * s.height + low) * s.width * s.pixel, s.pixel,
                (high - low) * s.width, expansion->factor, nullptr, tile(frame, 0),
-               InTiles{expansion->place.data(), (high - low) * line});
+               InTiles{expansion->place.data(), (high - low) * line, d.channels});
     }
 
     void make(long t, long v) const {

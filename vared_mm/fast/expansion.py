@@ -6,7 +6,6 @@ read while they are in the cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import cast
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast import branch
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import depthwise_pairs
 from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
-from vared_mm.fast.packed_conv import channels_last, output_size
+from vared_mm.fast.packed_conv import channels_last
+from vared_mm.fast.rebuilt_expansion import RebuiltExpansion, knows
+from vared_mm.method.layer import Pattern
 
 
 class Expansion(nn.Module):
@@ -30,6 +30,8 @@ class Expansion(nn.Module):
         runs = [conv.forward.run for conv in (first, second)]  # type: ignore[attr-defined]
         self._runs: tuple = tuple(runs)
         self._dynamic = isinstance(runs[0], DynamicConv)
+        self._rebuilds = self._dynamic and knows(runs[0].conv, runs[1].conv)
+        self._rebuilt: dict[Pattern, RebuiltExpansion] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._serves(x):
@@ -59,18 +61,14 @@ class Expansion(nn.Module):
         again, others = second.decide(x)
         if len(groups) == 1 and others == groups:
             (pattern,) = groups
-            one = first.branch(pattern, first.reader_of(pattern))
-            two = second.branch(pattern)
-            if one.finish is not None and one.channels == two.inputs:
+            one, two = first.branch(pattern), second.branch(pattern)
+            if one.finish is not None and two.finish is not None:
                 by = Expander(one.prefix, one.finish, gates)
-                if two.finish is not None:
-                    return two.prefix.expanded(x, two.finish, again, by)
-                size = output_size(second.conv, x.shape[2:])
-                # What is large is better rebuilt in pieces.
-                few = x.shape[0] * two.channels * math.prod(size) <= branch.PIECE
-                if few and branch.kernels_serve(x, second.conv):
-                    y = two.prefix.expanded(x, two.prefix.plain[False], None, by)
-                    return two.rebuilt(y, again, size)
+                return two.prefix.expanded(x, two.finish, again, by)
+            if self._rebuilds:
+                if pattern not in self._rebuilt:
+                    self._rebuilt[pattern] = RebuiltExpansion(one, two)
+                return self._rebuilt[pattern](x, gates, again)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
 

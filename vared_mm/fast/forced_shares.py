@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method.cost import Pass, conv_costs
-from vared_mm.method.gate import FollowerGate
+from vared_mm.method.gate import BlockGate, FollowerGate
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import dynamic_convs, record_cost
 
@@ -42,7 +42,8 @@ class Choice:
 def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
     """Hands out what sets the plan; with None, as at the start, the gates decide.
 
-    A gate computes its own answer all the same. A prepared network may run its batch in parts, in
+    A gate computes its own answer all the same; what is forced on that of a block it hands on to
+    its followers, whose own plans are not asked: they are the same. A prepared network may run its batch in parts, in
     order: each takes the rows after those of the one before.
     """
     plan: Plan | None = None
@@ -59,12 +60,17 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
                 return answer
             start, end = taken[name], taken[name] + len(answer)
             taken[name] = end % len(plan[name])
-            return plan[name][start:end].to(answer)
+            forced = plan[name][start:end].to(answer)
+            if isinstance(module, BlockGate):
+                module.hand_on(forced)
+            return forced
 
         return force
 
     with ExitStack() as stack:
         for name, conv in dynamic_convs(model).items():
+            if isinstance(conv.gate, FollowerGate):
+                continue
             handle = conv.gate.register_forward_hook(hook_of(name), prepend=True)
             stack.callback(handle.remove)
         yield follow

@@ -19,9 +19,12 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
+from vared_mm.method.rebuild_native import LayerStruct
 from vared_mm.native import Source, loaded
 
-SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
+SOURCE = Source.read(
+    Path(__file__).with_name("convolutions.cpp"), Path(__file__).with_name("rebuilt_expansion.cpp")
+)
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3
@@ -88,6 +91,12 @@ def library() -> ctypes.CDLL | None:
         c_long,
     )  # fmt: skip
     kernels.expand.restype = None
+    kernels.expand_and_rebuild.argtypes = (
+        POINTER(PointwiseStruct), POINTER(LayerStruct), POINTER(DepthwiseStruct),
+        POINTER(LayerStruct), c_long, POINTER(ClipStruct), c_void_p, c_void_p, c_void_p, c_void_p,
+        c_long,
+    )  # fmt: skip
+    kernels.expand_and_rebuild.restype = None
     return kernels
 
 
@@ -120,22 +129,13 @@ class NativeConv(PackedConv):
         numbers = 0 * ones if bias is None else bias.float()
         self.plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
         self._sizes: dict[torch.Size, tuple[tuple[int, ...], Structure]] = {}
-        conv = weight.detach().float()
-        vectors = torch.tensor(starts(len(weight)))[:, None] + torch.arange(LANES)
+        firsts = starts(len(weight))
         if geometry.groups == 1:
-            filters = conv.flatten(1).t()[:, vectors.flatten()]
-            panels = filters.split(PANEL * LANES, 1)
-            self._laid_out = torch.cat([panel.flatten() for panel in panels])
-            self._struct: Structure = PointwiseStruct(
-                conv.shape[1], len(conv), self._laid_out.data_ptr()
-            )
+            self._laid_out = panels_of(weight, firsts)
+            self._struct: Structure = pointwise_struct(weight, self._laid_out)
         else:
-            self._laid_out = conv.flatten(1)[vectors].transpose(1, 2).contiguous()
-            self._struct = DepthwiseStruct(
-                len(conv), conv.shape[-3] if conv.ndim == 5 else 1,
-                geometry.stride[-3] if conv.ndim == 5 else 1, geometry.stride[-1],
-                self._laid_out.data_ptr(),
-            )  # fmt: skip
+            self._laid_out = taps_of(weight, firsts)
+            self._struct = depthwise_struct(weight, geometry, self._laid_out)
 
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
         if not kernels_serve(x):
@@ -217,6 +217,30 @@ def kernels_serve(x: Tensor) -> bool:
         and x.device.type == "cpu"
         and library() is not None
     )
+
+
+def panels_of(weight: Tensor, firsts: Sequence[int]) -> Tensor:
+    """The filters of a pointwise convolution in vectors, each named by its first filter."""
+    filters = weight.detach().float().flatten(1).t()[:, _vectors(firsts).flatten()]
+    return torch.cat([panel.flatten() for panel in filters.split(PANEL * LANES, 1)])
+
+
+def taps_of(weight: Tensor, firsts: Sequence[int]) -> Tensor:
+    """The same for a depthwise one."""
+    return weight.detach().float().flatten(1)[_vectors(firsts)].transpose(1, 2).contiguous()
+
+
+def _vectors(firsts: Sequence[int]) -> Tensor:
+    return torch.tensor(firsts)[:, None] + torch.arange(LANES)
+
+
+def pointwise_struct(weight: Tensor, laid_out: Tensor) -> PointwiseStruct:
+    return PointwiseStruct(weight.shape[1], len(weight), laid_out.data_ptr())
+
+
+def depthwise_struct(weight: Tensor, geometry: Geometry, laid_out: Tensor) -> DepthwiseStruct:
+    frames, step = (weight.shape[2], geometry.stride[0]) if weight.ndim == 5 else (1, 1)
+    return DepthwiseStruct(len(weight), frames, step, geometry.stride[-1], laid_out.data_ptr())
 
 
 def starts(channels: int) -> list[int]:
