@@ -82,12 +82,13 @@ class Branch:
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
         """
-        size = output_size(self.conv, x.shape[2:])
-        if not kernels_serve(x, self.conv):
-            return self._by_torch(x, gates, other, size, out, samples)
-        if self.finish is not None and out is None:
+        served = kernels_serve(x, self.conv)
+        if served and self.finish is not None and out is None:
             self._refuse_missing_channels(x)
             return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
+        size = output_size(self.conv, x.shape[2:])
+        if not served:
+            return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)

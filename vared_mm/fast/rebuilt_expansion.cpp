@@ -185,11 +185,11 @@ struct Rebuilding {
         return terms;
     }
 
-    // Of the first `frames` of a period; `write` is told a frame, a segment and its terms.
+    // Frames `low` to `high` of a period; `write` is told a frame, a segment and its terms.
     template <class Write>
-    void run(long frames, long width, const Write &write) {
+    void run(long low, long high, long width, const Write &write) {
         used = 0;
-        for (long q = 0; q < frames; q += step)
+        for (long q = 0; q < high; q += step)
             for (long s = 0; s < made && is_base(q); s++) {
                 if (!mixes(s)) continue;
                 Terms terms;
@@ -197,7 +197,7 @@ struct Rebuilding {
                 sum_up(terms, raw.band, 1, mixed.band, width, Finish(AS_IT_IS, 0, 1),
                        mixed.tile(q / step, s) + LANES, mixed.band.line, LANES);
             }
-        for (long q = 0; q < frames; q++)
+        for (long q = low; q < high; q++)
             for (long s = 0; s < made; s++) write(q, s, of_frames(q, s));
     }
 };
@@ -233,16 +233,19 @@ struct Column {
         place.clear();
         for (long h = 0; h < band.high - band.low; h++)
             for (long w = 0; w < s.width; w++) place.push_back(h * band.line + (w + 1) * LANES);
-        const long periods = (s.frames + a.period - 1) / a.period;
-        long ready = std::max(from - 1, 0L);
+        // The neighbours in time of what is computed: before its period, and perhaps behind it.
+        const long half = second.kernel / 2, behind = half && a.step == 1;
+        if (from && half) expand(from - 1, a.period - 1, a.period);
+        long ready = from;
         for (long p = from; p < to; p++) {
-            for (; ready < std::min(p + 2, periods); ready++) expand(ready);
+            for (; ready <= p + behind; ready++) expand(ready, 0, ready < to ? a.period : 1);
             convolve(p);
         }
     }
 
-    void expand(long p) const {
-        const long t = p * a.period, frames = std::min(a.period, s.frames - t);
+    // Frames `low` to `high` of a period, as far as there are any.
+    void expand(long p, long low, long high) const {
+        const long t = p * a.period, frames = std::min(high, s.frames - t);
         const Band &band = target().band;
         for (long q = 0; q < frames; q += a.step) {
             const float *from = x + ((t + q) * s.height + band.low) * s.width * s.pixel;
@@ -256,7 +259,7 @@ struct Column {
                        InColumn{place.data(), band.floats(), a.segment, a.first});
         }
         if (!rebuilt) return;
-        a.run(frames, s.width, [&](long q, long v, const Terms &terms) {
+        a.run(low, frames, s.width, [&](long q, long v, const Terms &terms) {
             sum_up(terms, a.raw.band, 1, between.band, s.width, a.finish(v),
                    between.tile((t + q) % slots, v) + LANES, between.band.line, LANES);
         });
@@ -279,7 +282,7 @@ struct Column {
                        Finish(AS_IT_IS, 0, 1), b.raw.tile(q / b.step, v) + LANES,
                        b.raw.band.line, LANES);
             }
-        b.run(frames, s.out_width, [&](long q, long v, const Terms &terms) {
+        b.run(0, frames, s.out_width, [&](long q, long v, const Terms &terms) {
             const long c = v * b.segment + b.first;
             sum_up(terms, b.raw.band, 1, rows, s.out_width, b.finish(v),
                    out + ((t + q) * s.out_height + rows.low) * row + c, row, b.l.channels);
@@ -319,8 +322,9 @@ extern "C" void expand_and_rebuild(const Pointwise *first, const Layer *first_la
     const long held = of_ring * std::min((rows + 4) * stride + 6, s.height) +
                       of_rest * std::min(rows + 4, s.out_height);
     const long periods = (s.frames + period - 1) / period;
-    const long units = s.samples * columns * strips;
-    const long parts = std::min((threads + units - 1) / units, periods);
+    // What is before and behind reads and writes maps by pixels: a core finds its own in its cache.
+    const long parts = std::clamp(threads / (s.samples * strips), 1L, periods);
+    const long units = s.samples * strips * parts * columns;
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<float> memory, gated[2];
@@ -330,10 +334,10 @@ extern "C" void expand_and_rebuild(const Pointwise *first, const Layer *first_la
             own.resize(segments * (period + bases) * 2 * MOST_PATHS * 9 * LANES + LANES);
         float *here = aligned(memory), *taps[] = {aligned(gated[0]), aligned(gated[1])};
 #pragma omp for schedule(static)
-        for (long unit = 0; unit < units * parts; unit++) {
-            const long n = unit / parts / strips / columns;
-            const long column = unit / parts / strips % columns;
-            const long top = unit / parts % strips * rows, part = unit % parts;
+        for (long unit = 0; unit < units; unit++) {
+            const long column = unit % columns, part = unit / columns % parts;
+            const long top = unit / columns / parts % strips * rows;
+            const long n = unit / columns / parts / strips;
             const Band made(top, top + rows, s.out_height, out_line);
             const Band raw = made.wider(across + (mixing || computed < segments));
             const Band read(raw.low * stride - 1, (raw.high - 1) * stride + 2, s.height, line);
