@@ -236,8 +236,9 @@ struct Strip {
     }
 
     void expand(long frame) const {
-        panels(*expansion->conv, *expansion->epilogue, x + (frame * s.height + low) * s.width * s.pixel, s.pixel,
-               (high - low) * s.width, expansion->factor, nullptr, tile(frame, 0),
+        const float *from = x + (frame * s.height + low) * s.width * s.pixel;
+        panels(*expansion->conv, *expansion->epilogue, from, s.pixel, (high - low) * s.width,
+               expansion->factor, nullptr, tile(frame, 0),
                InTiles{expansion->place.data(), (high - low) * line, d.channels});
     }
 
@@ -247,7 +248,8 @@ struct Strip {
         const auto *slides = d.stride == 1 ? SLIDES<1> : SLIDES<2>;
         const long first = std::max(t * d.step - half, 0L);
         const long frames = std::min(t * d.step + half + 1, s.frames) - first;
-        const float *tiles[3], *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 9 * LANES;
+        const float *tiles[3];
+        const float *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 9 * LANES;
         for (long i = 0; i < frames; i++) tiles[i] = tile(first + i, v);
         for (long h = top; h < bottom; h++) {
             Meeting m;

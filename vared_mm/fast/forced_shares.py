@@ -42,9 +42,9 @@ class Choice:
 def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
     """Hands out what sets the plan; with None, as at the start, the gates decide.
 
-    A gate computes its own answer all the same; what is forced on that of a block it hands on to
-    its followers, whose own plans are not asked: they are the same. A prepared network may run its batch in parts, in
-    order: each takes the rows after those of the one before.
+    A gate computes its own answer all the same; what is forced on a block's is handed on to its
+    followers, whose plans are the same. A prepared network may run its batch in parts, in order:
+    each takes the rows after those of the one before.
     """
     plan: Plan | None = None
     taken: dict[str, int] = defaultdict(int)

@@ -54,8 +54,9 @@ class RebuiltExpansion:
         out = new_maps(x, (x.shape[0], conv.out_channels, *size))
         kernels = native_conv.library()
         assert kernels is not None
+        before_it, after_it = self.first.layer.struct, self.second.layer.struct
         kernels.expand_and_rebuild(
-            self._pointwise, self.first.layer.struct, self._depthwise, self.second.layer.struct, self.segment,
+            self._pointwise, before_it, self._depthwise, after_it, self.segment,
             clip_of(x.shape, size, Geometry.of(conv)), x.data_ptr(), before.data_ptr(),
             gates.data_ptr(), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
