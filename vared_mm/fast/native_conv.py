@@ -19,12 +19,11 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
-from vared_mm.method.rebuild_native import LayerStruct
+from vared_mm.method.rebuild_native import OPEN_PATHS_H, LayerStruct
 from vared_mm.native import Source, loaded
 
-SOURCE = Source.read(
-    Path(__file__).with_name("convolutions.cpp"), Path(__file__).with_name("rebuilt_expansion.cpp")
-)
+FILES = (Path(__file__).with_name(f"{name}.cpp") for name in ("convolutions", "rebuilt_expansion"))
+SOURCE = Source.read(OPEN_PATHS_H, *FILES)
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3

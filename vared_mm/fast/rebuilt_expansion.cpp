@@ -7,30 +7,14 @@
 // place. What is rebuilt is made of its own column: each is made by itself, from the first frame to
 // the last, and what it holds of a few frames stays in the cache.
 //
-// Follows convolutions.cpp in one source. Symbols as in kernels.cpp.
+// Follows open_paths.h and convolutions.cpp in one source. Symbols as in rebuild.py.
 
 namespace {
 
-constexpr long MOST_PATHS = 4;
 // What is held of a strip of rows: this many floats.
 constexpr long HELD = 1 << 19;
 
 constexpr float ONES[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, ZEROS[LANES] = {};
-
-struct Path {
-    long gate;         // its place among a sample's gates
-    long scale;        // k_i, or R_j
-    const float *phi;  // (9, C - k_i), or (R_j - 1, 9, C); null where nothing is rebuilt
-};
-
-struct Layer {
-    long channels, computed, side, relu, channel_paths, time_paths, gates;
-    Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
-    const float *scale, *bias;                   // (C,)
-
-    long step() const { return time_paths ? time[0].scale : 1; }
-    long period() const { return time_paths ? time[time_paths - 1].scale : 1; }
-};
 
 // Rows of a map, held side by side between columns of zeros.
 struct Band {

@@ -10,21 +10,8 @@
 
 namespace {
 
-constexpr long MOST_PATHS = 4;
 // A strip of rows, and what it is rebuilt from, stays in a core's own cache: this many floats.
 constexpr long STRIP = 1 << 17;
-
-struct Path {
-    long gate;         // its column in a sample's gates
-    long scale;        // k_i, or R_j
-    const float *phi;  // (taps, C - k_i), or (R_j - 1, taps, C); null where nothing is rebuilt
-};
-
-struct Layer {
-    long channels, computed, side, relu, channel_paths, time_paths, gates;
-    Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
-    const float *scale, *bias;                   // (C,)
-};
 
 struct Size {
     long samples, frames, computed_frames, height, width;
@@ -154,7 +141,7 @@ struct Maker {
     Tiles &tiles;
 
     const Lanes<LANES> one = Lanes<LANES>{} + 1;
-    const long line = s.width * s.pixel, step = l.time_paths ? l.time[0].scale : 1;
+    const long line = s.width * s.pixel, step = l.step();
     const bool frames_rebuilt = step > 1 || l.time_paths > 1;
     float direct = l.channel_paths ? 0.f : 1.f;  // the gates of the paths that compute them
     bool channels_rebuilt = false;
@@ -289,8 +276,8 @@ extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, co
                         const long *place, const float *residual, float *out, long threads) {
     const Layer &l = *layer;
     const Size &s = *size;
-    const long step = l.time_paths ? l.time[0].scale : 1;
-    const long period = l.time_paths ? l.time[l.time_paths - 1].scale : 1;
+    const long step = l.step();
+    const long period = l.period();
     const long bases = period / step, half = l.side / 2;
     const long line = s.width * l.channels, image = s.height * s.width;
     const long rows = std::clamp(STRIP / (line * bases), std::min(4L, s.height), s.height);

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from vared_mm.method.rebuild import LAYOUTS, OpenPath
 from vared_mm.native import LANES_H, Source, loaded
 
-SOURCE = Source.read(LANES_H, Path(__file__).with_name("rebuild.cpp"))
+OPEN_PATHS_H = Path(__file__).with_name("open_paths.h")
+SOURCE = Source.read(LANES_H, OPEN_PATHS_H, Path(__file__).with_name("rebuild.cpp"))
 MOST_PATHS = 4
 MOST_SIDE = 7
 
