@@ -7,10 +7,12 @@ import pytest
 import test_all_paths
 import torch
 from convolutions import make_case
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.channels_last_hook import LAYOUTS, channels_last
 from vared_mm.method import VaRedConv3d, all_paths_native
+from vared_mm.method.all_paths import all_paths
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 
@@ -140,4 +142,14 @@ def test_other_types_are_left_to_torch(dtype, runs):
     conv, x = VaRedConv3d(2, 4, 3, padding=1), torch.randn(2, 2, 4, 3, 3)
     channels_last(conv.to(dtype))
     conv(last(x.to(dtype)))
+    assert not runs
+
+
+def test_tensors_without_memory_are_left_to_torch(runs):
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    y, gates = fake.from_tensor(torch.randn(2, 4, 4, 3, 3)), torch.ones(2, 2)
+    conv = VaRedConv3d(2, 4, 3)
+    out = all_paths(y, gates, gates, list(conv.cheap.channel), list(conv.cheap.time))
+    assert type(out) is type(y)
+    assert out.shape == y.shape
     assert not runs

@@ -44,10 +44,42 @@ def test_every_pattern_has_its_answer_in_the_layout_of_the_input(name, channels_
             assert came.is_contiguous(memory_format=LAYOUTS[x.ndim])
 
 
+HALF_OPEN = torch.tensor([[0, 0.5, 0, 0.5]] * 3)
+
+
+class Marked(torch.Tensor):
+    """Whose class torch's operations hand on."""
+
+
 def half_open(dtype=torch.float32):
     dynamic, _, x = make_case("3x3x3", dtype)
-    dynamic.gate.register_forward_hook(lambda *_: torch.tensor([[0, 0.5, 0, 0.5]] * 3))
+    dynamic.gate.register_forward_hook(lambda *_: HALF_OPEN)
     return dynamic.eval(), x
+
+
+@pytest.fixture
+def _float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    rebuild_native.nothing_after.cache_clear()
+    yield
+    torch.set_default_dtype(torch.float32)
+    rebuild_native.nothing_after.cache_clear()
+
+
+@pytest.mark.usefixtures("_float64_by_default")
+@torch.no_grad()
+def test_the_user_s_default_type_does_not_matter(rebuild):
+    (single, x), (double, _) = half_open(), half_open(torch.float64)
+    double.load_state_dict(single.state_dict())
+    torch.testing.assert_close(single(x), double(x.double()).float(), rtol=1e-5, atol=1e-5)
+    rebuild.assert_called_once()
+
+
+@torch.no_grad()
+def test_a_tensor_of_a_class_of_its_own_is_left_to_torch(rebuild):
+    dynamic, x = half_open()
+    assert type(dynamic(x.as_subclass(Marked))) is Marked
+    rebuild.assert_not_called()
 
 
 @torch.no_grad()

@@ -52,7 +52,8 @@ def kernels() -> ctypes.CDLL:
 def kernels_serve(y: Tensor, gates: Sequence[Tensor], cheap: Sequence[Tensor]) -> bool:
     """Whether `native_paths` takes these; what watches or traces operations would not see it."""
     return (
-        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (y, *gates, *cheap))
+        type(y) is Tensor
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (y, *gates, *cheap))
         and all(weight.shape[-1] <= MOST_SIDE for weight in cheap)
         and not torch.compiler.is_compiling()
         and not is_in_torch_dispatch_mode()

@@ -134,7 +134,8 @@ def rebuilt(
     layout = LAYOUTS[y.ndim]
     full = (frames, *y.shape[3:]) if paths["time"] else tuple(y.shape[2:])
     layer = Layer(paths, channels, y.shape[1], side, gates.shape[1], *nothing_after(channels))
-    out = torch.empty((len(y), channels, *full), memory_format=layout)
+    shape = (len(y), channels, *full)
+    out = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=layout)
     layer.rebuild(
         y.contiguous(memory_format=layout), gates.contiguous(), None, full, out, range(len(y))
     )
@@ -147,6 +148,7 @@ def kernel_rebuilds(
     """Whether `rebuilt` takes these; what watches or traces operations would not see it."""
     return (
         not torch.is_grad_enabled()
+        and type(y) is Tensor
         and any(path.cheap is not None for path in (*paths["channel"], *paths["time"]))
         and gates.dtype == torch.float32
         and not torch.compiler.is_compiling()
@@ -181,7 +183,9 @@ def places(*samples: int) -> ctypes.Array:
 @lru_cache(1024)
 def nothing_after(channels: int) -> tuple[Tensor, Tensor, bool]:
     """Scale, bias and ReLU that change nothing."""
-    return torch.ones(channels), torch.zeros(channels), False
+    # Of this type and place also where the user has set other defaults.
+    ones = torch.ones(channels, dtype=torch.float32, device="cpu")
+    return ones, 0 * ones, False
 
 
 def taps_first(phi: Tensor, axis: str) -> Tensor:
