@@ -479,6 +479,21 @@ def bottleneck(request):
     return under_one_gate(Bottleneck(), torch.randn(2, 4, 5, 6, 7), request.param)
 
 
+@pytest.fixture
+def _float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_float64_by_default")
+@torch.no_grad()
+def test_the_user_s_default_type_does_not_matter(bottleneck):
+    model, prepared, x = bottleneck
+    assert_close(prepared(x), model(x))
+    assert_close(prepare_for_inference(model, x)(x), model(x))
+
+
 @torch.no_grad()
 def test_a_depthwise_convolution_gets_what_it_reads_and_answers_the_same(bottleneck):
     model, prepared, x = bottleneck

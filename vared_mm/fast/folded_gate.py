@@ -53,7 +53,7 @@ class FoldedGate(PreparedForward):
         kernels = native.library()
         assert kernels is not None
         samples = x.shape[0]
-        answer = torch.empty(samples, self.beta.shape[0])
+        answer = x.new_empty(samples, self.beta.shape[0])
         pixels, threads = math.prod(x.shape[2:]), torch.get_num_threads()
         kernels.decide(self._struct, x.data_ptr(), samples, pixels, answer.data_ptr(), threads)
         return answer

@@ -124,7 +124,7 @@ class NativeConv(PackedConv):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
         super().__init__(weight, bias, geometry)
-        ones = torch.ones(len(weight))
+        ones = weight.new_ones(len(weight), dtype=torch.float32)
         numbers = 0 * ones if bias is None else bias.float()
         self.plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
         self._sizes: dict[torch.Size, tuple[tuple[int, ...], Structure]] = {}
