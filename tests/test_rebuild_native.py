@@ -7,7 +7,7 @@ import torch
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.method import rebuild_native
+from vared_mm.method import VaRedConv2d, rebuild_native
 from vared_mm.method.observe import forced_gates
 from vared_mm.method.rebuild import LAYOUTS
 
@@ -99,6 +99,9 @@ def test_other_types_kernels_and_who_counts_get_torchs_operations(rebuild):
     for dtype in (torch.float64, torch.bfloat16):
         dynamic, x = half_open(dtype)
         dynamic(x)
+    wide = VaRedConv2d(2, 4, 3, dynamic=dict(cheap_kernel=9)).eval()
+    with forced_gates(wide, (0, 0.5)):
+        wide(torch.randn(1, 2, 5, 5))
     dynamic, x = half_open()
     with FlopCounterMode(display=False) as counter:
         dynamic(x)
@@ -107,13 +110,9 @@ def test_other_types_kernels_and_who_counts_get_torchs_operations(rebuild):
     # Half of 8 channels at half of 4 frames of 5 x 6, 81 MACs each; then 9 for each value rebuilt,
     # 4 channels of 2 frames and 8 channels of the other 2.
     pixels = 3 * 5 * 6
-    macs = counter.get_total_flops() // 2 - gate_macs(dynamic, 3)
+    macs = counter.get_total_flops() // 2 - 3 * dynamic.gate.macs()
     assert macs == pixels * (4 * 2 * 81 + 4 * 2 * 9 + 8 * 2 * 9)
     rebuild.assert_not_called()
-
-
-def gate_macs(dynamic, samples):
-    return samples * (dynamic.gate.weight1.numel() + dynamic.gate.weight2.numel())
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")

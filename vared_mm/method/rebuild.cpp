@@ -90,7 +90,7 @@ struct Sum {
 struct Block {
     const float *y, *residual;
     float *out;
-    long computed, frames, top, bottom;
+    long frames, top, bottom;
 };
 
 // Copies of a few channels of a block, side by side in memory and in a frame of zeros. A chunk of
@@ -303,7 +303,6 @@ extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, co
                 y + (n * s.computed_frames + computed) * image * s.pixel,
                 residual ? residual + to : nullptr,
                 out + to,
-                std::min(bases, s.computed_frames - computed),
                 std::min(period, s.frames - first),
                 top,
                 std::min(top + rows, s.height),

@@ -183,7 +183,7 @@ def places(*samples: int) -> ctypes.Array:
 @lru_cache(1024)
 def nothing_after(channels: int) -> tuple[Tensor, Tensor, bool]:
     """Scale, bias and ReLU that change nothing."""
-    # Of this type and place also where the user has set other defaults.
+    # Whatever the defaults are.
     ones = torch.ones(channels, dtype=torch.float32, device="cpu")
     return ones, 0 * ones, False
 
