@@ -74,6 +74,7 @@ class Branch:
         other: Tensor | None,
         out: Tensor | None = None,
         samples: Sequence[int] | None = None,
+        size: tuple[int, ...] | None = None,
     ) -> Tensor:
         """activate(scale · Y + bias + other).
 
@@ -81,12 +82,13 @@ class Branch:
             x: (N, C_in, [T,] H, W), channels last; gates: (N, G), contiguous float32.
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
+            size: ([T,] H, W) of the results, where x lacks frames that the pattern does not read.
         """
         served = kernels_serve(x, self.conv)
         if served and self.finish is not None and out is None:
             self._refuse_missing_channels(x)
             return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
-        size = output_size(self.conv, x.shape[2:])
+        size = output_size(self.conv, x.shape[2:]) if size is None else size
         if not served:
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.fused_conv import Decision, DynamicConv, StaticConv
 from vared_mm.fast.graph import depthwise_pairs
 from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
 from vared_mm.fast.packed_conv import channels_last
@@ -28,18 +28,22 @@ class Expansion(nn.Module):
         super().__init__()
         self.first, self.second = first, second
         runs = [conv.forward.run for conv in (first, second)]  # type: ignore[attr-defined]
-        self._runs: tuple = tuple(runs)
-        self._dynamic = isinstance(runs[0], DynamicConv)
-        self._rebuilds = self._dynamic and knows(runs[0].conv, runs[1].conv)
+        self.runs: tuple = tuple(runs)
+        self.is_dynamic = isinstance(runs[0], DynamicConv)
+        self.rebuilds = self.is_dynamic and knows(runs[0].conv, runs[1].conv)
         self._rebuilt: dict[Pattern, RebuiltExpansion] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._serves(x):
+        if not self.serves(x):
             return self.second(self.first(x, fused=True), fused=True)
         x = channels_last(x)
-        return self._of_gates(x) if self._dynamic else self._of_all(x)
+        if not self.is_dynamic:
+            return self._of_all(x)
+        decision = self.runs[0].decide(x)
+        return self.decided(x, decision, self.runs[1].follow(x, decision))
 
-    def _serves(self, x: Tensor) -> bool:
+    def serves(self, x: Tensor) -> bool:
+        """Whether nobody looks between, and it is maps that our kernels know."""
         first, second = self.first, self.second
         watched = first._forward_hooks or first._forward_pre_hooks
         watched = watched or second._forward_hooks or second._forward_pre_hooks
@@ -52,23 +56,25 @@ class Expansion(nn.Module):
         )
 
     def _of_all(self, x: Tensor) -> Tensor:
-        first, second = self._runs
+        first, second = self.runs
         by = Expander(first.packed, first.finish, None)
         return second.packed.expanded(x, second.finish, None, by)
 
-    def _of_gates(self, x: Tensor) -> Tensor:
-        (first, second), (gates, groups) = self._runs, self._runs[0].decide(x)
-        again, others = second.decide(x)
+    def decided(self, x: Tensor, decision: Decision, following: Decision, every: int = 1) -> Tensor:
+        """For x channels last, and what the two decided; each `every`-th frame, where it rebuilds
+        those of one pattern.
+        """
+        (first, second), (gates, groups), (again, others) = self.runs, decision, following
         if len(groups) == 1 and others == groups:
             (pattern,) = groups
             one, two = first.branch(pattern), second.branch(pattern)
             if one.finish is not None and two.finish is not None:
                 by = Expander(one.prefix, one.finish, gates)
                 return two.prefix.expanded(x, two.finish, again, by)
-            if self._rebuilds:
+            if self.rebuilds:
                 if pattern not in self._rebuilt:
                     self._rebuilt[pattern] = RebuiltExpansion(one, two)
-                return self._rebuilt[pattern](x, gates, again)
+                return self._rebuilt[pattern](x, gates, again, every)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
 

@@ -25,6 +25,9 @@ from vared_mm.fast.packed_conv import (
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
+# The answer of a gate, and the samples that opened each pattern.
+Decision = tuple[Tensor, dict[Pattern, Sequence[int]]]
+
 
 class StaticConv:
     """activate(norm(conv(x)) + other): the norm in the weights, the rest in oneDNN's own loop."""
@@ -53,18 +56,22 @@ class DynamicConv:
         # leaves out need not be rebuilt.
         self.reader: _Dynamic | None = None
         self._branches: dict[tuple[Pattern, _Dynamic | None], Branch] = {}
+        self._of_read_frames: dict[Pattern, Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
     def branch(self, pattern: Pattern, reader: _Dynamic | None = None) -> Branch:
         """The prepared way to run `pattern`; made when it is first asked for."""
         key = pattern, reader
         if key not in self._branches:
-            extent = self.conv.extent(pattern)
-            if extent not in self._prefixes:
-                self._prefixes[extent] = packed_prefix(self.conv, *extent)
-            prefix = self._prefixes[extent]
+            prefix = self._prefix(*self.conv.extent(pattern))
             self._branches[key] = Branch(self.conv, self.epilogue, pattern, prefix, reader)
         return self._branches[key]
+
+    def _prefix(self, computed: int, step: int) -> PackedConv:
+        extent = computed, step
+        if extent not in self._prefixes:
+            self._prefixes[extent] = packed_prefix(self.conv, computed, step)
+        return self._prefixes[extent]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         # Not `len`, which torch takes microseconds for.
@@ -73,15 +80,23 @@ class DynamicConv:
         x = channels_last(x)
         return self.answer(x, *self.decide(x), other)
 
-    def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
-        """The answer of the gate, and the samples that opened each pattern."""
+    def decide(self, x: Tensor) -> Decision:
+        gates = self._gates(x)
+        return gates, group_by_pattern(gates)
+
+    def follow(self, x: Tensor, decision: Decision) -> Decision:
+        """`decide`, where the answer is likely to be that of the gate that it follows."""
+        gates = self._gates(x)
+        return decision if gates is decision[0] else (gates, group_by_pattern(gates))
+
+    def _gates(self, x: Tensor) -> Tensor:
         gates = self.conv.gate(x).float().contiguous()
         if gates.shape[0] != x.shape[0]:
             raise DynamicError(
                 f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
                 f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
             )
-        return gates, group_by_pattern(gates)
+        return gates
 
     def answer(
         self,
@@ -90,7 +105,7 @@ class DynamicConv:
         groups: dict[Pattern, Sequence[int]],
         other: Tensor | None,
     ) -> Tensor:
-        """For x channels last, of which there is something."""
+        """For what was decided on x channels last, of which there is something."""
         other = None if other is None else residual(other, self.conv, x)
         if len(groups) == 1:
             (pattern,) = groups
@@ -101,6 +116,20 @@ class DynamicConv:
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
         return out
+
+    def of_read_frames(
+        self, x: Tensor, gates: Tensor, pattern: Pattern, other: Tensor | None, frames: int
+    ) -> Tensor:
+        """The answer where x has just those of the `frames` that `pattern` reads.
+
+        For a convolution of single frames, and x channels last. `other` has the answer's shape.
+        """
+        if pattern not in self._of_read_frames:
+            prefix = self._prefix(self.conv.extent(pattern)[0], 1)
+            self._of_read_frames[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
+        size = (frames, *output_size(self.conv, x.shape[2:])[1:])
+        other = None if other is None else channels_last(other)
+        return self._of_read_frames[pattern](x, gates, other, size=size)
 
     def reader_of(self, pattern: Pattern) -> _Dynamic | None:
         """The reader, if it leaves channels out that no path computes and no hook would see."""

@@ -103,7 +103,7 @@ def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
     if user is not None and (other := _added(user, chain.nodes[-1])) is not None:
         between = _between(chain.conv, user)
         between = [node for node in between if node not in chain.nodes]
-        if not any(_writes_in_place(n, modules) or _follows(n, conv, modules) for n in between):
+        if not any(_writes_in_place(n, modules) or follows(n, conv, modules) for n in between):
             chain.add, chain.other = user, other
             chain.nodes.append(user)
             user = only_user(user)
@@ -137,7 +137,7 @@ def depthwise_pairs(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
             if not prepared or user.args != (node,):
                 continue
             if conv.groups == 1 and reader.groups == reader.in_channels:
-                yield node, user, isinstance(conv, _Dynamic) and _follows(user, conv, modules)
+                yield node, user, isinstance(conv, _Dynamic) and follows(user, conv, modules)
 
 
 def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynamic]]:
@@ -223,7 +223,7 @@ def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op != "get_attr" and (in_place or told or "out" in node.kwargs)
 
 
-def _follows(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -> bool:
+def follows(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -> bool:
     """Whether `node` is a convolution that reads the answer of the gate of `conv`."""
     gate = getattr(modules.get(str(node.target)), "gate", None)
     return isinstance(gate, FollowerGate) and gate._leader[0] is getattr(conv, "gate", None)

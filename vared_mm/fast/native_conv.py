@@ -92,8 +92,8 @@ def library() -> ctypes.CDLL | None:
     kernels.expand.restype = None
     kernels.expand_and_rebuild.argtypes = (
         POINTER(PointwiseStruct), POINTER(LayerStruct), POINTER(DepthwiseStruct),
-        POINTER(LayerStruct), c_long, POINTER(ClipStruct), c_void_p, c_void_p, c_void_p, c_void_p,
-        c_long,
+        POINTER(LayerStruct), c_long, c_long, POINTER(ClipStruct), c_void_p, c_void_p, c_void_p,
+        c_void_p, c_long,
     )  # fmt: skip
     kernels.expand_and_rebuild.restype = None
     return kernels

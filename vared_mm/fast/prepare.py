@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vared_mm.fast.block import fuse_blocks
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
@@ -180,6 +181,7 @@ def prepare_part(module: nn.Module) -> None:
     fuse_expansions(graph)
     fuse_silu(graph)
     fuse_squeeze_excite(graph)
+    fuse_blocks(graph)
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module)

@@ -169,9 +169,10 @@ struct Rebuilding {
         return terms;
     }
 
-    // Frames `low` to `high` of a period; `write` is told a frame, a segment and its terms.
+    // Of the frames `low` to `high` of a period each `every`-th; `write` is told a frame, a segment
+    // and its terms.
     template <class Write>
-    void run(long low, long high, long width, const Write &write) {
+    void run(long low, long high, long every, long width, const Write &write) {
         used = 0;
         for (long q = 0; q < high; q += step)
             for (long s = 0; s < made && is_base(q); s++) {
@@ -181,7 +182,7 @@ struct Rebuilding {
                 sum_up(terms, raw.band, 1, mixed.band, width, Finish(AS_IT_IS, 0, 1),
                        mixed.tile(q / step, s) + LANES, mixed.band.line, LANES);
             }
-        for (long q = low; q < high; q++)
+        for (long q = low; q < high; q += every)
             for (long s = 0; s < made; s++) write(q, s, of_frames(q, s));
     }
 };
@@ -200,6 +201,7 @@ struct Column {
     const Depthwise &second;
     const float *taps;  // the column's: (computed segments, frames * 9, 16)
     const Clip &s;
+    const long every;   // frame is asked for
     Rebuilding &a, &b;  // after the first, after the second
     const Tiles between;
     const Band rows;
@@ -243,7 +245,7 @@ struct Column {
                        InColumn{place.data(), band.floats(), a.segment, a.first});
         }
         if (!rebuilt) return;
-        a.run(low, frames, s.width, [&](long q, long v, const Terms &terms) {
+        a.run(low, frames, 1, s.width, [&](long q, long v, const Terms &terms) {
             sum_up(terms, a.raw.band, 1, between.band, s.width, a.finish(v),
                    between.tile((t + q) % slots, v) + LANES, between.band.line, LANES);
         });
@@ -266,10 +268,10 @@ struct Column {
                        Finish(AS_IT_IS, 0, 1), b.raw.tile(q / b.step, v) + LANES,
                        b.raw.band.line, LANES);
             }
-        b.run(0, frames, s.out_width, [&](long q, long v, const Terms &terms) {
+        b.run(0, frames, every, s.out_width, [&](long q, long v, const Terms &terms) {
             const long c = v * b.segment + b.first;
             sum_up(terms, b.raw.band, 1, rows, s.out_width, b.finish(v),
-                   out + ((t + q) * s.out_height + rows.low) * row + c, row, b.l.channels);
+                   out + ((t + q) / every * s.out_height + rows.low) * row + c, row, b.l.channels);
         });
     }
 };
@@ -284,10 +286,10 @@ float *aligned(std::vector<float> &memory) {
 
 // `first` and `second` have their weights column by column, those of the computed segments alone.
 // The two layers follow one gate: their paths are the same, and all segments are of 16 channels or
-// more, as many each.
+// more, as many each. Each `every`-th frame is asked for: all, or those that all paths compute.
 extern "C" void expand_and_rebuild(const Pointwise *first, const Layer *first_layer,
                                    const Depthwise *second, const Layer *second_layer,
-                                   long segment, const Clip *clip, const float *x,
+                                   long segment, long every, const Clip *clip, const float *x,
                                    const float *gates_before, const float *gates, float *out,
                                    long threads) {
     const Layer &la = *first_layer, &lb = *second_layer;
@@ -340,9 +342,10 @@ extern "C" void expand_and_rebuild(const Pointwise *first, const Layer *first_la
             const long of_filters = first->inputs * LANES, of_taps = second->kernel * 9 * LANES;
             const Pointwise filters{first->inputs, computed * LANES,
                                     first->weight + column * computed * of_filters};
-            const Column one{filters, *second, second->taps + column * computed * of_taps, s, a, b,
-                             between, made, x + n * s.frames * s.height * s.width * s.pixel,
-                             out + n * s.frames * s.out_height * s.out_width * lb.channels, place};
+            const Column one{filters, *second, second->taps + column * computed * of_taps, s, every,
+                             a, b, between, made, x + n * s.frames * s.height * s.width * s.pixel,
+                             out + n * s.out_frames * s.out_height * s.out_width * lb.channels,
+                             place};
             one.run(part * periods / parts, (part + 1) * periods / parts);
         }
     }

@@ -14,6 +14,7 @@ from vared_mm.fast import native_conv
 from vared_mm.fast.branch import Branch
 from vared_mm.fast.native_conv import (
     LANES,
+    ClipStruct,
     clip_of,
     depthwise_struct,
     panels_of,
@@ -46,21 +47,32 @@ class RebuiltExpansion:
         ]
         self._pointwise = pointwise_struct(weight, self._kept[0])
         self._depthwise = depthwise_struct(taps, Geometry.of(reader), self._kept[1])
+        self._sizes: dict[tuple[torch.Size, int], tuple[tuple[int, ...], ClipStruct]] = {}
 
-    def __call__(self, x: Tensor, before: Tensor, gates: Tensor) -> Tensor:
-        """Of x channels last, and the answers of the gates of the two."""
-        conv = self.second.conv
-        size = output_size(conv, x.shape[2:])
-        out = new_maps(x, (x.shape[0], conv.out_channels, *size))
+    def __call__(self, x: Tensor, before: Tensor, gates: Tensor, every: int = 1) -> Tensor:
+        """Each `every`-th frame, of x channels last and the answers of the gates of the two."""
+        shape, clip = self._sizes_of(x.shape, every)
+        out = new_maps(x, shape)
         kernels = native_conv.library()
         assert kernels is not None
         before_it, after_it = self.first.layer.struct, self.second.layer.struct
         kernels.expand_and_rebuild(
             self._pointwise, before_it, self._depthwise, after_it, self.segment,
-            clip_of(x.shape, size, Geometry.of(conv)), x.data_ptr(), before.data_ptr(),
-            gates.data_ptr(), out.data_ptr(), torch.get_num_threads(),
+            every, clip, x.data_ptr(), before.data_ptr(), gates.data_ptr(), out.data_ptr(),
+            torch.get_num_threads(),
         )  # fmt: skip
         return out
+
+    def _sizes_of(self, x: torch.Size, every: int) -> tuple[tuple[int, ...], ClipStruct]:
+        """The shape of the output, and what the kernel is told of it."""
+        if (x, every) not in self._sizes:
+            conv = self.second.conv
+            size = output_size(conv, x[2:])
+            if every > 1:
+                size = (math.ceil(size[0] / every), *size[1:])
+            struct = clip_of(x, size, Geometry.of(conv))
+            self._sizes[x, every] = (x[0], conv.out_channels, *size), struct
+        return self._sizes[x, every]
 
 
 def segment_of(conv: _Dynamic) -> int:
