@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vared_mm.fast.expansion import Expansion
-from vared_mm.fast.fused_conv import Decision, DynamicConv
+from vared_mm.fast.fused_conv import DynamicConv
 from vared_mm.fast.graph import follows, only_user, written_between
 from vared_mm.fast.packed_conv import channels_last, output_size
 from vared_mm.fast.squeeze_excite import SqueezeExcite
@@ -28,44 +28,37 @@ class Block(nn.Module):
 
     def __init__(self, expansion: Expansion, excite: SqueezeExcite | None, last: _Dynamic) -> None:
         super().__init__()
-        self.expansion, self.excite, self.last = expansion, excite, last
+        # In tuples, as those of the expansion.
+        self._parts = expansion, last
+        self._runs: tuple = (*expansion.runs, last.forward.run)  # type: ignore[attr-defined]
         self._between: Callable[[Tensor], Tensor] = F.silu if excite is None else excite
-        self._run: DynamicConv = last.forward.run  # type: ignore[attr-defined]
+        self._may_leave_out = excite is None and expansion.rebuilds
 
-    def forward(self, x: Tensor, *other: Tensor) -> Tensor:
-        expansion, last = self.expansion, self._run
-        watched = self.last._forward_hooks or self.last._forward_pre_hooks
-        if watched or not expansion.serves(x) or not self._can_add(x, *other):
-            return self.last(self._between(expansion(x)), *other, fused=True)
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        expansion, last = self._parts
+        size = output_size(self._runs[1].conv, x.shape[2:])
+        if not self._serves(x, other, size):
+            return last(self._between(expansion(x)), other, fused=True)
         x = channels_last(x)
-        first, second = expansion.runs
+        first, second, third = self._runs
         decision = first.decide(x)
-        following, gates = second.follow(x, decision), last.follow(x, decision)
-        every = self._leaves_out(decision, following, gates)
-        y = self._between(expansion.decided(x, decision, following, every))
-        if every == 1:
-            return last.answer(y, *gates, *(other or (None,)))
+        following, gates = second.follow(x, decision), third.follow(x, decision)
+        if len(decision[1]) > 1 or not decision[1] == following[1] == gates[1]:
+            y = self._between(expansion.decided(x, decision, following))
+            return third.answer(y, *gates, other)
         (pattern,) = decision[1]
-        return last.of_read_frames(y, gates[0], pattern, *(other or (None,)), frames=x.shape[2])
+        every = third.conv.extent(pattern)[1] if self._may_leave_out else 1
+        branch = third.branch(pattern) if every == 1 else third.branch_of_read_frames(pattern)
+        y = self._between(expansion.decided(x, decision, following, every))
+        return branch(y, gates[0], None if other is None else channels_last(other), size=size)
 
-    def _can_add(self, x: Tensor, other: Tensor | None = None) -> bool:
+    def _serves(self, x: Tensor, other: Tensor | None, size: tuple[int, ...]) -> bool:
+        expansion, last = self._parts
+        if last._forward_hooks or last._forward_pre_hooks or not expansion.serves(x):
+            return False
         if other is None:
             return True
-        size = output_size(self.expansion.second, x.shape[2:])
-        return other.dtype == x.dtype and other.shape == (x.shape[0], self.last.out_channels, *size)
-
-    def _leaves_out(self, *decisions: Decision) -> int:
-        """R, if each R-th frame between is all that is read and all agree on it; else 1."""
-        patterns = decisions[0][1]
-        agreed = all(groups == patterns for _, groups in decisions)
-        if (
-            self.excite is not None
-            or not self.expansion.rebuilds
-            or len(patterns) > 1
-            or not agreed
-        ):
-            return 1
-        return self.last.extent(next(iter(patterns)))[1]
+        return other.dtype == x.dtype and other.shape == (x.shape[0], last.out_channels, *size)
 
 
 def fuse_blocks(graph: fx.GraphModule) -> None:
@@ -107,7 +100,7 @@ def _can_be_last(
     node: fx.Node, between: fx.Node, expansion: Expansion, modules: dict[str, nn.Module]
 ) -> bool:
     """Whether it is a pointwise convolution of what is between that follows the same gate."""
-    conv, first = modules.get(str(node.target)), expansion.first
+    conv, first = modules.get(str(node.target)), expansion.convs[0]
     return (
         isinstance(conv, _Dynamic)
         and follows(node, first, modules)

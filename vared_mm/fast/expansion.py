@@ -26,8 +26,9 @@ class Expansion(nn.Module):
 
     def __init__(self, first: _ConvNd, second: _ConvNd) -> None:
         super().__init__()
-        self.first, self.second = first, second
-        runs = [conv.forward.run for conv in (first, second)]  # type: ignore[attr-defined]
+        # In tuples: of its children a module finds the names slowly.
+        self.convs = first, second
+        runs = [conv.forward.run for conv in self.convs]  # type: ignore[attr-defined]
         self.runs: tuple = tuple(runs)
         self.is_dynamic = isinstance(runs[0], DynamicConv)
         self.rebuilds = self.is_dynamic and knows(runs[0].conv, runs[1].conv)
@@ -35,7 +36,8 @@ class Expansion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.serves(x):
-            return self.second(self.first(x, fused=True), fused=True)
+            first, second = self.convs
+            return second(first(x, fused=True), fused=True)
         x = channels_last(x)
         if not self.is_dynamic:
             return self._of_all(x)
@@ -44,7 +46,7 @@ class Expansion(nn.Module):
 
     def serves(self, x: Tensor) -> bool:
         """Whether nobody looks between, and it is maps that our kernels know."""
-        first, second = self.first, self.second
+        first, second = self.convs
         watched = first._forward_hooks or first._forward_pre_hooks
         watched = watched or second._forward_hooks or second._forward_pre_hooks
         return (

@@ -67,6 +67,16 @@ class DynamicConv:
             self._branches[key] = Branch(self.conv, self.epilogue, pattern, prefix, reader)
         return self._branches[key]
 
+    def branch_of_read_frames(self, pattern: Pattern) -> Branch:
+        """The same where the input has just the frames that `pattern` reads.
+
+        For a convolution of single frames.
+        """
+        if pattern not in self._of_read_frames:
+            prefix = self._prefix(self.conv.extent(pattern)[0], 1)
+            self._of_read_frames[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
+        return self._of_read_frames[pattern]
+
     def _prefix(self, computed: int, step: int) -> PackedConv:
         extent = computed, step
         if extent not in self._prefixes:
@@ -81,22 +91,21 @@ class DynamicConv:
         return self.answer(x, *self.decide(x), other)
 
     def decide(self, x: Tensor) -> Decision:
-        gates = self._gates(x)
-        return gates, group_by_pattern(gates)
+        return self._decision(x, self.conv.gate(x))
 
     def follow(self, x: Tensor, decision: Decision) -> Decision:
-        """`decide`, where the answer is likely to be that of the gate that it follows."""
-        gates = self._gates(x)
-        return decision if gates is decision[0] else (gates, group_by_pattern(gates))
+        """`decide`, where the gate is likely to hand on what it answered to `decision`."""
+        gates = self.conv.gate(x)
+        return decision if gates is decision[0] else self._decision(x, gates)
 
-    def _gates(self, x: Tensor) -> Tensor:
-        gates = self.conv.gate(x).float().contiguous()
+    def _decision(self, x: Tensor, gates: Tensor) -> Decision:
+        gates = gates.float().contiguous()
         if gates.shape[0] != x.shape[0]:
             raise DynamicError(
                 f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
                 f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
             )
-        return gates
+        return gates, group_by_pattern(gates)
 
     def answer(
         self,
@@ -116,20 +125,6 @@ class DynamicConv:
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
         return out
-
-    def of_read_frames(
-        self, x: Tensor, gates: Tensor, pattern: Pattern, other: Tensor | None, frames: int
-    ) -> Tensor:
-        """The answer where x has just those of the `frames` that `pattern` reads.
-
-        For a convolution of single frames, and x channels last. `other` has the answer's shape.
-        """
-        if pattern not in self._of_read_frames:
-            prefix = self._prefix(self.conv.extent(pattern)[0], 1)
-            self._of_read_frames[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
-        size = (frames, *output_size(self.conv, x.shape[2:])[1:])
-        other = None if other is None else channels_last(other)
-        return self._of_read_frames[pattern](x, gates, other, size=size)
 
     def reader_of(self, pattern: Pattern) -> _Dynamic | None:
         """The reader, if it leaves channels out that no path computes and no hook would see."""
