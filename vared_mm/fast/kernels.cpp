@@ -23,24 +23,28 @@ std::vector<float> means(const float *x, long samples, long pixels, long channel
     const long piece = 256, pieces = (pixels + piece - 1) / piece;
     // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
     const long together = channels < 64 ? 16 : 1, wide = together * channels;
-    std::vector<float> partial(samples * pieces * wide, 0.f), mean(samples * channels);
+    std::vector<float> partial(samples * pieces * channels), mean(samples * channels);
 #pragma omp parallel for num_threads(threads)
     for (long unit = 0; unit < samples * pieces; unit++) {
         const long first = unit % pieces * piece, last = std::min(first + piece, pixels);
         const float *at = x + (unit / pieces * pixels + first) * channels;
         const float *end = at + (last - first) * channels;
-        float *sum = partial.data() + unit * wide;
+        static thread_local std::vector<float> sums;
+        sums.assign(wide, 0.f);
+        float *sum = sums.data();
         for (; at < end; at += wide) {
             const long count = std::min(wide, long(end - at));
 #pragma GCC ivdep
             for (long c = 0; c < count; c++) sum[c] += at[c];
         }
+        for (long i = 1; i < together; i++)
+            for (long c = 0; c < channels; c++) sum[c] += sum[i * channels + c];
+        std::copy(sum, sum + channels, partial.data() + unit * channels);
     }
     for (long n = 0; n < samples; n++) {
-        std::vector<double> sum(wide, 0.);
+        std::vector<double> sum(channels, 0.);
         for (long k = 0; k < pieces; k++)
-            for (long c = 0; c < wide; c++) sum[c] += partial[(n * pieces + k) * wide + c];
-        for (long c = channels; c < wide; c++) sum[c % channels] += sum[c];
+            for (long c = 0; c < channels; c++) sum[c] += partial[(n * pieces + k) * channels + c];
         for (long c = 0; c < channels; c++) mean[n * channels + c] = sum[c] / pixels;
     }
     return mean;
