@@ -148,3 +148,10 @@ def test_torch_answers_the_same_and_an_empty_batch_has_an_empty_answer():
     with forced_gates(model, HALF), forced_gates(prepared, HALF):
         assert_close(prepared(x), model(x))
     assert prepared(x[:0]).shape == (0, 16, 5, 6, 7)
+
+
+@torch.no_grad()
+def test_a_clip_that_is_no_batch_is_refused():
+    _, prepared, x = made("nothing added")
+    with pytest.raises(ValueError, match="a prepared convolution takes a batch"):
+        prepared(x[0])

@@ -36,8 +36,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         expansion, last = self._parts
-        size = output_size(self._runs[1].conv, x.shape[2:])
-        if not self._serves(x, other, size):
+        if not self._serves(x, other):
             return last(self._between(expansion(x)), other, fused=True)
         x = channels_last(x)
         first, second, third = self._runs
@@ -48,16 +47,20 @@ class Block(nn.Module):
             return third.answer(y, *gates, other)
         (pattern,) = decision[1]
         every = third.conv.extent(pattern)[1] if self._may_leave_out else 1
-        branch = third.branch(pattern) if every == 1 else third.branch_of_read_frames(pattern)
         y = self._between(expansion.decided(x, decision, following, every))
-        return branch(y, gates[0], None if other is None else channels_last(other), size=size)
+        other = None if other is None else channels_last(other)
+        if every == 1:
+            return third.branch(pattern)(y, gates[0], other)
+        size = output_size(second.conv, x.shape[2:])
+        return third.branch_of_read_frames(pattern)(y, gates[0], other, size=size)
 
-    def _serves(self, x: Tensor, other: Tensor | None, size: tuple[int, ...]) -> bool:
+    def _serves(self, x: Tensor, other: Tensor | None) -> bool:
         expansion, last = self._parts
         if last._forward_hooks or last._forward_pre_hooks or not expansion.serves(x):
             return False
         if other is None:
             return True
+        size = output_size(self._runs[1].conv, x.shape[2:])
         return other.dtype == x.dtype and other.shape == (x.shape[0], last.out_channels, *size)
 
 
