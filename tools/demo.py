@@ -123,22 +123,25 @@ def conditions() -> str:
 
 
 def show(results: dict[str, dict], speeds: dict[str, dict[str, Speed]]) -> None:
-    table = Table("", "top-1", "dense", "avg", "min", "max", "share of MACs",
-                  *(f"clips/s, {form}" for form in FORMS),
+    costs = Table("", "top-1", "dense", "avg", "min", "max", "share of MACs",
                   title="GMACs per clip, in full: gates and cheap operations included")  # fmt: skip
+    rates = Table("", *FORMS, title="Clips per second, with quartiles")
     for name, result in results.items():
         cost = result["cost"]
-        table.add_row(
+        costs.add_row(
             name,
             f"{100 * result['metrics']['acc/top1']:.1f} %",
             f"{cost['dense_gmacs']:.3f}",
             *(f"{cost['full_gmacs'][key]:.3f}" for key in ("avg", "min", "max")),
             f"{100 * cost['share']['avg']:.0f} %",
-            *(f"{v.median:.1f} ({v.low:.1f} to {v.high:.1f})" for v in speeds[name].values()),
+        )
+        rates.add_row(
+            name, *(f"{v.median:.1f} ({v.low:.1f} to {v.high:.1f})" for v in speeds[name].values())
         )
     console = Console()
-    console.print(table)
-    console.print(f"clips/s: {conditions()}, with quartiles")
+    for table in (costs, rates):
+        console.print(table)
+    console.print(conditions())
 
 
 if __name__ == "__main__":
