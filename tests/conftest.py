@@ -49,6 +49,14 @@ def _threads(request):
 
 
 @pytest.fixture
+def _float64_by_default():
+    """As a user may have set it."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def _exact_products():
     """Of float32 on a GPU, which multiplies in TF32 by itself."""
     old = torch.backends.cudnn.allow_tf32

@@ -5,7 +5,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 from convolutions import gates_of, patterns
-from test_fast_prepare import assert_close, under_one_gate
+from test_fast_prepare import assert_close
+from test_fast_reader import under_one_gate
 from torch import nn
 
 from vared_mm.fast import native_conv

@@ -57,18 +57,10 @@ def half_open(dtype=torch.float32):
     return dynamic.eval(), x
 
 
-@pytest.fixture
-def _float64_by_default():
-    torch.set_default_dtype(torch.float64)
-    rebuild_native.nothing_after.cache_clear()
-    yield
-    torch.set_default_dtype(torch.float32)
-    rebuild_native.nothing_after.cache_clear()
-
-
 @pytest.mark.usefixtures("_float64_by_default")
 @torch.no_grad()
 def test_the_user_s_default_type_does_not_matter(rebuild):
+    rebuild_native.nothing_after.cache_clear()
     (single, x), (double, _) = half_open(), half_open(torch.float64)
     double.load_state_dict(single.state_dict())
     torch.testing.assert_close(single(x), double(x.double()).float(), rtol=1e-5, atol=1e-5)

@@ -22,8 +22,8 @@ from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_m
 from vared_mm.method.rebuild_native import OPEN_PATHS_H, LayerStruct
 from vared_mm.native import Source, loaded
 
-FILES = (Path(__file__).with_name(f"{name}.cpp") for name in ("convolutions", "rebuilt_expansion"))
-SOURCE = Source.read(OPEN_PATHS_H, *FILES)
+HERE = Path(__file__).parent
+SOURCE = Source.read(OPEN_PATHS_H, HERE / "convolutions.cpp", HERE / "rebuilt_expansion.cpp")
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3
