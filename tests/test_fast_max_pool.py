@@ -19,12 +19,13 @@ CHANNELS_LAST = torch.channels_last_3d
     ],
     ids=["beside a branch", "between stages", "space alone", "no padding"],
 )
+@pytest.mark.parametrize("channels", [7, 19, 83])
 @pytest.mark.usefixtures("_compiler")
-def test_it_is_torchs_pooling(settings, size):
+def test_it_is_torchs_pooling(settings, size, channels):
     torch.manual_seed(0)
     pool = nn.MaxPool3d(**settings)
-    x = torch.randn(2, 19, *size).contiguous(memory_format=CHANNELS_LAST)
-    x[0, 3, 0, 1, 1], x[1, 5] = float("nan"), -float("inf")
+    x = torch.randn(2, channels, *size).contiguous(memory_format=CHANNELS_LAST)
+    x[0, 3, 0, 1, 1], x[0, -1, 0, 2, 1], x[1, 5] = float("nan"), -float("nan"), -float("inf")
     came = MaxPool(pool)(x)
     assert came.is_contiguous(memory_format=CHANNELS_LAST)
     torch.testing.assert_close(came, pool(x), rtol=0, atol=0, equal_nan=True)

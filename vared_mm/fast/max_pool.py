@@ -10,6 +10,9 @@ from vared_mm.fast import native
 from vared_mm.fast.packed_conv import new_maps
 from vared_mm.fast.prepared_forward import PreparedForward
 
+# Channels of one vector of the kernel.
+LANES = 16
+
 
 class MaxPool(PreparedForward):
     """The `forward` of an `nn.MaxPool3d` in a prepared model."""
@@ -21,8 +24,8 @@ class MaxPool(PreparedForward):
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        in_float = x.dtype == torch.float32 and x.device.type == "cpu"
-        kernels = native.library() if in_float else None
+        suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[1] >= LANES
+        kernels = native.library() if suits else None
         if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
             return self.plain(x)
         settings = zip(x.shape[2:], self.kernel, self.stride, self.padding, strict=True)

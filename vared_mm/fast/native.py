@@ -7,9 +7,9 @@ from ctypes import POINTER, Structure, c_float, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 
-from vared_mm.native import Source, loaded
+from vared_mm.native import LANES_H, Source, loaded
 
-SOURCE = Source.read(Path(__file__).with_name("kernels.cpp"))
+SOURCE = Source.read(LANES_H, Path(__file__).with_name("kernels.cpp"))
 
 
 class GateStruct(Structure):
