@@ -2,10 +2,12 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from vared_mm.fast import native, native_conv, squeeze_excite
-from vared_mm.method import all_paths_native, rebuild_native
+from vared_mm.fast import max_pool, native_conv, squeeze_excite
+from vared_mm.method import all_paths_native, gate_native, rebuild_native
 
-KERNELS = (native, native_conv, squeeze_excite, all_paths_native, rebuild_native)
+KERNELS = (
+    all_paths_native, gate_native, max_pool, native_conv, rebuild_native, squeeze_excite,
+)  # fmt: skip
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -20,7 +22,7 @@ def _no_scope_stays():
 
 @pytest.fixture
 def _compiler():
-    if native.library() is None:
+    if gate_native.library() is None:
         pytest.skip("no C++ compiler is here")
 
 

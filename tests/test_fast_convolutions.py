@@ -9,7 +9,7 @@ import torch
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch import nn
 
-from vared_mm.fast import native
+from vared_mm.fast import max_pool
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.packed_conv import is_packable
@@ -174,12 +174,12 @@ def test_gates_that_are_nan_are_refused():
 def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
+    max_pool.library.cache_clear()
     try:
-        assert native.library() is None
-        assert native.library() is None
+        assert max_pool.library() is None
+        assert max_pool.library() is None
     finally:
-        native.library.cache_clear()
+        max_pool.library.cache_clear()
     (record,) = caplog.records
     assert "torch's operations take their place" in record.getMessage()
     assert not list(tmp_path.glob("vared_mm/*"))
@@ -193,11 +193,11 @@ def test_without_a_home_folder_the_warning_names_the_variable_that_helps(monkeyp
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("CXX", "any")
     monkeypatch.setattr(Path, "home", no_home)
-    native.library.cache_clear()
+    max_pool.library.cache_clear()
     try:
-        assert native.library() is None
+        assert max_pool.library() is None
     finally:
-        native.library.cache_clear()
+        max_pool.library.cache_clear()
     assert "XDG_CACHE_HOME" in caplog.text
 
 
@@ -209,7 +209,7 @@ def test_threads_that_want_the_kernels_first_do_not_disturb_each_other(monkeypat
     monkeypatch.setenv("CXX", f"{compiler} -DMORE_THAN_A_NAME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with ThreadPoolExecutor(4) as threads:
-        made = set(threads.map(lambda _: compiled(native.SOURCE), range(4)))
+        made = set(threads.map(lambda _: compiled(max_pool.SOURCE), range(4)))
     (file,) = (tmp_path / "vared_mm").iterdir()
     assert made == {file}
     assert file.read_text().startswith("-DMORE_THAN_A_NAME -O3")
@@ -247,11 +247,11 @@ def test_a_plan_of_another_batch_is_refused():
 def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(
     monkeypatch, caplog, tmp_path
 ):
-    monkeypatch.setattr(native, "SOURCE", Source("kernels", "int main( {"))
+    monkeypatch.setattr(max_pool, "SOURCE", Source("max_pool", "int main( {"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
+    max_pool.library.cache_clear()
     try:
-        assert native.library() is None
+        assert max_pool.library() is None
     finally:
-        native.library.cache_clear()
+        max_pool.library.cache_clear()
     assert "error:" in caplog.text

@@ -1,17 +1,22 @@
-"""The folded gate against the gate itself in float64."""
+"""What a gate answers by the kernel, prepared and not, against the gate itself in float64."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.fast.folded_gate import FoldedGate
-from vared_mm.method import DynamicConfig
+from vared_mm.fast.prepared_gate import PreparedGate
+from vared_mm.method import DynamicConfig, gate_native
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate import BlockGate, Gate
 
 CLIPS_LAST, IMAGES_LAST = torch.channels_last_3d, torch.channels_last
+
+forms = pytest.mark.parametrize(
+    "form", [lambda gate: gate, PreparedGate], ids=["as trained", "prepared"]
+)
 
 
 def gate_of(kind=Gate, channels=37, space=3):
@@ -27,51 +32,97 @@ def gate_of(kind=Gate, channels=37, space=3):
 
 
 @pytest.mark.usefixtures("_by")
+@forms
 @pytest.mark.parametrize(
-    ("size", "layout"), [((5, 31, 9), CLIPS_LAST), ((7, 1), IMAGES_LAST), ((2, 3, 4), None)]
+    ("size", "layout"), [((5, 31, 9), CLIPS_LAST), ((7, 1), IMAGES_LAST), ((2, 31, 9), None)]
 )
 @torch.no_grad()
-def test_the_answer_is_the_gates_own_in_float64(size, layout):
+def test_the_answer_is_the_gates_own_in_float64(form, size, layout):
     gate = gate_of()
     x = torch.randn(50, 37, *size) + torch.linspace(-1, 1, 50).view(-1, *[1] * (len(size) + 1))
     expected = copy.deepcopy(gate).double()(x.double())
     assert 0.1 < (expected > 0).double().mean() < 0.9
-    came = FoldedGate(gate)(x if layout is None else x.contiguous(memory_format=layout))
+    came = form(gate)(x if layout is None else x.contiguous(memory_format=layout))
     assert torch.equal(came > 0, expected > 0)
     assert (came - expected).abs().max() < 1e-5
 
 
 @pytest.mark.usefixtures("_by")
+@forms
 @torch.no_grad()
-def test_where_all_are_closed_the_largest_opens_at_the_floor():
+def test_where_all_are_closed_the_largest_opens_at_the_floor(form):
     gate = gate_of(space=2)
     nn.init.zeros_(gate.weight2)
     gate.beta.copy_(torch.tensor([-0.5, -0.2, 0.3, -1.0]))
     x = torch.randn(1, 37, 2, 2, 2).contiguous(memory_format=CLIPS_LAST)
     tanh = torch.tensor(0.3).tanh().item()
-    assert FoldedGate(gate)(x)[0].tolist() == pytest.approx([0, gate.floor, tanh, 0])
+    assert form(gate)(x)[0].tolist() == pytest.approx([0, gate.floor, tanh, 0])
 
 
 @pytest.mark.usefixtures("_by")
+@forms
 @torch.no_grad()
-def test_nan_stays_nan():
+def test_nan_stays_nan(form):
     x = torch.full((1, 37, 2, 2, 2), float("nan")).contiguous(memory_format=CLIPS_LAST)
-    assert FoldedGate(gate_of())(x).isnan().all()
+    assert form(gate_of())(x).isnan().all()
 
 
+@forms
 @torch.no_grad()
-def test_maps_of_other_channels_are_refused_and_not_read_beyond_their_end():
+def test_maps_of_other_channels_are_refused_and_not_read_beyond_their_end(form):
     x = torch.randn(1, 36, 2, 2, 2).contiguous(memory_format=CLIPS_LAST)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        FoldedGate(gate_of())(x)
+        form(gate_of())(x)
 
 
+@forms
 @torch.no_grad()
-def test_followers_read_the_answer_once_each():
+def test_followers_read_the_answer_once_each(form):
     gate = gate_of(BlockGate)
     gate.followers = 2
-    answer = FoldedGate(gate)(torch.randn(3, 37, 2, 2, 2))
+    answer = form(gate)(torch.randn(3, 37, 2, 2, 2))
     assert gate.read() is answer
     assert gate.read() is answer
     with pytest.raises(DynamicError, match="ran before the block's first one"):
         gate.read()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often the kernel was called."""
+    calls = []
+    plain = gate_native.NativeGate.__call__
+    monkeypatch.setattr(
+        gate_native.NativeGate, "__call__", lambda self, x: calls.append(1) or plain(self, x)
+    )
+    return calls
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_torch_answers_where_a_gradient_passes_or_somebody_counts_or_looks(asked):
+    gate, x = gate_of(), torch.randn(3, 37, 2, 2, 2)
+    gate(x).sum().backward()
+    assert gate.weight1.grad.abs().sum() > 0
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            gate(x)
+        assert counter.get_total_flops() == 2 * 3 * gate.macs()
+        gate.train()(x)
+        gate.eval().double()(x.double())
+        gate.float().norm.register_forward_hook(lambda *_: None)
+        gate(x)
+    assert not asked
+
+
+@pytest.mark.usefixtures("_compiler")
+@torch.no_grad()
+def test_the_kernel_reads_the_parameters_as_they_are_now(asked):
+    gate, x = gate_of(), torch.randn(3, 37, 2, 2, 2)
+    before = gate(x)
+    gate.weight1.data = torch.randn_like(gate.weight1)
+    gate.norm.running_var.data.mul_(4)
+    expected = copy.deepcopy(gate).double()(x.double())
+    came = gate(x)
+    assert (came - expected).abs().max() < 1e-5
+    assert (before - expected).abs().max() > 0.1
+    assert len(asked) == 2

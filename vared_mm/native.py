@@ -18,6 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
 LANES_H = Path(__file__).with_name("lanes.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
 # GCC prefers half of AVX-512's width, for processors that slowed down in full width.
@@ -92,3 +96,16 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))]
     return platform.machine() + (flags[0] if flags else platform.processor())
+
+
+def nobody_watches(x: Tensor) -> bool:
+    """Whether a kernel may stand in for torch's operations on x: no gradient passes through them,
+    and nothing traces, counts or stands in for them.
+    """
+    return (
+        not torch.is_grad_enabled()
+        and type(x) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not is_in_torch_dispatch_mode()
+    )

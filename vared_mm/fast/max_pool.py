@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import ctypes
+from ctypes import POINTER, Structure, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _triple
 
-from vared_mm.fast import native
 from vared_mm.fast.packed_conv import new_maps
 from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.native import LANES_H, Source, loaded
+
+SOURCE = Source.read(LANES_H, Path(__file__).with_name("max_pool.cpp"))
 
 # Channels of one vector of the kernel.
 LANES = 16
+
+
+class PoolStruct(Structure):
+    _fields_ = (
+        ("samples", c_long),
+        ("channels", c_long),
+        *((name, c_long * 3) for name in ("from_", "to", "kernel", "stride", "padding")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
+    kernels = loaded(SOURCE)
+    if kernels is None:
+        return None
+    kernels.max_pool.argtypes = (POINTER(PoolStruct), c_void_p, c_void_p, c_long)
+    kernels.max_pool.restype = None
+    return kernels
 
 
 class MaxPool(PreparedForward):
@@ -25,7 +51,7 @@ class MaxPool(PreparedForward):
 
     def __call__(self, x: Tensor) -> Tensor:
         suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[1] >= LANES
-        kernels = native.library() if suits else None
+        kernels = library() if suits else None
         if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
             return self.plain(x)
         settings = zip(x.shape[2:], self.kernel, self.stride, self.padding, strict=True)
@@ -33,7 +59,7 @@ class MaxPool(PreparedForward):
         if min(size) < 1 or (x.requires_grad and torch.is_grad_enabled()):
             return self.plain(x)
         out = new_maps(x, (*x.shape[:2], *size))
-        struct = native.PoolStruct(
+        struct = PoolStruct(
             *x.shape[:2], *map(tuple, (x.shape[2:], size, self.kernel, self.stride, self.padding))
         )
         kernels.max_pool(struct, x.data_ptr(), out.data_ptr(), torch.get_num_threads())

@@ -16,7 +16,6 @@ from vared_mm.fast.block import fuse_blocks
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
-from vared_mm.fast.folded_gate import FoldedGate
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
@@ -33,6 +32,7 @@ from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
 from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.prepared_gate import PreparedGate
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.method.gate import Gate
 from vared_mm.method.layer import _Dynamic
@@ -46,9 +46,9 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
     """A copy of `model` that computes the same, and faster; for evaluation alone.
 
     BatchNorm, additions and ReLUs move into the convolutions before them where nothing else reads
-    what is between, weights are laid out once, gates are folded, and what a dynamic convolution
-    rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is for the
-    device and the precision of `example`; its modules keep their names and types, so that
+    what is between, weights are laid out once, gates answer in one call, and what a dynamic
+    convolution rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is
+    for the device and the precision of `example`; its modules keep their names and types, so that
     `record_cost`, `forced_gates` and the metrics see what they see of `model`. It cannot be
     trained, copied or pickled: keep `model`, and prepare again.
 
@@ -70,7 +70,7 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
             if isinstance(module, Gate):
-                gate = DeviceGate if is_predicated(module.weight1) else FoldedGate
+                gate = DeviceGate if is_predicated(module.weight1) else PreparedGate
                 module.forward = gate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vared_mm.method.rebuild import LAYOUTS, OpenPath
-from vared_mm.native import LANES_H, Source, loaded
+from vared_mm.native import LANES_H, Source, loaded, nobody_watches
 
 OPEN_PATHS_H = Path(__file__).with_name("open_paths.h")
 SOURCE = Source.read(LANES_H, OPEN_PATHS_H, Path(__file__).with_name("rebuild.cpp"))
@@ -147,13 +146,9 @@ def kernel_rebuilds(
 ) -> bool:
     """Whether `rebuilt` takes these; what watches or traces operations would not see it."""
     return (
-        not torch.is_grad_enabled()
-        and type(y) is Tensor
+        nobody_watches(y)
         and any(path.cheap is not None for path in (*paths["channel"], *paths["time"]))
         and gates.dtype == torch.float32
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not is_in_torch_dispatch_mode()
         and kernel_serves(y, side)
     )
 

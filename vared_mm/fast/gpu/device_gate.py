@@ -5,12 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vared_mm.fast.folded_gate import FoldedGate
+from vared_mm.fast.epilogue import affine_of
 from vared_mm.fast.gpu.predicated_conv import kernels
+from vared_mm.fast.prepared_gate import PreparedGate
+from vared_mm.method.gate import Gate
 
 
-class DeviceGate(FoldedGate):
-    """As `FoldedGate`, for maps on a GPU."""
+class DeviceGate(PreparedGate):
+    """As `PreparedGate`, for maps on a GPU, its BatchNorm folded into W1."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(gate)
+        scale, bias = affine_of(gate.norm)
+        self.weight1 = (gate.weight1.detach().double() * scale[:, None]).float().contiguous()
+        self.bias1 = bias.float()
 
     def _kernel_serves(self, x: Tensor) -> bool:
         return False
