@@ -198,6 +198,13 @@ def test_a_video_is_tested_on_k_clips_of_three_crops(leaf):
     assert config.test_evaluator[0].type == "ViewAccuracy"
 
 
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf.startswith(("demo", "small"))])
+def test_mmaction2_s_inference_finds_the_pipeline_of_the_test_set(leaf):
+    config = load(leaf)
+    dataset = config.test_dataloader.dataset
+    assert config.test_pipeline == dataset.get("pipeline")
+
+
 def test_the_efficiency_loss_is_where_the_tables_have_it():
     for leaf in TRAINED:
         hooks = {hook.type for hook in load(leaf).custom_hooks}

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.models.correlation import correlation
@@ -61,6 +62,28 @@ def test_training_keeps_the_inputs_and_the_result_and_no_copy_per_shift():
     ):
         correlation(clip, clip, weight, 4)
     assert sum(kept) == 2 * clip.numel() + weight.numel()
+
+
+class LargestTensor(TorchDispatchMode):
+    """How many numbers the largest tensor has that any operator makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not operator.is_view:
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_its_gradient_makes_nothing_larger_than_the_padded_input(groups):
+    clip, weight = torch.randn(1, 4, 2, 8, 8, requires_grad=True), torch.ones(4, 2, 49)
+    out = correlation(clip, clip, weight.requires_grad_(), groups)
+    gradient = torch.ones_like(out)
+    with LargestTensor() as largest:
+        out.backward(gradient)
+    assert largest.numbers == 4 * 2 * 14 * 14
 
 
 @pytest.mark.parametrize(

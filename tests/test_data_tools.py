@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vared_mm.datasets import check_videos as checking
+from vared_mm.datasets import video_lists
 from vared_mm.datasets.check_videos import check_videos
 from vared_mm.datasets.video_lists import youtube_id
 
@@ -126,6 +127,38 @@ def test_a_video_that_crashes_the_decoder_costs_itself_alone(tmp_path, monkeypat
     assert faults == {"a.mp4": None, "b.mp4": "crashes the decoder", "c.mp4": None}
 
 
+def test_a_csv_as_windows_saves_it_reads_alike_and_a_repeated_line_counts_once(
+    kinetics, monkeypatch, capsys
+):
+    run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    before = (kinetics / "train.txt").read_text()
+    text = (kinetics / "train.csv").read_text()
+    text += text.splitlines()[1] + "\n"
+    (kinetics / "train.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    (kinetics / "classes.txt").write_bytes("riding a bike\r\nsinging\r\n".encode("utf-8-sig"))
+    run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    assert (kinetics / "train.txt").read_text() == before
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.endswith("train.left_out.txt; 1 lines of the source repeat another")
+
+
+def test_no_video_is_called_readable_that_nobody_decoded(kinetics, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics)[:-1], -1)
+    assert "'-1' is no number from 1 on" in capsys.readouterr().err
+    monkeypatch.setattr(video_lists, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="decord, which decodes the videos, is not installed"):
+        run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    assert not (kinetics / "train.txt").exists()
+
+
+def test_a_path_that_cannot_be_listed_is_named_before_hours_of_decoding(kinetics, monkeypatch):
+    (kinetics / "videos" / "singing").rename(kinetics / "videos" / "sing ing")
+    monkeypatch.setattr(video_lists, "check_videos", None)
+    with pytest.raises(SystemExit, match="holds the delimiter"):
+        run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+
+
 def test_classes_are_labelled_in_the_order_of_their_file(kinetics, monkeypatch):
     (kinetics / "classes.txt").write_text("singing\nRiding_a_bike\n")
     run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics), "--no-decode")
@@ -147,6 +180,14 @@ def test_classes_are_labelled_in_the_order_of_their_file(kinetics, monkeypatch):
         (
             lambda f: (f / "videos" / "singing").rename(f / "videos" / "sing ing"),
             "holds the delimiter ' ': rename the folders, or give --delimiter tab",
+        ),
+        (
+            lambda f: (f / "train.csv").write_text(HEADER + "singing,x,5,15\nriding a bike,y\n"),
+            r"has the times \['', ''\] for the video 'y', wanted seconds",
+        ),
+        (
+            lambda f: (f / "train.csv").write_bytes(HEADER.encode() + b"caf\xe9,x,5,15\n"),
+            "train.csv is no text in UTF-8: invalid continuation byte; save it as such",
         ),
     ],
 )
@@ -200,6 +241,33 @@ def test_mini_kinetics_refuses_another_number_of_classes_and_unknown_ones(listed
     (listed / "names.txt").write_text("archery\ndancing\n")
     with pytest.raises(SystemExit, match="Kinetics-400 has no class dancing"):
         run(monkeypatch, *arguments, "--num-classes", 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("ids.txt", "eeeeeeeeeee\n"), "none of the 1 YouTube ids is in .*kinetics.txt"),
+        (("kinetics.txt", "a b.mp4\n"), "has the line 'a b.mp4', wanted a path and its label"),
+        (("kinetics.txt", "ccccccccccc.mp4 7\n"), "has the label 7, but there are names for 3"),
+    ],
+)
+def test_mini_kinetics_names_the_list_that_does_not_fit(listed, monkeypatch, change, message):
+    (listed / change[0]).write_text(change[1])
+    with pytest.raises(SystemExit, match=message):
+        run(
+            monkeypatch, "mini_kinetics200.py", listed / "kinetics.txt", listed / "mini.txt",
+            "--kinetics-classes", listed / "classes.txt", "--ids", listed / "ids.txt",
+        )  # fmt: skip
+
+
+def test_ids_may_come_as_names_of_clips(listed, monkeypatch):
+    (listed / "ids.txt").write_text("bbbbb_b-bbb_000001_000011\r\nccccccccccc.mp4\r\n")
+    run(
+        monkeypatch, "mini_kinetics200.py", listed / "kinetics.txt", listed / "mini.txt",
+        "--kinetics-classes", listed / "classes.txt", "--num-classes", 2,
+        "--ids", listed / "ids.txt",
+    )  # fmt: skip
+    assert (listed / "mini.txt").read_text() == MINI["ids"]
 
 
 @pytest.mark.parametrize(

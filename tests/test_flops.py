@@ -34,6 +34,12 @@ def test_the_dense_cost_of_the_dynamic_model_is_that_of_its_static_twin():
         }
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (0, 64, 64), (16, 64, 64, 3)])
+def test_a_shape_that_is_no_clip_is_refused_for_a_recogniser(shape):
+    with pytest.raises(ValueError, match="a shape is T H W for clips or H W for images; came"):
+        input_of(model_of("recognition/i3d_k400.py"), shape)
+
+
 def test_the_cheapest_choice_is_a_quarter_of_what_can_choose():
     report = bounds(model_of("recognition/vared_i3d_k400.py"), (8, 64, 64))
     head = report["parts_gmacs"]["cls_head"]

@@ -221,6 +221,9 @@ def test_what_does_not_exist_is_named(folder):
     assert "there is no checkpoint none.pth" in printed
     printed = run(folder, FLOPS, "vared_i3d_motion.py", fails=True)
     assert "give either --shape T H W (H W for images) or --data N" in printed
+    assert "there is no config file none.py" in run(
+        folder, FLOPS, "none.py", "--shape", 16, 48, 48, fails=True
+    )
 
 
 @pytest.mark.parametrize("tool", sorted(p.name for p in (ROOT / "tools").glob("*.py")))

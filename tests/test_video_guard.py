@@ -109,3 +109,7 @@ def test_an_unknown_policy_is_refused(files):
 
 def test_a_whole_video_has_no_fault(files):
     assert fault_of(str(files[0])) is None
+
+
+def test_a_folder_is_not_called_missing(tmp_path):
+    assert fault_of(str(tmp_path)) == "is a folder"

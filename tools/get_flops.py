@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import write_json
 from vared_mm.flops import bounds, build_model, measured
+from vared_mm.launch import config_of
 
 
 def main() -> None:
@@ -38,11 +39,15 @@ def main() -> None:
     if args.data is not None and args.data < 1:
         parser.error(f"--data is {args.data}; wanted 1 or more samples")
 
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
+    config = config_of(args.config, args.cfg_options)
     model = build_model(config, args.checkpoint)
     by_shape = args.data is None
-    report = bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
+    try:
+        report = (
+            bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
+        )
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     show(report)
     if args.json:
         write_json(args.json, report)

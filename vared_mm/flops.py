@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +21,7 @@ from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.weights import load_weights
 
 
 def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
@@ -33,7 +34,7 @@ def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
             part.pop(name, None)
     model = MODELS.build(settings)
     if checkpoint:
-        load_checkpoint(model, checkpoint, map_location="cpu")
+        load_weights(model, checkpoint)
     return model.eval()
 
 
@@ -86,10 +87,10 @@ def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[s
 def input_of(model: BaseModel, shape: tuple[int, ...]) -> Tensor:
     """One random input of T H W or H W, as the model's data preprocessor would hand it over."""
     generator = torch.Generator().manual_seed(0)
-    if len(shape) not in (2, 3):
-        raise ValueError(f"a shape is T H W for clips or H W for images; came {shape}")
     # MMAction2: clips are (N, views, C, T, H, W) to 3-D networks, (N, T, C, H, W) to 2-D ones.
     layout = getattr(model.data_preprocessor, "format_shape", None)
+    if len(shape) not in ((2, 3) if layout is None else (3,)) or min(shape) < 1:
+        raise ValueError(f"a shape is T H W for clips or H W for images; came {shape}")
     if layout == "NCHW" and len(shape) == 3:
         return torch.randn(1, shape[0], 3, *shape[1:], generator=generator)
     leading = (1, 1, 3) if layout == "NCTHW" else (1, 3)

@@ -28,7 +28,7 @@ train_pipeline = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
-val_pipeline = [
+test_pipeline = [
     dict(type='DecordInit'),
     dict(type='SampleFrames', clip_len=16, test_mode=True),
     dict(type='DecordDecode'),
@@ -61,7 +61,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='VaRedVideoGuard',
-        pipeline=val_pipeline,
+        pipeline=test_pipeline,
         dataset=dict(
             type='VideoDataset',
             ann_file=f'{data_root}/val.txt',

@@ -35,7 +35,7 @@ def main() -> None:
     try:
         lines = video_lists.read_lines(args.kinetics_classes)
         kinetics = video_lists.labels_of(lines, len(lines), args.kinetics_classes)
-        ids = None if args.ids is None else video_lists.read_lines(args.ids)
+        ids = None if args.ids is None else video_lists.read_ids(args.ids)
         names = (
             video_lists.classes_of_ids(args.kinetics, kinetics, ids or ())
             if args.names is None

@@ -90,6 +90,8 @@ class VaRedVideoGuard(RepeatDataset):
 def fault_of(filename: str) -> str | None:
     """What is wrong with a video file, or None; decodes all of it, where decord is installed."""
     path = Path(filename)
+    if path.is_dir():
+        return "is a folder"
     if not path.is_file():
         return "does not exist"
     if not path.stat().st_size:

@@ -7,12 +7,14 @@ source that is not in it stands in a second file beside it, `<name>.left_out.txt
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from vared_mm.datasets.check_videos import check_videos
@@ -45,8 +47,7 @@ def kinetics_entries(source: Path, folder: Path, classes: Mapping[str, int]) -> 
         label = normalised(row["label"])
         if label not in classes:
             raise AnnotationError(f"{source} has the class {row['label']!r}, which is not listed")
-        start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
-        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        name = clip_name(source, row)
         found = files.get(name) or files.get(row["youtube_id"]) or []
         # The same clip may stand in the folders of two classes.
         here = [path for path in found if normalised(Path(path).parent.name) == label]
@@ -54,9 +55,20 @@ def kinetics_entries(source: Path, folder: Path, classes: Mapping[str, int]) -> 
     return entries
 
 
+def clip_name(source: Path, row: Mapping[str, str]) -> str:
+    """What downloads call the clip of a row: its YouTube id, and where it begins and ends."""
+    times = [row["time_start"], row["time_end"]]
+    try:
+        start, end = (int(float(time)) for time in times)
+    except ValueError:
+        raise AnnotationError(
+            f"{source} has the times {times} for the video {row['youtube_id']!r}, wanted seconds"
+        ) from None
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
+
+
 def kinetics_rows(source: Path) -> list[dict[str, str]]:
-    with source.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(text_of(source)), restval=""))
     missing = [name for name in KINETICS_COLUMNS if not rows or name not in rows[0]]
     if missing:
         raise AnnotationError(
@@ -85,13 +97,12 @@ def moments_entries(source: Path, folder: Path, categories: Mapping[str, int]) -
     if not folder.is_dir():
         raise AnnotationError(f"there is no folder {folder}")
     entries = []
-    with source.open(newline="") as file:
-        for row in filter(None, csv.reader(file)):
-            label = normalised(row[1] if len(row) > 1 else Path(row[0]).parent.name)
-            if label not in categories:
-                raise AnnotationError(f"{source} has the category {label!r}, which is not listed")
-            there = (folder / row[0]).is_file()
-            entries.append(Entry(row[0], row[0] if there else None, categories[label]))
+    for row in filter(None, csv.reader(io.StringIO(text_of(source)))):
+        label = normalised(row[1] if len(row) > 1 else Path(row[0]).parent.name)
+        if label not in categories:
+            raise AnnotationError(f"{source} has the category {label!r}, which is not listed")
+        there = (folder / row[0]).is_file()
+        entries.append(Entry(row[0], row[0] if there else None, categories[label]))
     return entries
 
 
@@ -128,17 +139,33 @@ def classes_of_ids(annotation: Path, kinetics: Mapping[str, int], ids: Iterable[
     names = {label: name for name, label in kinetics.items()}
     wanted = set(ids)
     seen = {label for path, label in read_annotation(annotation) if youtube_id(path) in wanted}
+    if not seen:
+        raise AnnotationError(f"none of the {len(wanted)} YouTube ids is in {annotation}")
+    if not seen <= set(names):
+        raise AnnotationError(
+            f"{annotation} has the label {max(seen)}, but there are names for {len(names)} classes"
+        )
     return sorted(names[label] for label in seen)
 
 
 def read_annotation(file: Path) -> list[tuple[str, int]]:
-    lines = (line.rsplit(maxsplit=1) for line in file.read_text().splitlines() if line.strip())
-    return [(path, int(label)) for path, label in lines]
+    pairs = []
+    for line in read_lines(file):
+        path, *label = line.rsplit(maxsplit=1)
+        if not (label and label[0].isdecimal()):
+            raise AnnotationError(f"{file} has the line {line!r}, wanted a path and its label")
+        pairs.append((path, int(label[0])))
+    return pairs
 
 
 def youtube_id(path: str) -> str:
     found = YOUTUBE_STEM.fullmatch(Path(path).stem)
     return found["id"] if found else Path(path).stem
+
+
+def read_ids(file: Path) -> list[str]:
+    """YouTube ids, one a line; names of clips or files, which hold them, do as well."""
+    return list(map(youtube_id, read_lines(file)))
 
 
 def normalised(name: str) -> str:
@@ -147,7 +174,17 @@ def normalised(name: str) -> str:
 
 
 def read_lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in text_of(file).splitlines() if line.strip()]
+
+
+def text_of(file: Path) -> str:
+    """A file in UTF-8, with or without the mark that some editors put before it."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"{file} is no text in UTF-8: {error.reason}; save it as such"
+        ) from None
 
 
 def labels_of(names: Iterable[str], count: int, source: Path) -> dict[str, int]:
@@ -184,10 +221,18 @@ def add_output_options(parser: ArgumentParser, classes: int) -> None:
 
 
 def add_check_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, help="processes; default: one for each processor")
+    parser.add_argument(
+        "--workers", type=positive, help="processes; default: one for each processor"
+    )
     parser.add_argument(
         "--no-decode", action="store_true", help="trust every file that is there, decode none"
     )
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> str:
@@ -200,6 +245,13 @@ def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> st
         )
     if args.no_decode:
         return write_annotation(entries, {}, args.out, args.delimiter)
+    if find_spec("decord") is None:
+        raise AnnotationError(
+            "decord, which decodes the videos, is not installed: `pip install decord`, or give "
+            "--no-decode to trust every file that is there"
+        )
+    # Decoding may take hours.
+    check_delimiter(paths, args.delimiter)
     journal = args.out.with_name(f"{args.out.stem}.checked.jsonl")
     faults = check_videos(folder, paths, journal, args.workers)
     return write_annotation(entries, faults, args.out, args.delimiter)
@@ -209,24 +261,34 @@ def write_annotation(
     entries: Sequence[Entry], faults: Mapping[str, str | None], out: Path, delimiter: str = " "
 ) -> str:
     """Writes the list of videos and that of the ones left out; returns what to tell of them."""
-    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    videos = dict.fromkeys(entries)
+    delimiter = check_delimiter([entry.path for entry in videos if entry.path], delimiter)
     kept, left = [], []
-    for entry in entries:
+    for entry in videos:
         fault = "is missing" if entry.path is None else faults.get(entry.path)
         if fault is not None:
             left.append(f"{entry.path or entry.name}\t{fault}")
-        elif delimiter in str(entry.path):
-            raise AnnotationError(
-                f"the path {entry.path!r} holds the delimiter {delimiter!r}: rename the folders, "
-                "or give --delimiter tab here and delimiter='\\t' to VideoDataset in the config"
-            )
         else:
             kept.append(f"{entry.path}{delimiter}{entry.label}")
     list_of_left = out.with_name(f"{out.stem}.left_out.txt")
     write_text(list_of_left, "".join(f"{line}\n" for line in left))
     write_text(out, "".join(f"{line}\n" for line in kept))
     counts = Counter("missing" if line.endswith("\tis missing") else "broken" for line in left)
+    twice = len(entries) - len(videos)
     return (
-        f"{out}: {len(kept)} of {len(entries)} videos; {counts['missing']} are missing and "
+        f"{out}: {len(kept)} of {len(videos)} videos; {counts['missing']} are missing and "
         f"{counts['broken']} broken, listed in {list_of_left}"
+        + (f"; {twice} lines of the source repeat another" if twice else "")
     )
+
+
+def check_delimiter(paths: Iterable[str], delimiter: str) -> str:
+    """The delimiter as it is written; refuses one that a path holds."""
+    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    for path in paths:
+        if delimiter in path:
+            raise AnnotationError(
+                f"the path {path!r} holds the delimiter {delimiter!r}: rename the folders, "
+                "or give --delimiter tab here and delimiter='\\t' to VideoDataset in the config"
+            )
+    return delimiter

@@ -74,13 +74,13 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
     x1, x2, weight = ctx.saved_tensors
     size, shifts, each = x1.shape[2:], weight.shape[-1], x1.shape[1] // ctx.groups
-    grad = grad.unflatten(1, (ctx.groups, shifts)) / each
+    grad = grad.unflatten(1, (ctx.groups, shifts))
     grad_x1, grad_weight = torch.zeros_like(x1), torch.zeros_like(weight)
     padded = _padded(x2, shifts)
     grad_padded = torch.zeros_like(padded)
     windows = zip(_shifts(padded, size, shifts), _shifts(grad_padded, size, shifts), strict=True)
     for k, (shifted, grad_shifted) in enumerate(windows):
-        arrived = grad[:, :, k]
+        arrived = grad[:, :, k] / each
         if each > 1:
             arrived = arrived.repeat_interleave(each, 1)
         product = arrived * shifted
