@@ -1,6 +1,8 @@
 """A clip detector overfits, is tested, told what it costs and draws; AVA's way works too."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import cv2
@@ -114,7 +116,6 @@ def test_tubes_are_told_and_drawn_for_a_video_of_another_size_and_length(fitted,
     write_video(tmp_path / "walk.mp4", np.concatenate([large, large[-1:]]))
     (tmp_path / "broken.mp4").write_text("no video")
     config = small(folder)
-    config.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
     model = build_model(config, str(checkpoint))
     row, fault = infer(
         model, config, [tmp_path / "walk.mp4", tmp_path / "broken.mp4"], tmp_path / "out"
@@ -134,6 +135,23 @@ def test_tubes_are_told_and_drawn_for_a_video_of_another_size_and_length(fitted,
         drawn.append(read[1])
     assert len(drawn) == 9
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["walk_actions.mp4"]
+
+
+def test_the_command_line_names_the_classes_as_it_is_told(fitted, tmp_path, monkeypatch):
+    folder, _, checkpoint = fitted
+    small(folder).dump(tmp_path / "config.py")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((47, 33, 3), np.uint8))
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    options = dict(config="config.py", classes="classes.txt", json="rows.json", out="drawn")
+    told = [f"--{name}={tmp_path / file}" for name, file in options.items()]
+    monkeypatch.setattr(
+        sys, "argv", ["infer.py", str(tmp_path / "a.png"), f"--checkpoint={checkpoint}", *told]
+    )
+    runpy.run_path(str(Path(__file__).parents[1] / "tools/infer.py"), run_name="__main__")
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert {tube["name"] for tube in row["tubes"]} <= set("abcd")
+    assert row["tubes"]
+    assert cv2.imread(row["drawing"]).shape[0] % 2 == 0
 
 
 @pytest.mark.parametrize("length", [1, 3, 10])

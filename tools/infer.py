@@ -43,9 +43,11 @@ def main() -> None:
             raise SystemExit(f"there is no file {file}")
 
     config = config_of(args.config, args.cfg_options)
-    model = build_model(config, args.checkpoint).to(args.device)
+    model: Any = build_model(config, args.checkpoint).to(args.device)
     channels_last(model)
     names = args.classes.read_text().splitlines() if args.classes else []
+    if names:
+        model.dataset_meta = {**model.dataset_meta, "classes": names}
     rows = import_module(f"vared_mm.infer.{task_of(model)}").infer(
         model, config, args.files, args.out
     )

@@ -25,16 +25,20 @@ from vared_mm.weights import load_weights
 
 
 def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
-    """The config's model in evaluation mode; nothing it names is downloaded."""
+    """The config's model in evaluation mode; nothing it names is downloaded.
+
+    What a checkpoint says of its data set, such as the classes, becomes `dataset_meta`, as in the
+    toolboxes' own `init_model` and `init_detector`.
+    """
     init_default_scope(config.get("default_scope", "mmaction"))
     settings = copy.deepcopy(config.model)
     backbone = settings.get("backbone", {})
     for part in (settings, backbone, backbone.get("backbone", {})):
         for name in ("pretrained", "init_cfg"):
             part.pop(name, None)
-    model = MODELS.build(settings)
+    model: Any = MODELS.build(settings)
     if checkpoint:
-        load_weights(model, checkpoint)
+        model.dataset_meta = load_weights(model, checkpoint).get("dataset_meta") or {}
     return model.eval()
 
 

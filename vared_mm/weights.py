@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.runner import load_checkpoint
 from torch import nn
 
@@ -10,8 +12,10 @@ from vared_mm.method import DynamicError
 NEW_KEYS = (".gate.", ".cheap.")
 
 
-def load_weights(model: nn.Module, file: str) -> None:
-    """Loads a checkpoint; one of the static network has no gates, and they stay as they are.
+def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
+    """Loads a checkpoint, and returns what it tells beside the weights, its `meta`.
+
+    One of the static network has no gates, and they stay as they are.
 
     mmengine only logs what does not fit, and a model would answer with random weights.
 
@@ -42,6 +46,7 @@ def load_weights(model: nn.Module, file: str) -> None:
             f"{file} is of a dynamic network, and the config's has no {gates[0]}: without its "
             "gates it would answer otherwise; give the config that it was trained with"
         )
+    return loaded.get("meta") or {}
 
 
 def is_new(name: str) -> bool:
