@@ -24,6 +24,7 @@ from vared_mm.models.localization.region import (
     responsible,
     split_raw,
 )
+from vared_mm.models.localization.yowo import pooled_over_time
 
 SIZES = torch.tensor(ANCHORS, dtype=torch.float64)
 
@@ -260,6 +261,14 @@ def test_a_clip_gives_losses_and_boxes_in_pixels_of_the_original_frame():
     torch.testing.assert_close(
         scaled[1].pred_instances.bboxes, plain[1].pred_instances.bboxes * factor
     )
+
+
+def test_both_pathways_of_slowfast_are_pooled_and_of_several_stages_the_last():
+    slow, fast = torch.full((1, 2, 4, 3, 3), 5.0), torch.arange(8.0).view(1, 1, 8, 1, 1)
+    pooled = pooled_over_time((slow, fast.expand(1, 1, 8, 3, 3)))
+    assert pooled[0, :, 1, 1].tolist() == [5, 5, 3.5]
+    stages = (torch.zeros(1, 2, 4, 6, 6), slow)
+    assert pooled_over_time(stages).tolist() == pooled_over_time(slow).tolist()
 
 
 def test_the_middle_frame_is_the_one_that_the_2d_network_sees():

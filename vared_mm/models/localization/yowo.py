@@ -72,7 +72,7 @@ class YOWO(BaseModel):
 
     def extract_feat(self, clips: Tensor) -> Tensor:
         """(N, C, T, H, W) -> the channels of trunk and 2-D network on one grid of cells."""
-        clip = last_map(self.backbone(clips)).mean(dim=2)
+        clip = pooled_over_time(self.backbone(clips))
         frame = last_map(self.backbone_2d(clips[:, :, clips.shape[2] // 2]))
         if clip.shape[2:] != frame.shape[2:]:
             raise ValueError(
@@ -91,6 +91,14 @@ class YOWO(BaseModel):
             for module in self.modules():
                 if isinstance(module, Gate):
                     module.eval().requires_grad_(False)
+
+
+def pooled_over_time(features: Any) -> Tensor:
+    """Of a trunk's maps (N, C, T, H, W) the last, and all on the same cells: SlowFast has two, of
+    different T."""
+    maps = features if isinstance(features, list | tuple) else [features]
+    cells = maps[-1].shape[3:]
+    return torch.cat([one.mean(dim=2) for one in maps if one.shape[3:] == cells], dim=1)
 
 
 def last_map(features: Any) -> Tensor:
