@@ -188,7 +188,7 @@ FAULTS = {
     ),
     "an inverted box": (
         dict(gttubes={"walk/a": {1: [WALK[:, [0, 3, 2, 1, 4]]]}, "run/b": {}}),
-        r"the box 20 0 0 40 \(x1 y1 x2 y2\) of frame 1 is empty or inverted of 80 x 60 pixels",
+        r"the box 20 0 0 40 \(x1 y1 x2 y2\) of frame 1 is empty or inverted, in a frame of 80 x 60",
     ),
     "a box outside": (
         dict(gttubes={"walk/a": {1: [WALK + np.array([0, 90, 0, 90, 0])]}, "run/b": {}}),
@@ -215,6 +215,22 @@ FAULTS = {
         "walk/c is in a split and not in gttubes, nframes, resolution",
     ),
 }
+
+
+OTHER_FORMS = {
+    "labels by name": dict(gttubes={"walk/a": {"walk": [WALK]}, "run/b": {}}),
+    "no labels at all": dict(gttubes={"walk/a": [WALK], "run/b": []}),
+    "one side for both": dict(resolution={"walk/a": 60, "run/b": 60}),
+    "lengths as text": dict(nframes={"walk/a": "5", "run/b": "2"}),
+}
+
+
+@pytest.mark.parametrize("changes", OTHER_FORMS.values(), ids=OTHER_FORMS)
+def test_a_pickle_of_another_form_is_named(tmp_path, changes):
+    file = tmp_path / "JHMDB-GT.pkl"
+    file.write_bytes(pickle.dumps(asdict(two_videos(**changes)), protocol=2))
+    with pytest.raises(AnnotationError, match=r"JHMDB-GT.pkl does not hold what TubeAnnotations"):
+        read_tubes(file)
 
 
 @pytest.mark.parametrize(("changes", "message"), FAULTS.values(), ids=FAULTS)
@@ -289,6 +305,31 @@ def test_missing_frames_are_told_before_training_starts(folder):
         dataset(folder, data_prefix=dict(img="nowhere"))
     with pytest.raises(AnnotationError, match=r"there is no .*videos.walk.a.mp4"):
         dataset(folder, data_prefix=dict(video="videos"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_damaged_frame_is_told_by_its_place(folder, content):
+    train, _ = key_frame_pipelines(clip_len=1, size=32)
+    (folder / "Frames/walk/a/00002.png").write_bytes(content)
+    whole = dataset(folder, pipeline=train)
+    with pytest.raises(AnnotationError, match=r"around frame 2 of .*Frames.walk.a cannot be made"):
+        whole[1]
+
+
+def test_a_damaged_video_is_told_by_name(folder):
+    _, pipeline = key_frame_pipelines(clip_len=1, size=32, video=True)
+    (folder / "videos/walk").mkdir(parents=True)
+    (folder / "videos/walk/a.mp4").write_text("no video")
+    whole = dataset(folder, pipeline=pipeline, data_prefix=dict(video="videos"))
+    with pytest.raises(AnnotationError, match=r"frame 1 of .*walk.a.mp4 cannot be made"):
+        whole[0]
+
+
+def test_a_split_without_any_box_to_train_on_is_refused(folder):
+    empty = two_videos(gttubes={"walk/a": {}, "run/b": {}})
+    write_tubes(folder / "JHMDB-GT.pkl", empty)
+    with pytest.raises(AnnotationError, match="for train: of the 1 videos of split 1 none has a"):
+        dataset(folder)
 
 
 def test_a_video_shorter_than_its_annotations_is_told_by_name():

@@ -70,13 +70,16 @@ def test_text_in_a_zip_tells_label_video_and_frame_in_its_name(tmp_path):
     [
         ("catch_a_00001.txt", "3 1 2 11 12", "wanted `label x1 y1 x2 y2` with a label from 1 to 2"),
         ("catch_a_00001.txt", "0 1 2 11 12", "label from 1 to 2"),
+        ("catch_a_00001.txt", "1.5 1 2 11 12", "label from 1 to 2"),
+        ("catch_a_00001.txt", "inf 1 2 11 12", "label from 1 to 2"),
+        ("catch_a_00001.txt", "1 1 2 11 12 é", "catch_a_00001.txt is no text in UTF-8"),
         ("catch_a_00001.txt", "1 1 2 11", "has the line '1 1 2 11'"),
         ("catch_a_00001.txt", "catch 1 2 11 12", "has the line 'catch 1 2 11 12'"),
         ("jump_a_00001.txt", "1 1 2 11 12", "jump_a_00001.txt tells no video and frame"),
     ],
 )
 def test_text_that_tells_no_box_is_refused(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="latin-1")
     with pytest.raises(AnnotationError, match=message):
         list(rows_of_text(tmp_path, LABELS))
 
@@ -101,6 +104,20 @@ def test_masks_by_hand_and_a_frame_without_one(tmp_path):
     savemat(tmp_path / "catch/v/puppet_mask.mat", {"mask": masks})
     with pytest.raises(AnnotationError, match="has no part_mask; it has"):
         list(rows_of_masks(tmp_path))
+    (tmp_path / "catch/v/puppet_mask.mat").write_bytes(b"")
+    with pytest.raises(AnnotationError, match=r"v.puppet_mask.mat cannot be read: .*truncated"):
+        list(rows_of_masks(tmp_path))
+
+
+def test_matlab_leaves_the_dimension_of_a_single_frame_out(tmp_path):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 10:16] = 1
+    joints = np.array([[11.0, 31.0], [21.0, 61.0]])
+    (tmp_path / "catch/v").mkdir(parents=True)
+    savemat(tmp_path / "catch/v/puppet_mask.mat", {"part_mask": mask})
+    savemat(tmp_path / "catch/v/joint_positions.mat", {"pos_img": joints})
+    assert [row.box for row in rows_of_masks(tmp_path)] == [(10, 4, 16, 9)]
+    assert [row.box for row in rows_of_joints(tmp_path)] == [(8, 16, 32, 64)]
 
 
 def test_joints_by_hand(tmp_path):
@@ -124,6 +141,9 @@ def test_a_table_by_hand(tmp_path):
     table(file, ("walk/a", 7, "walk", "x", 1.5, 2, 11, 12))
     with pytest.raises(AnnotationError, match=r"boxes.csv, line 2: invalid literal"):
         list(rows_of_table(file))
+    rows = table(file, ("walk/a", 7, "walk", 3, 1.5, 2, 11, 12)).read_text()
+    file.write_text(rows, encoding="utf-8-sig")
+    assert len(list(rows_of_table(file))) == 1
     file.write_text("video,frame\n")
     with pytest.raises(AnnotationError, match="has no tube, label, x1, y1, x2, y2; wanted the col"):
         list(rows_of_table(file))
@@ -151,6 +171,8 @@ def test_labels_and_videos_nobody_knows_are_refused():
         annotations_of(rows, lambda video: (5, (10, 20)), [(["v"], [])], ["run"])
     with pytest.raises(AnnotationError, match="1 videos .* 'w'; the annotated ones .* like 'v'"):
         annotations_of(rows, lambda video: (5, (10, 20)), [(["v"], ["w"])])
+    with pytest.raises(AnnotationError, match="have no box, as 'v'; none has"):
+        annotations_of([], lambda video: (5, (10, 20)), [(["v"], [])])
 
 
 def test_sizes_are_read_from_frames_and_videos(tmp_path):
@@ -165,6 +187,9 @@ def test_sizes_are_read_from_frames_and_videos(tmp_path):
         size_of_frames(tmp_path / "empty")
     with pytest.raises(AnnotationError, match="there is no video"):
         size_of_video(tmp_path / "w.mp4")
+    (tmp_path / "w.mp4").write_text("no video")
+    with pytest.raises(AnnotationError, match=r"w.mp4 is no video that decord can read"):
+        size_of_video(tmp_path / "w.mp4")
 
 
 def test_the_tool_makes_a_pickle_from_videos_and_a_table(tmp_path, tool):
@@ -175,7 +200,7 @@ def test_the_tool_makes_a_pickle_from_videos_and_a_table(tmp_path, tool):
         ("a", 0, "walk", 1, 1, 2, 11, 12),
         ("b", 0, "run", 4, 1, 2, 11, 12),
     )
-    (tmp_path / "test.txt").write_text("b\n")
+    (tmp_path / "test.txt").write_text("b\nb\n")
     options = ("csv", tmp_path / "boxes.csv", tmp_path / "o.pkl", "--videos", tmp_path, "--test")
     assert tool(*options, tmp_path / "test.txt").endswith("o.pkl: 2 videos, 2 classes\n")
     tubes = read_tubes(tmp_path / "o.pkl")

@@ -59,16 +59,15 @@ def converted(args: Namespace) -> TubeAnnotations:
         "joints": lambda: convert.rows_of_joints(args.source),
         "csv": lambda: convert.rows_of_table(args.source),
     }[args.kind]())  # fmt: skip
-    test = read_lines(args.test)
-    named = set(test)
-    train = [video for video in dict.fromkeys(row.video for row in rows) if video not in named]
+    test = dict.fromkeys(read_lines(args.test))
+    train = [video for video in dict.fromkeys(row.video for row in rows) if video not in test]
 
     def size(video: str) -> Size:
         if args.frames:
             return size_of_frames(args.frames / video)
         return size_of_video(args.videos / f"{video}{args.suffix}")
 
-    return annotations_of(rows, size, [(train, test)], labels)
+    return annotations_of(rows, size, [(train, list(test))], labels)
 
 
 def asl24(folder: Path) -> TubeAnnotations:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -83,7 +84,24 @@ class JHMDBDataset(BaseDataset):
                     "modality": "RGB",
                     **source,
                 })  # fmt: skip
+        if not samples:
+            raise AnnotationError(
+                f"{self.ann_file} has no key frame for {self.subset}: of the {len(videos)} videos "
+                f"of split {self.split} none has a box"
+            )
         return samples
+
+    def prepare_data(self, idx: int) -> Any:
+        try:
+            return super().prepare_data(idx)
+        # What OpenCV and decord raise for a damaged file does not tell which one.
+        except (cv2.error, RuntimeError, OSError) as error:
+            info = self.get_data_info(idx)
+            place = info.get("filename") or info["frame_dir"]
+            raise AnnotationError(
+                f"the clip around frame {info['frame']} of {place} cannot be made, perhaps as a "
+                f"file there is empty or damaged: {error}"
+            ) from error
 
     def _source(self, video: str, frames: int) -> dict[str, Any]:
         """Where the frames are, for `RawFrameDecode` or for `DecordInit`."""

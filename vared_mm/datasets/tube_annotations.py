@@ -101,7 +101,13 @@ def write_tubes(file: str | Path, annotations: TubeAnnotations) -> None:
 
 def check_tubes(annotations: TubeAnnotations, source: str | Path) -> None:
     """Raises one `AnnotationError` that tells how much is wrong, and the first of it."""
-    faults = list(_faults(annotations))
+    try:
+        faults = list(_faults(annotations))
+    except (TypeError, AttributeError, ValueError) as error:
+        raise AnnotationError(
+            f"{source} does not hold what TubeAnnotations describes, such as "
+            f"gttubes[video][number of the class] = [array of frame x1 y1 x2 y2, ...]: {error}"
+        ) from error
     if faults:
         rest = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise AnnotationError(
@@ -146,7 +152,8 @@ def tube_fault(tube: np.ndarray, frames: int, resolution: tuple[int, int]) -> st
     x1, y1, x2, y2 = tube[:, 1:].T
     inverted = ~((x1 < x2) & (y1 < y2))
     outside = (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0)
-    for wrong, what in ((inverted, "is empty or inverted"), (outside, "is outside the frame")):
+    faults = (inverted, "is empty or inverted, in a frame"), (outside, "is outside the frame")
+    for wrong, what in faults:
         if wrong.any():
             row = tube[int(np.argmax(wrong))]
             box = " ".join(f"{value:g}" for value in row[1:])

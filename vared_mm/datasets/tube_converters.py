@@ -6,6 +6,7 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
 
@@ -26,7 +27,7 @@ def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
         for line in filter(str.strip, text.splitlines()):
             try:
                 number, *box = map(float, line.split())
-                label = labels[int(number) - 1] if number >= 1 else ""
+                label = labels[int(number) - 1] if number >= 1 and number.is_integer() else ""
             except (ValueError, IndexError):
                 label, box = "", []
             if not label or len(box) != 4:
@@ -43,14 +44,22 @@ def text_files(source: Path) -> Iterator[tuple[Path, str]]:
     """Path within the source and content of every text file."""
     if source.is_dir():
         for path in sorted(source.rglob("*.txt")):
-            yield path.relative_to(source), path.read_text()
+            yield path.relative_to(source), text_of(path, path.read_bytes())
     elif source.is_file() and is_zipfile(source):
         with ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
                 if name.endswith(".txt"):
-                    yield Path(name), archive.read(name).decode()
+                    yield Path(name), text_of(Path(name), archive.read(name))
     else:
         raise AnnotationError(f"{source} is neither a folder nor a zip of text files")
+
+
+def text_of(path: Path, content: bytes) -> str:
+    """UTF-8, with or without the mark that spreadsheets begin it with."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is no text in UTF-8: {error}") from None
 
 
 def video_and_frame(path: Path, label: str) -> tuple[str, int]:
@@ -88,16 +97,23 @@ def rows_of_joints(folder: Path, margin: float = 0.1) -> Iterator[Row]:
 
 
 def matlab_files(folder: Path, name: str, variable: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Of each video the variable, whose last dimension is that of the frames."""
     from scipy.io import loadmat
 
     found = sorted(folder.glob(f"*/*/{name}"))
     if not found:
         raise AnnotationError(f"there is no <label>/<video>/{name} in {folder}")
     for path in found:
-        content = loadmat(path)
+        try:
+            content = loadmat(path)
+        # A damaged file, or one of MATLAB 7.3, may raise anything at all.
+        except Exception as error:
+            raise AnnotationError(f"{path} cannot be read: {error}") from error
         if variable not in content:
             raise AnnotationError(f"{path} has no {variable}; it has {sorted(content)}")
-        yield path.parent.relative_to(folder).as_posix(), content[variable]
+        # MATLAB leaves out a last dimension of 1.
+        array = np.atleast_3d(content[variable])
+        yield path.parent.relative_to(folder).as_posix(), array
 
 
 COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
@@ -105,19 +121,18 @@ COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
 
 def rows_of_table(file: Path) -> Iterator[Row]:
     """Of a csv with the columns `COLUMNS`; videos have no suffix, labels are names."""
-    with file.open(newline="") as stream:
-        table = csv.DictReader(stream)
-        missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-        if missing:
-            raise AnnotationError(
-                f"{file} has no {', '.join(missing)}; wanted the columns {', '.join(COLUMNS)}"
-            )
-        for line, row in enumerate(table, 2):
-            try:
-                box = tuple(float(row[name]) for name in COLUMNS[4:])
-                yield Row(row["video"], row["tube"], row["label"], int(row["frame"]), box)
-            except (TypeError, ValueError) as error:
-                raise AnnotationError(f"{file}, line {line}: {error}") from None
+    table = csv.DictReader(StringIO(text_of(file, file.read_bytes()), newline=""))
+    missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+    if missing:
+        raise AnnotationError(
+            f"{file} has no {', '.join(missing)}; wanted the columns {', '.join(COLUMNS)}"
+        )
+    for line, row in enumerate(table, 2):
+        try:
+            box = tuple(float(row[name]) for name in COLUMNS[4:])
+            yield Row(row["video"], row["tube"], row["label"], int(row["frame"]), box)
+        except (TypeError, ValueError) as error:
+            raise AnnotationError(f"{file}, line {line}: {error}") from None
 
 
 def rows_of_hands(folder: Path) -> Iterator[Row]:

@@ -53,10 +53,11 @@ def annotations_of(
         raise AnnotationError(f"the labels {unknown} are none of the {len(names)} that are listed")
     videos = dict.fromkeys(video for split in splits for part in split for video in part)
     if empty := [video for video in videos if video not in grouped]:
-        near = next(iter(grouped), None)
+        near = (
+            f"the annotated ones are named like {next(iter(grouped))!r}" if grouped else "none has"
+        )
         raise AnnotationError(
-            f"{len(empty)} videos of the splits have no box, as {empty[0]!r}; the annotated ones "
-            f"are named like {near!r}"
+            f"{len(empty)} videos of the splits have no box, as {empty[0]!r}; {near}"
         )
     sizes = {video: size(video) for video in videos}
     return TubeAnnotations(
@@ -94,5 +95,9 @@ def size_of_video(file: Path) -> Size:
 
     if not file.is_file():
         raise AnnotationError(f"there is no video {file}")
-    video = VideoReader(str(file), num_threads=1)
-    return len(video), video[0].shape[:2]
+    try:
+        video = VideoReader(str(file), num_threads=1)
+        return len(video), video[0].shape[:2]
+    # DECORDError, and for some files a plain RuntimeError or IndexError.
+    except (RuntimeError, IndexError) as error:
+        raise AnnotationError(f"{file} is no video that decord can read: {error}") from error
