@@ -20,13 +20,11 @@ struct Maps {
     long samples, channels, pixels, channels_last;
 };
 
-// So many pixels are summed up in float, what they come to in double.
-constexpr long PIECE = 256;
-
 // Sums of some pixels whose channels lie side by side.
 void add_up(const float *at, long pixels, long channels, float *result) {
     // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
-    const long together = channels < 64 ? 16 : 1, wide = together * channels;
+    const long together = channels < 64 ? std::max(16L, 64 / channels) : 1;
+    const long wide = together * channels;
     const float *end = at + pixels * channels;
     static thread_local std::vector<float> sums;
     sums.assign(wide, 0.f);
@@ -46,12 +44,13 @@ std::vector<float> means(const Maps &m, const float *x, long threads) {
     // A channel whose pixels lie side by side is a map of its own.
     const long channels = m.channels_last ? m.channels : 1;
     const long maps = m.samples * m.channels / channels;
-    const long pieces = (m.pixels + PIECE - 1) / PIECE;
+    // So many pixels are summed up in float, what they come to in double.
+    const long piece = m.channels_last ? 256 : 4096, pieces = (m.pixels + piece - 1) / piece;
     std::vector<float> partial(maps * pieces * channels), mean(m.samples * m.channels);
 #pragma omp parallel for num_threads(threads)
     for (long unit = 0; unit < maps * pieces; unit++) {
-        const long first = unit % pieces * PIECE;
-        add_up(x + (unit / pieces * m.pixels + first) * channels, std::min(PIECE, m.pixels - first),
+        const long first = unit % pieces * piece;
+        add_up(x + (unit / pieces * m.pixels + first) * channels, std::min(piece, m.pixels - first),
                channels, partial.data() + unit * channels);
     }
     for (long n = 0; n < maps; n++) {

@@ -2,8 +2,9 @@
 //
 //     out = activate( scale * rebuild(y) + bias + residual )
 //
-// Maps lie channels last, (N, F, H, W, C), so the innermost loops run over channels. Symbols as in
-// rebuild.py: k_i channels and every R_j-th frame are computed; F computed frames, T of the output.
+// Maps lie channels last, (N, F, H, W, C), so the innermost loops run over channels. Those that lie
+// in planes, (N, C, F, H, W), are turned as they are read and written. Symbols as in rebuild.py: k_i
+// channels and every R_j-th frame are computed; F computed frames, T of the output.
 
 #include <algorithm>
 #include <vector>
@@ -15,7 +16,9 @@ constexpr long STRIP = 1 << 17;
 
 struct Size {
     long samples, frames, computed_frames, height, width;
-    long pixel;  // floats from one pixel of y to the next
+    long sample, channel, pixel;  // floats from one of y to the next
+
+    bool in_planes() const { return channel != 1; }
 };
 
 // Where the first row of a map begins, and floats from pixel to pixel and from row to row.
@@ -86,6 +89,19 @@ struct Sum {
     }
 };
 
+// Between planes, `pitch` floats apart, and pixels whose LANES channels lie side by side.
+template <int LANES>
+void from_planes(const float *planes, long pitch, long pixels, float *to) {
+    for (long i = 0; i < LANES; i++)
+        for (long w = 0; w < pixels; w++) to[w * LANES + i] = planes[i * pitch + w];
+}
+
+template <int LANES>
+void to_planes(const float *from, long pixels, float *planes, long pitch) {
+    for (long i = 0; i < LANES; i++)
+        for (long w = 0; w < pixels; w++) planes[i * pitch + w] = from[w * LANES + i];
+}
+
 // Some rows of a period of frames: the computed ones that they are made of, and their own.
 struct Block {
     const float *y, *residual;
@@ -103,6 +119,7 @@ struct Tile {
 struct Tiles {
     long half, width, rows;  // of a tile, the frame left out
     long of_frame;           // as many belong to each computed frame
+    float *turned;           // where rows wait that will be written in planes
     std::vector<Tile> tiles;
 
     static long floats(long half, long width, long rows) {
@@ -153,10 +170,21 @@ struct Maker {
         for (long q = 0; q < b.frames; q++) {
             Sum<LANES> sum = frames_rebuilt ? of_frames(q) : of_channels(0, b.top, factor());
             sum.base = lanes<LANES>(l.bias + c);
-            const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
-            sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
-                      b.residual ? b.residual + at : nullptr, l.relu);
+            s.in_planes() ? write_planes(sum, q) : write(sum, q);
         }
+    }
+
+    void write(Sum<LANES> &sum, long q) const {
+        const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
+        sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
+                  b.residual ? b.residual + at : nullptr, l.relu);
+    }
+
+    void write_planes(Sum<LANES> &sum, long q) const {
+        const long rows = b.bottom - b.top, plane = s.frames * s.height * s.width;
+        sum.write({tiles.turned, LANES, s.width * LANES}, l.side, rows, s.width, nullptr, l.relu);
+        to_planes<LANES>(tiles.turned, rows * s.width,
+                         b.out + c * plane + (q * s.height + b.top) * s.width, plane);
     }
 
     Lanes<LANES> factor() const {
@@ -211,7 +239,11 @@ struct Maker {
             sum.terms[sum.count++] = {tiles.at(tile, low, true), p.phi + c - p.scale,
                                       l.channels - p.scale, gates[p.gate]};
         }
-        if (direct != 0) sum.from = rows_of(base, low, c), sum.weight = direct * factor;
+        if (direct == 0) return sum;
+        // The first path is not among the terms: it computes the most.
+        sum.from = s.in_planes() ? tiles.at(computed(base, 0, c), low, false)
+                                 : rows_of(base, low, c);
+        sum.weight = direct * factor;
         return sum;
     }
 
@@ -222,15 +254,22 @@ struct Maker {
             const long reach = l.side / 2 * (frames_rebuilt ? 2 : 1);
             const long low = std::max(b.top - reach, 0L);
             const long high = std::min(b.bottom + reach, s.height);
+            const Rows from = rows_of(base, low, channel), to = tiles.at(tile, low, false);
+            if (s.in_planes()) {
+                for (long h = 0; h < high - low; h++)
+                    from_planes<LANES>(from.at + h * line, s.channel, s.width, to.at + h * to.line);
+                return tile;
+            }
             Sum<LANES> copy{one};
-            copy.from = rows_of(base, low, channel), copy.weight = one;
-            copy.write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+            copy.from = from, copy.weight = one;
+            copy.write(to, l.side, high - low, s.width, nullptr, false);
         }
         return tile;
     }
 
     Rows rows_of(long base, long row, long channel) const {
-        return {const_cast<float *>(b.y) + (base * s.height + row) * line + channel, s.pixel, line};
+        float *first = const_cast<float *>(b.y) + channel * s.channel;
+        return {first + (base * s.height + row) * line, s.pixel, line};
     }
 };
 
@@ -270,8 +309,8 @@ void fetch(const float *at, long count) {
 
 }  // namespace
 
-// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out, which may be y
-// where nothing is rebuilt.
+// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out, in the layout of y.
+// Channels last, there may be a residual, and out may be y where nothing is rebuilt.
 extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,
                         const long *place, const float *residual, float *out, long threads) {
     const Layer &l = *layer;
@@ -286,28 +325,30 @@ extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, co
 
 #pragma omp parallel num_threads(threads)
     {
-        Tiles tiles{half, s.width, rows, std::max(l.channel_paths, 1L) + 1, {}};
+        Tiles tiles{half, s.width, rows, std::max(l.channel_paths, 1L) + 1, nullptr, {}};
         const long count = bases * tiles.of_frame, floats = Tiles::floats(half, s.width, rows);
         static thread_local std::vector<float> memory;
-        memory.resize(std::max<size_t>(memory.size(), count * floats + 16));
+        memory.resize(std::max<size_t>(memory.size(), (count + 1) * floats + 16));
         // From the beginning of a cache line on.
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % 16;
         for (long i = 0; i < count; i++)
             tiles.tiles.push_back({memory.data() + (16 - start) % 16 + i * floats, 0, 0, -1});
+        tiles.turned = memory.data() + (16 - start) % 16 + count * floats;
 #pragma omp for
         for (long unit = 0; unit < s.samples * blocks * strips; unit++) {
             const long n = unit / (blocks * strips), block = unit / strips % blocks;
             const long first = block * period, computed = block * bases, top = unit % strips * rows;
-            const long to = (place[n] * s.frames + first) * image * l.channels;
+            const long frame = s.in_planes() ? image : image * l.channels;
+            const long to = place[n] * s.frames * image * l.channels + first * frame;
             const Block b{
-                y + (n * s.computed_frames + computed) * image * s.pixel,
+                y + n * s.sample + computed * image * s.pixel,
                 residual ? residual + to : nullptr,
                 out + to,
                 std::min(period, s.frames - first),
                 top,
                 std::min(top + rows, s.height),
             };
-            for (long q = 0; q < b.frames; q++)
+            for (long q = 0; q < b.frames && !s.in_planes(); q++)
                 fetch(b.out + (q * s.height + top) * line, (b.bottom - top) * line);
             tiles.forget();
             const float *own = gates + n * l.gates;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from ctypes import POINTER, Structure, c_long, c_void_p
 from functools import cache, lru_cache
@@ -38,7 +39,10 @@ class LayerStruct(Structure):
 class SizeStruct(Structure):
     _fields_ = tuple(
         (name, c_long)
-        for name in ("samples", "frames", "computed_frames", "height", "width", "pixel")
+        for name in (
+            *("samples", "frames", "computed_frames", "height", "width"),
+            *("sample", "channel", "pixel"),
+        )
     )
 
 
@@ -106,15 +110,19 @@ class Layer:
         """out = activate(scale · rebuild(y) + bias + other), sample n of y at `samples[n]`.
 
         Args:
-            y: (N, k, [F,] H, W), channels last; gates: (N, G), contiguous float32.
+            y: (N, k, [F,] H, W), contiguous, channels last or not; gates: (N, G), contiguous
+                float32.
             full: ([T,] H, W) of the output.
-            out: Channels last; may be y where nothing is rebuilt.
+            out: In the layout of y. Channels last it may be y where nothing is rebuilt, and there
+                may be something to add.
         """
         kernels = library()
         assert kernels is not None
+        last = y.is_contiguous(memory_format=LAYOUTS[y.ndim])
         kernels.rebuild(
-            self.struct, sizes_of(y.shape, full), y.data_ptr(), gates.data_ptr(), places(*samples),
-            None if other is None else other.data_ptr(), out.data_ptr(), torch.get_num_threads(),
+            self.struct, sizes_of(y.shape, full, last), y.data_ptr(), gates.data_ptr(),
+            places(*samples), None if other is None else other.data_ptr(), out.data_ptr(),
+            torch.get_num_threads(),
         )  # fmt: skip
 
 
@@ -130,7 +138,8 @@ def rebuilt(
 
     `frames` counts where there are paths of time.
     """
-    layout = LAYOUTS[y.ndim]
+    layouts = LAYOUTS[y.ndim], torch.contiguous_format
+    layout = next((v for v in layouts if y.is_contiguous(memory_format=v)), layouts[0])
     full = (frames, *y.shape[3:]) if paths["time"] else tuple(y.shape[2:])
     layer = Layer(paths, channels, y.shape[1], side, gates.shape[1], *nothing_after(channels))
     shape = (len(y), channels, *full)
@@ -138,7 +147,7 @@ def rebuilt(
     layer.rebuild(
         y.contiguous(memory_format=layout), gates.contiguous(), None, full, out, range(len(y))
     )
-    return out if y.is_contiguous(memory_format=layout) else out.contiguous()
+    return out
 
 
 def kernel_rebuilds(
@@ -165,9 +174,11 @@ def kernel_serves(x: Tensor, side: int) -> bool:
 
 
 @lru_cache(1024)
-def sizes_of(y: torch.Size, full: tuple[int, ...]) -> SizeStruct:
+def sizes_of(y: torch.Size, full: tuple[int, ...], channels_last: bool) -> SizeStruct:
     frames, computed = (full[0], y[2]) if len(y) == 5 else (1, 1)
-    return SizeStruct(y[0], frames, computed, *y[-2:], y[1])
+    plane = math.prod(y[2:])
+    pitches = (1, y[1]) if channels_last else (plane, 1)
+    return SizeStruct(y[0], frames, computed, *y[-2:], y[1] * plane, *pitches)
 
 
 @lru_cache(1024)
