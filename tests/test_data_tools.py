@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from vared_mm.datasets import annotation_files
 from vared_mm.datasets import check_videos as checking
-from vared_mm.datasets import video_lists
 from vared_mm.datasets.check_videos import check_videos
 from vared_mm.datasets.video_lists import youtube_id
 
@@ -146,7 +146,7 @@ def test_no_video_is_called_readable_that_nobody_decoded(kinetics, monkeypatch, 
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics)[:-1], -1)
     assert "'-1' is no number from 1 on" in capsys.readouterr().err
-    monkeypatch.setattr(video_lists, "find_spec", lambda name: None)
+    monkeypatch.setattr(annotation_files, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="decord, which decodes the videos, is not installed"):
         run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
     assert not (kinetics / "train.txt").exists()
@@ -154,7 +154,7 @@ def test_no_video_is_called_readable_that_nobody_decoded(kinetics, monkeypatch, 
 
 def test_a_path_that_cannot_be_listed_is_named_before_hours_of_decoding(kinetics, monkeypatch):
     (kinetics / "videos" / "singing").rename(kinetics / "videos" / "sing ing")
-    monkeypatch.setattr(video_lists, "check_videos", None)
+    monkeypatch.setattr(annotation_files, "check_videos", None)
     with pytest.raises(SystemExit, match="holds the delimiter"):
         run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
 

@@ -13,7 +13,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.datasets import video_lists
+from vared_mm.datasets import annotation_files, video_lists
 from vared_mm.files import write_text
 
 
@@ -21,13 +21,13 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path, help="official csv of one split")
     parser.add_argument("videos", type=Path, help="folder of its videos")
-    video_lists.add_output_options(parser, 400)
+    annotation_files.add_output_options(parser, 400)
     parser.add_argument(
         "--classes", type=Path, required=True,
         help="class names in the order of their labels; if the file does not exist, it is "
         "written from the names in the csv, sorted",
     )  # fmt: skip
-    video_lists.add_check_options(parser)
+    annotation_files.add_check_options(parser)
     args = parser.parse_args()
     try:
         rows = video_lists.kinetics_rows(args.csv)
@@ -41,7 +41,7 @@ def main() -> None:
         if not exists:
             write_text(args.classes, "".join(f"{name}\n" for name in names))
         entries = video_lists.kinetics_entries(args.csv, args.videos, labels)
-        print(video_lists.write_checked(entries, args.videos, args))
+        print(annotation_files.write_checked(entries, args.videos, args))
     except (video_lists.AnnotationError, OSError) as error:
         raise SystemExit(str(error)) from None
 

@@ -15,13 +15,13 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.datasets import video_lists
+from vared_mm.datasets import annotation_files, video_lists
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("kinetics", type=Path, help="annotation file of Kinetics-400")
-    video_lists.add_output_options(parser, 200)
+    annotation_files.add_output_options(parser, 200)
     parser.add_argument(
         "--kinetics-classes", type=Path, required=True,
         help="the 400 class names in the order of their labels, as tools/data/kinetics400.py "
@@ -43,7 +43,7 @@ def main() -> None:
         )
         labels = video_lists.labels_of(names, args.num_classes, args.names or args.ids)
         entries = video_lists.mini_kinetics_entries(args.kinetics, kinetics, labels, ids)
-        print(video_lists.write_annotation(entries, {}, args.out, args.delimiter))
+        print(annotation_files.write_annotation(entries, {}, args.out, args.delimiter))
     except (video_lists.AnnotationError, OSError) as error:
         raise SystemExit(str(error)) from None
 

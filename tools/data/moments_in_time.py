@@ -13,24 +13,24 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.datasets import video_lists
+from vared_mm.datasets import annotation_files, video_lists
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path, help="trainingSet.csv or validationSet.csv")
     parser.add_argument("videos", type=Path, help="folder of its videos")
-    video_lists.add_output_options(parser, 339)
+    annotation_files.add_output_options(parser, 339)
     parser.add_argument(
         "--categories", type=Path, required=True,
         help="moments_categories.txt, with a category and its label, as 'yawning,0', on each line",
     )  # fmt: skip
-    video_lists.add_check_options(parser)
+    annotation_files.add_check_options(parser)
     args = parser.parse_args()
     try:
         labels = video_lists.category_labels(args.categories, args.num_classes)
         entries = video_lists.moments_entries(args.csv, args.videos, labels)
-        print(video_lists.write_checked(entries, args.videos, args))
+        print(annotation_files.write_checked(entries, args.videos, args))
     except (video_lists.AnnotationError, OSError) as error:
         raise SystemExit(str(error)) from None
 
