@@ -1,6 +1,8 @@
 # The motion clips and their training: what every network of the demo shares.
 # `python tools/make_motion_clips.py data/motion_clips` writes the clips in a few seconds.
 default_scope = 'mmaction'
+# MMAction2's inferencers draw with it.
+visualizer = dict(type='ActionVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
 data_root = 'data/motion_clips'
 

@@ -2,6 +2,8 @@
 # `tools/data/small_clips.py` makes the folder. Its place and its number of classes come from the
 # environment, so that one config serves every set, and so do the steps; tools/study.py sets them.
 default_scope = 'mmaction'
+# MMAction2's inferencers draw with it.
+visualizer = dict(type='ActionVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
 data_root = '{{$VARED_CLIPS:data/small_clips}}'
 
