@@ -74,6 +74,17 @@ def test_a_tensor_of_a_class_of_its_own_is_left_to_torch(rebuild):
     rebuild.assert_not_called()
 
 
+def test_a_gradient_that_passes_forward_is_left_to_torch(rebuild):
+    dynamic, x = half_open()
+    along = torch.randn_like(x)
+    with torch.no_grad():
+        answer, came = torch.func.jvp(dynamic, (x,), (along,))
+        # Gates that do not change: the layer is linear, but for its bias.
+        expected = (dynamic(x + along) - dynamic(x - along)) / 2
+    torch.testing.assert_close(came, expected, rtol=1e-4, atol=1e-5)
+    assert rebuild.call_count == 2
+
+
 @torch.no_grad()
 def test_new_weights_count_at_once():
     dynamic, x = half_open()

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 LANES_H = Path(__file__).with_name("lanes.h")
@@ -100,10 +101,11 @@ def processor() -> str:
 
 def nobody_watches(x: Tensor) -> bool:
     """Whether a kernel may stand in for torch's operations on x: no gradient passes through them,
-    and nothing traces, counts or stands in for them.
+    backward or forward, and nothing traces, counts or stands in for them.
     """
     return (
         not torch.is_grad_enabled()
+        and forward_ad._current_level < 0
         and type(x) is Tensor
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
