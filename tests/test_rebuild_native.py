@@ -78,7 +78,7 @@ def test_a_gradient_that_passes_forward_is_left_to_torch(rebuild):
     dynamic, x = half_open()
     along = torch.randn_like(x)
     with torch.no_grad():
-        answer, came = torch.func.jvp(dynamic, (x,), (along,))
+        came = torch.func.jvp(dynamic, (x,), (along,))[1]
         # Gates that do not change: the layer is linear, but for its bias.
         expected = (dynamic(x + along) - dynamic(x - along)) / 2
     torch.testing.assert_close(came, expected, rtol=1e-4, atol=1e-5)
