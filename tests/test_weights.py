@@ -28,10 +28,18 @@ def other_head():
     return dict(state, **{"cls_head.weight": torch.ones(400, 8)})
 
 
+def gates_of_one_layer():
+    state = model(search_space=2).state_dict()
+    return {k: v for k, v in state.items() if not k.startswith(("backbone.1.g", "backbone.1.c"))}
+
+
 STATES = {
-    "other shape": (other_head, r"1 of 10 weights do not fit; cls_head.weight is \(3, 8\) here and"
+    "other shape": (other_head, r"1 of 24 weights do not fit; cls_head.weight is \(3, 8\) here and"
                     r" \(400, 8\) there"),
     "other network": (lambda: {"a": torch.ones(1)}, "10 of 10 weights .* missing there"),
+    "other project": (lambda: {"model_state": model().state_dict(), "epoch": 3},
+                      "10 of 10 weights .* missing there"),
+    "fewer gates": (gates_of_one_layer, r"backbone.1.gate.weight1 is \(16, 4\) here and missing"),
     "other space": (lambda: model(search_space=3).state_dict(), "does not fit: the checkpoint's "
                     ".*gate.* trained with other settings"),
 }  # fmt: skip
@@ -39,7 +47,7 @@ STATES = {
 
 @pytest.mark.parametrize(("state", "message"), STATES.values(), ids=STATES)
 def test_the_checkpoint_of_another_network_is_refused(tmp_path, state, message):
-    torch.save(dict(state_dict=state()), tmp_path / "other.pth")
+    torch.save(state(), tmp_path / "other.pth")
     with pytest.raises(SystemExit, match=message):
         load_weights(model(search_space=2), str(tmp_path / "other.pth"))
 

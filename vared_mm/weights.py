@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.runner import load_checkpoint
-from torch import nn
+from torch import Tensor, nn
 
 from vared_mm.method import DynamicError
 
@@ -15,7 +15,8 @@ NEW_KEYS = (".gate.", ".cheap.")
 def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
     """Loads a checkpoint, and returns what it tells beside the weights, its `meta`.
 
-    One of the static network has no gates, and they stay as they are.
+    One of the static network has no gates, and they stay as they are; one of a dynamic network has
+    to have all of them.
 
     mmengine only logs what does not fit, and a model would answer with random weights.
 
@@ -31,8 +32,13 @@ def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
     except Exception as error:
         raise SystemExit(f"{file} is no checkpoint ({type(error).__name__}: {error})") from None
     state = loaded.get("state_dict", loaded)
-    theirs = {name.removeprefix("module."): tuple(value.shape) for name, value in state.items()}
-    ours = {n: tuple(p.shape) for n, p in model.named_parameters() if not is_new(n)}
+    theirs = {
+        name.removeprefix("module."): tuple(value.shape)
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    dynamic = any(map(is_new, theirs))
+    ours = {n: tuple(p.shape) for n, p in model.named_parameters() if dynamic or not is_new(n)}
     other = [name for name, shape in ours.items() if theirs.get(name) != shape]
     if other:
         name = other[0]
