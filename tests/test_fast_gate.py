@@ -126,3 +126,24 @@ def test_the_kernel_reads_the_parameters_as_they_are_now(asked):
     assert (came - expected).abs().max() < 1e-5
     assert (before - expected).abs().max() > 0.1
     assert len(asked) == 2
+
+
+@torch.no_grad()
+def test_what_torch_func_transforms_is_left_to_torch(asked):
+    gate, x = gate_of(), torch.randn(2, 3, 37, 2, 2, 2)
+    expected = torch.stack([copy.deepcopy(gate).double()(one.double()) for one in x])
+    assert (torch.func.vmap(gate)(x) - expected).abs().max() < 1e-5
+    assert (torch.func.functionalize(gate)(x[0]) - expected[0]).abs().max() < 1e-5
+    assert not asked
+
+
+@pytest.mark.parametrize("lacks", ["statistics", "weights"])
+@torch.no_grad()
+def test_a_normalisation_that_lacks_something_is_left_to_torch(lacks):
+    gate, x = gate_of(), torch.randn(3, 37, 2, 2, 2)
+    if lacks == "statistics":
+        torch.func.replace_all_batch_norm_modules_(gate)
+    else:
+        gate.norm = nn.BatchNorm1d(16, affine=False).eval()
+    expected = copy.deepcopy(gate).double()(x.double())
+    assert (gate(x) - expected).abs().max() < 1e-5

@@ -101,7 +101,7 @@ def processor() -> str:
 
 def nobody_watches(x: Tensor) -> bool:
     """Whether a kernel may stand in for torch's operations on x: no gradient passes through them,
-    backward or forward, and nothing traces, counts or stands in for them.
+    backward or forward, and nothing traces, counts, transforms or stands in for them.
     """
     return (
         not torch.is_grad_enabled()
@@ -110,4 +110,6 @@ def nobody_watches(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not is_in_torch_dispatch_mode()
+        # What torch.func wraps is of no class of its own, and may have no memory.
+        and torch._C._functorch.peek_interpreter_stack() is None
     )

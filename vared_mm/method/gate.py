@@ -85,8 +85,14 @@ class Gate(nn.Module):
     def _norm_is_plain(self) -> bool:
         """Whether it does what the kernel does, and nobody looks at it."""
         norm = self.norm
-        hooked = norm._forward_hooks or norm._forward_pre_hooks
-        return type(norm) is nn.BatchNorm1d and not norm.training and not hooked
+        return (
+            type(norm) is nn.BatchNorm1d
+            and not norm.training
+            and norm.affine
+            # `torch.func.replace_all_batch_norm_modules_` takes them away.
+            and norm.running_mean is not None
+            and not (norm._forward_hooks or norm._forward_pre_hooks)
+        )
 
     def _native(self) -> NativeGate:
         """Of the parameters as they are now: whatever trains or loads them may put others here."""
