@@ -86,7 +86,7 @@ def test_the_dynamic_form_goes_on_from_it_and_right_key_frames_pay(fitted):
     )
     config.train_cfg.max_epochs = config.train_cfg.val_interval = 3
     hooks = {hook.type: hook for hook in config.custom_hooks}
-    hooks["EfficiencyLossHook"].update(ramp=0.0, weight=1.0)
+    hooks["EfficiencyLossHook"].update(ramp=0.0, weight=1.0, target=0.0)
     runner = Runner.from_cfg(config)
     runner.train()
     lines = Path(runner.log_dir, "vis_data/scalars.json").read_text().splitlines()

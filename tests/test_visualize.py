@@ -256,7 +256,7 @@ def test_a_static_model_has_a_report_without_policy(call, tmp_path, capsys):
                 "--cfg-options",
                 r"model.backbone.dynamic.targets=mixed_3b\.branch_2\.1\.conv",
             ),
-            "backbone.mixed_3b.branch_1.1.conv was dynamic when vared_net was evaluated and is not",
+            "of a dynamic network, and the config's has no backbone.mixed_3b.branch_1.1.conv",
         ),
         (("dynamic", "--only", "features", "--clip", "x.mp4"), "x.mp4 is none of the 9 samples"),
         (("nowhere",), "there is no nowhere; wanted a folder that tools/evaluate.py wrote"),
