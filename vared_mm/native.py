@@ -14,6 +14,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -46,10 +47,14 @@ class Source(NamedTuple):
         return cls(files[-1].stem, "\n".join(texts))
 
 
-def loaded(source: Source) -> ctypes.CDLL | None:
-    """The compiled source, or None, after a warning that says why."""
+def loaded(source: Source, **functions: Sequence[type]) -> ctypes.CDLL | None:
+    """The compiled source, or None, after a warning that says why.
+
+    Args:
+        functions: By name what those take that return nothing.
+    """
     try:
-        return ctypes.CDLL(str(compiled(source)))
+        library = ctypes.CDLL(str(compiled(source)))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         logging.getLogger(__name__).warning(
             "the kernels of vared_mm are not used, torch's operations take their place; they "
@@ -58,6 +63,10 @@ def loaded(source: Source) -> ctypes.CDLL | None:
             getattr(error, "stderr", None) or error,
         )
         return None
+    for name, arguments in functions.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, None
+    return library
 
 
 def compiled(source: Source) -> Path:
@@ -100,11 +109,12 @@ def processor() -> str:
 
 
 def nobody_watches(x: Tensor) -> bool:
-    """Whether a kernel may stand in for torch's operations on x: no gradient passes through them,
-    backward or forward, and nothing traces, counts, transforms or stands in for them.
+    """Whether a kernel may stand in for torch's operations on x: it is on a CPU, no gradient passes
+    through them, backward or forward, and nothing traces, counts, transforms or replaces them.
     """
     return (
-        not torch.is_grad_enabled()
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
         and forward_ad._current_level < 0
         and type(x) is Tensor
         and not torch.compiler.is_compiling()

@@ -13,7 +13,7 @@ from zipfile import ZipFile, is_zipfile
 import numpy as np
 
 from vared_mm.datasets.tube_rows import Row
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.datasets.video_lists import AnnotationError, decoded, text_of
 
 
 def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
@@ -44,22 +44,14 @@ def text_files(source: Path) -> Iterator[tuple[Path, str]]:
     """Path within the source and content of every text file."""
     if source.is_dir():
         for path in sorted(source.rglob("*.txt")):
-            yield path.relative_to(source), text_of(path, path.read_bytes())
+            yield path.relative_to(source), text_of(path)
     elif source.is_file() and is_zipfile(source):
         with ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
                 if name.endswith(".txt"):
-                    yield Path(name), text_of(Path(name), archive.read(name))
+                    yield Path(name), decoded(Path(name), archive.read(name))
     else:
         raise AnnotationError(f"{source} is neither a folder nor a zip of text files")
-
-
-def text_of(path: Path, content: bytes) -> str:
-    """UTF-8, with or without the mark that spreadsheets begin it with."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is no text in UTF-8: {error}") from None
 
 
 def video_and_frame(path: Path, label: str) -> tuple[str, int]:
@@ -121,7 +113,7 @@ COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
 
 def rows_of_table(file: Path) -> Iterator[Row]:
     """Of a csv with the columns `COLUMNS`; videos have no suffix, labels are names."""
-    table = csv.DictReader(StringIO(text_of(file, file.read_bytes()), newline=""))
+    table = csv.DictReader(StringIO(text_of(file), newline=""))
     missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
     if missing:
         raise AnnotationError(

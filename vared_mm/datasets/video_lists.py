@@ -168,9 +168,13 @@ def read_lines(file: Path) -> list[str]:
 
 
 def text_of(file: Path) -> str:
-    """A file in UTF-8, with or without the mark that some editors put before it."""
+    return decoded(file, file.read_bytes())
+
+
+def decoded(file: Path, content: bytes) -> str:
+    """Text in UTF-8, with or without the mark that some editors put before it."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(
             f"{file} is no text in UTF-8: {error.reason}; save it as such"

@@ -32,12 +32,7 @@ class PoolStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
-    kernels = loaded(SOURCE)
-    if kernels is None:
-        return None
-    kernels.max_pool.argtypes = (POINTER(PoolStruct), c_void_p, c_void_p, c_long)
-    kernels.max_pool.restype = None
-    return kernels
+    return loaded(SOURCE, max_pool=(POINTER(PoolStruct), c_void_p, c_void_p, c_long))
 
 
 class MaxPool(PreparedForward):

@@ -72,31 +72,17 @@ class ClipStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled convolutions; None without a compiler, see `vared_mm.native`, or AVX-512."""
-    kernels = loaded(SOURCE)
-    if kernels is None or not kernels.suits():
-        return None
-    for kernel, conv, size in (
-        (kernels.pointwise, PointwiseStruct, LinesStruct),
-        (kernels.depthwise, DepthwiseStruct, ClipStruct),
-    ):
-        kernel.argtypes = (
-            POINTER(conv), POINTER(EpilogueStruct), POINTER(size), c_void_p, c_void_p, c_void_p,
-            c_void_p, c_long,
-        )  # fmt: skip
-        kernel.restype = None
-    kernels.expand.argtypes = (
-        POINTER(PointwiseStruct), POINTER(EpilogueStruct), POINTER(DepthwiseStruct),
-        POINTER(EpilogueStruct), POINTER(ClipStruct), c_void_p, c_void_p, c_void_p, c_void_p,
-        c_long,
-    )  # fmt: skip
-    kernels.expand.restype = None
-    kernels.expand_and_rebuild.argtypes = (
-        POINTER(PointwiseStruct), POINTER(LayerStruct), POINTER(DepthwiseStruct),
-        POINTER(LayerStruct), c_long, c_long, POINTER(ClipStruct), c_void_p, c_void_p, c_void_p,
-        c_void_p, c_long,
-    )  # fmt: skip
-    kernels.expand_and_rebuild.restype = None
-    return kernels
+    finish = POINTER(EpilogueStruct)
+    first, second, clip = POINTER(PointwiseStruct), POINTER(DepthwiseStruct), POINTER(ClipStruct)
+    layer, maps = POINTER(LayerStruct), (c_void_p, c_void_p, c_void_p, c_void_p, c_long)
+    kernels = loaded(
+        SOURCE,
+        pointwise=(first, finish, POINTER(LinesStruct), *maps),
+        depthwise=(second, finish, clip, *maps),
+        expand=(first, finish, second, finish, clip, *maps),
+        expand_and_rebuild=(first, layer, second, layer, c_long, c_long, clip, *maps),
+    )
+    return kernels if kernels is not None and kernels.suits() else None
 
 
 class Finish:

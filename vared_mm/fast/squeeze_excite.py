@@ -37,14 +37,8 @@ class ExcitationStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
-    kernels = loaded(SOURCE)
-    if kernels is None:
-        return None
-    kernels.squeeze_excite.argtypes = (
-        POINTER(ExcitationStruct), c_void_p, c_long, c_long, c_void_p, c_long,
-    )  # fmt: skip
-    kernels.squeeze_excite.restype = None
-    return kernels
+    maps = c_void_p, c_long, c_long, c_void_p
+    return loaded(SOURCE, squeeze_excite=(POINTER(ExcitationStruct), *maps, c_long))
 
 
 class SqueezeExcite(nn.Module):

@@ -33,14 +33,12 @@ class SizeStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where there is no compiler, see `vared_mm.native`."""
-    found = loaded(SOURCE)
-    if found is None:
-        return None
     shared = (POINTER(SizeStruct), c_void_p, c_void_p, POINTER(c_void_p), c_long)
-    found.all_paths.argtypes = (*shared, c_void_p, c_void_p)
-    found.all_paths_back.argtypes = (*shared, *[c_void_p] * 5, POINTER(c_void_p))
-    found.all_paths.restype = found.all_paths_back.restype = None
-    return found
+    return loaded(
+        SOURCE,
+        all_paths=(*shared, c_void_p, c_void_p),
+        all_paths_back=(*shared, *[c_void_p] * 5, POINTER(c_void_p)),
+    )
 
 
 def kernels() -> ctypes.CDLL:

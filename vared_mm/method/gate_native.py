@@ -35,14 +35,8 @@ class MapsStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
-    kernels = loaded(SOURCE)
-    if kernels is None:
-        return None
-    kernels.decide.argtypes = (
-        POINTER(GateStruct), POINTER(MapsStruct), c_void_p, c_void_p, c_long,
-    )  # fmt: skip
-    kernels.decide.restype = None
-    return kernels
+    maps = POINTER(MapsStruct), c_void_p
+    return loaded(SOURCE, decide=(POINTER(GateStruct), *maps, c_void_p, c_long))
 
 
 class NativeGate:

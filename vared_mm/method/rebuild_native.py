@@ -49,15 +49,9 @@ class SizeStruct(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
-    found = loaded(SOURCE)
-    if found is None:
-        return None
-    found.rebuild.argtypes = (
-        POINTER(LayerStruct), POINTER(SizeStruct), c_void_p, c_void_p, POINTER(c_long), c_void_p,
-        c_void_p, c_long,
-    )  # fmt: skip
-    found.rebuild.restype = None
-    return found
+    told = POINTER(LayerStruct), POINTER(SizeStruct)
+    maps = c_void_p, c_void_p, POINTER(c_long), c_void_p, c_void_p
+    return loaded(SOURCE, rebuild=(*told, *maps, c_long))
 
 
 class Layer:
