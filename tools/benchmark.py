@@ -74,7 +74,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
     parser.add_argument("--repeats", type=int, default=15, metavar="N")
-    parser.add_argument("--warm-up", type=int, default=3, metavar="N")
+    parser.add_argument(
+        "--warm-up", type=int, default=1, metavar="N",
+        help="calls before each that is timed; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()

@@ -118,7 +118,7 @@ def decoded(config: Config, model: BaseModel, batches: int = 4) -> list[torch.Te
 def conditions() -> str:
     return (
         f"CPU, {torch.get_num_threads()} threads, batch {BATCH}, float32, without decoding, "
-        f"median of {REPEATS} interleaved rounds after a warm-up"
+        f"median of {REPEATS} interleaved rounds, each call after one that is not timed"
     )
 
 

@@ -25,19 +25,21 @@ class Speed:
 def interleaved(
     runs: dict[Name, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
 ) -> dict[Name, Speed]:
-    """Times each of `runs`, which handles `clips` clips, once per round.
+    """Times each of `runs`, which handles `clips` clips, once per round, after `warm_up` calls.
 
-    Whatever else the machine does then falls on all of them alike.
+    Whatever else the machine does then falls on all of them alike, and what another one left in
+    the caches and threads on the calls that are not timed.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in runs}
-    for turn in range(warm_up + repeats):
+    for _ in range(repeats):
         for name, run in runs.items():
+            for _ in range(warm_up):
+                run()
             wait_for_device()
             start = time.perf_counter()
             run()
             wait_for_device()
-            if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - start)
     return {name: speed_of(times, clips) for name, times in seconds.items()}
 
 

@@ -59,7 +59,7 @@ class Settings:
     device: str = "cpu"
     threads: int | None = None
     repeats: int = 15
-    warm_up: int = 3
+    warm_up: int = 1
 
 
 @dataclass(frozen=True)
