@@ -79,7 +79,7 @@ def main() -> None:
             start = trained(static, clips, begun, moved, args.start_steps)
             options = [] if run.form == "static" else args.dynamic_options
             last = trained(run, clips, out / run.name, start, args.steps, options)
-            test(run, clips, out / run.name, last)
+            test(run, clips, out / run.name, last, options)
         report(out)
     print(report(out))
 
@@ -101,7 +101,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
-        help="settings of the dynamic forms' training, as custom_hooks.0.weight=3.0",
+        help="settings of the dynamic forms, as custom_hooks.0.weight=3.0",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
     args = parser.parse_args()
@@ -157,10 +157,12 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def test(run: Run, clips: Clips, folder: Path, checkpoint: Path) -> None:
+def test(
+    run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequence[str] = ()
+) -> None:
     call(
-        "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder),
-        "--json", str(folder / "result.json"), *changed(run), env=clips.environment(),
+        "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder), "--json",
+        str(folder / "result.json"), *changed(run, *options), env=clips.environment(),
     )  # fmt: skip
 
 
