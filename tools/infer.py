@@ -9,6 +9,7 @@ what they found into the folder that --out names.
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
         table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
         for line in lines:
             table.add_row(*(text_of(line.get(column)) for column in columns))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else 150).print(table)
     for row in rows:
         if "error" in row:
             print(f"{row['file']}: {row['error']}")
