@@ -157,9 +157,7 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def test(
-    run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequence[str] = ()
-) -> None:
+def test(run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequence[str]) -> None:
     call(
         "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder), "--json",
         str(folder / "result.json"), *changed(run, *options), env=clips.environment(),
