@@ -96,13 +96,17 @@ def test_every_pattern_has_its_answer_from_the_frames_that_are_read(kind, apart)
 @pytest.mark.usefixtures("_suited")
 @pytest.mark.parametrize("end", ["swish", "excite"])
 @torch.no_grad()
-def test_samples_that_choose_differently_are_answered_each_for_itself(end):
+def test_samples_that_choose_differently_pass_in_one_call_for_each_choice(end, apart):
     model, prepared, x = made(end)
     with record_cost(model) as record:
         expected = model(x)
     _, _, gates, _ = record.seen[0]
-    assert len(set(map(tuple, (gates > 0).tolist()))) > 1
+    choices = set(map(tuple, (gates > 0).tolist()))
+    assert len(choices) > 1
+    before = len(apart())
     assert_close(prepared(x), expected)
+    # Where one path of an axis computes everything, nothing is rebuilt.
+    assert len(apart()) - before == len(choices - {(True, False, True, False)}) > 0
     assert_close(prepared(x[1:2]), expected[1:2])
 
 

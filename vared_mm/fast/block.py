@@ -6,24 +6,25 @@ not read of the expansion's frames is not made, unless squeeze-excite takes the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vared_mm.fast.expansion import Expansion
-from vared_mm.fast.fused_conv import DynamicConv
+from vared_mm.fast.fused_conv import DynamicConv, rows_of
 from vared_mm.fast.graph import follows, only_user, written_between
-from vared_mm.fast.packed_conv import channels_last, output_size
+from vared_mm.fast.packed_conv import channels_last, new_maps, output_size
 from vared_mm.fast.squeeze_excite import SqueezeExcite
-from vared_mm.method.layer import _Dynamic, is_pointwise
+from vared_mm.method.layer import Pattern, _Dynamic, is_pointwise
 
 
 class Block(nn.Module):
     """Calls the prepared parts, with one decision for all where nobody looks at one of them.
 
-    Without squeeze-excite, Swish is between.
+    Samples that choose alike pass the whole block together. Without squeeze-excite, Swish is
+    between.
     """
 
     def __init__(self, expansion: Expansion, excite: SqueezeExcite | None, last: _Dynamic) -> None:
@@ -42,17 +43,36 @@ class Block(nn.Module):
         first, second, third = self._runs
         decision = first.decide(x)
         following, gates = second.follow(x, decision), third.follow(x, decision)
-        if len(decision[1]) > 1 or not decision[1] == following[1] == gates[1]:
+        if not decision[1] == following[1] == gates[1]:
             y = self._between(expansion.decided(x, decision, following))
             return third.answer(y, *gates, other)
-        (pattern,) = decision[1]
+        answers = decision[0], following[0], gates[0]
+        if len(decision[1]) == 1:
+            (pattern,) = decision[1]
+            return self._alike(pattern, x, answers, other)
+        out = new_maps(x, (x.shape[0], last.out_channels, *output_size(second.conv, x.shape[2:])))
+        for pattern, samples in decision[1].items():
+            rows = list(samples)
+            own = [answer[rows] for answer in answers]
+            rest = None if other is None else rows_of(channels_last(other), samples)
+            out[rows] = self._alike(pattern, rows_of(x, samples), own, rest)
+        return out
+
+    def _alike(
+        self, pattern: Pattern, x: Tensor, answers: Sequence[Tensor], other: Tensor | None
+    ) -> Tensor:
+        """For samples that opened `pattern`, and the answers of the three gates."""
+        expansion, _ = self._parts
+        _, second, third = self._runs
+        group: dict[Pattern, Sequence[int]] = {pattern: range(x.shape[0])}
         every = third.conv.extent(pattern)[1] if self._may_leave_out else 1
-        y = self._between(expansion.decided(x, decision, following, every))
+        decisions = (answers[0], group), (answers[1], group)
+        y = self._between(expansion.decided(x, *decisions, every))
         other = None if other is None else channels_last(other)
         if every == 1:
-            return third.branch(pattern)(y, gates[0], other)
+            return third.branch(pattern)(y, answers[2], other)
         size = output_size(second.conv, x.shape[2:])
-        return third.branch_of_read_frames(pattern)(y, gates[0], other, size=size)
+        return third.branch_of_read_frames(pattern)(y, answers[2], other, size=size)
 
     def _serves(self, x: Tensor, other: Tensor | None) -> bool:
         expansion, last = self._parts
