@@ -1,4 +1,4 @@
-"""From results to pictures and reports: a model on real files, models side by side, refusals."""
+"""From results to pictures and reports by the command line, on real files; what it refuses."""
 
 import sys
 from dataclasses import replace
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from command_lines import tool_of
-from matplotlib.colors import same_color
 from mmengine.registry import DATASETS, init_default_scope
+from results_by_hand import result_of, samples_of
 from torch import nn
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
@@ -18,17 +18,8 @@ from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.report import policy_pictures
-from vared_mm.report.comparison import (
-    IncomparableError,
-    Point,
-    check_comparable,
-    common_accuracy,
-    points_of,
-    scatter,
-)
 from vared_mm.report.evaluation_samples import describe
-from vared_mm.report.model_report import ROWS, comparison_sections, model_sections
-from vared_mm.report.result import Data, Result, Samples, write_result, write_samples
+from vared_mm.report.result import write_result, write_samples
 
 tool = tool_of("visualize")
 
@@ -42,50 +33,6 @@ test_dataloader = dict(
     dataset=dict(dataset=dict(ann_file='clips/val.txt', data_prefix=dict(video='clips'))))
 """
 SHARE = np.array([1.0, 0.5, 0.625, 0.625, 0.75, 1.0, 0.25, 0.5, 1.0])
-
-
-def spread(values):
-    return {"avg": float(np.mean(values)), "min": float(min(values)), "max": float(max(values))}
-
-
-def samples_of(files, labels, layers, share):
-    n = len(files)
-    layer_share = np.stack([share] * len(layers), 1) if layers else np.zeros((n, 0))
-    return Samples(
-        file=np.array(files),
-        label=np.array(labels),
-        predicted=np.roll(labels, 1),
-        correct=np.array([i % 2 for i in range(n)], float),
-        share=share,
-        paper_gmacs=1 + share,
-        full_gmacs=1.5 + share,
-        layer_names=np.array(layers, dtype=np.str_),
-        layer_dense=np.full((n, len(layers)), 2e9),
-        layer_share=layer_share,
-    )
-
-
-def result_of(samples, classes=None, **changes):
-    layers = [
-        {"name": name, "dense_gmacs": 2.0, "share": spread(samples.share),
-         "full_gmacs": spread(samples.share)}
-        for name in samples.layer_names.tolist()
-    ]  # fmt: skip
-    cost = {
-        "dense_gmacs": 3.0,
-        "share": spread(samples.share),
-        "paper_gmacs": spread(samples.paper_gmacs),
-        "full_gmacs": spread(samples.full_gmacs),
-        "layers": layers,
-    }
-    settings = dict(
-        name="vared_net", config="vared_net.py", options={}, checkpoint="net.pth", commit="c0ffee",
-        created="2026-01-02T03:04:05+00:00", task="recognition",
-        data=Data("VideoDataset", "clips/val.txt", len(samples), classes, "abc"), device="a CPU",
-        threads=1, packages={"torch": "2.13"}, parameters=1234, metrics={"acc/top1": 0.5},
-        cost=cost, speed=None,
-    )  # fmt: skip
-    return Result(**{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -316,126 +263,3 @@ def test_samples_that_are_not_there_are_asked_for(call, user, tmp_path):
     write_result(tmp_path, tool.read_result(user / "dynamic"))
     with pytest.raises(SystemExit, match=r"there is no .*samples\.npz"):
         call(tmp_path)
-
-
-def test_results_of_other_data_or_tasks_are_refused_by_name():
-    samples = samples_of(["a", "b"], [0, 1], ["x"], np.array([0.5, 1]))
-    ours = result_of(samples)
-    theirs = replace(ours, name="other", data=replace(ours.data, file="b.txt", fingerprint="def"))
-    with pytest.raises(IncomparableError, match=r"vared_net \(.*val.txt.*other \(.*b.txt.*def"):
-        check_comparable([ours, ours, theirs])
-    with pytest.raises(IncomparableError, match="segmentation on 2 samples"):
-        check_comparable([ours, replace(ours, task="segmentation")])
-    check_comparable([ours, replace(ours, name="other", checkpoint="other.pth")])
-
-
-def test_the_accuracy_is_the_first_that_all_results_have():
-    samples = samples_of(["a", "b"], [0, 1], ["x"], np.array([0.5, 1]))
-    one = result_of(samples, metrics={"acc/video1": 0.6, "acc/clip1": 0.5})
-    other = result_of(samples, metrics={"acc/video1": None, "acc/clip1": 0.4})
-    assert common_accuracy([one, one]) == "acc/video1"
-    assert common_accuracy([one, other]) == "acc/clip1"
-    assert [p.accuracy for p in points_of([one, other], "acc/clip1")] == [0.5, 0.4]
-    with pytest.raises(IncomparableError, match=r"wanted one of .* came vared_net: \['loss'\]"):
-        common_accuracy([result_of(samples, metrics={"loss": 1.0})])
-
-
-def test_the_scatter_tells_twins_by_filling_and_gives_seeds_one_colour():
-    points = [
-        Point("net", False, 0.90, 3.0, 3.0 + 1e-15, 3.0),
-        Point("vared_net", True, 0.91, 2.0, 1.5, 2.75),
-        Point("vared_net", True, 0.93, 2.1, 1.6, 2.8),
-    ]
-    panel = scatter(points, "acc/top1").axes[0]
-    static, *seeds = (container.lines for container in panel.containers)
-    for (line, _, bars), point in zip([static, *seeds], points, strict=True):
-        assert (line.get_xdata()[0], line.get_ydata()[0]) == (point.gmacs, point.accuracy)
-        ((low, _), (high, _)) = bars[0].get_segments()[0]
-        assert (low, high) == pytest.approx((point.least, point.most))
-        filled = not same_color(line.get_markerfacecolor(), "none")
-        assert filled == point.dynamic
-    colours = [line.get_color() for line, _, _ in (static, *seeds)]
-    assert colours[1] == colours[2] != colours[0]
-    assert panel.get_ylabel() == "acc/top1"
-
-
-@pytest.mark.parametrize(("accuracies", "span"), [
-    ((35.34, 35.42), 5), ((0.5, 0.501), 0.05), ((0.0, 1.0), 1.1),
-])  # fmt: skip
-def test_hardly_any_difference_in_accuracy_does_not_look_great(accuracies, span):
-    points = [Point("net", True, accuracy, 1.0, 1.0, 1.0) for accuracy in accuracies]
-    low, high = scatter(points, "mIoU").axes[0].get_ylim()
-    assert high - low == pytest.approx(span)
-    assert (high + low) / 2 == pytest.approx(sum(accuracies) / 2)
-
-
-def table(sections, title):
-    return next(item for s in sections for item in s.items if getattr(item, "title", "") == title)
-
-
-def test_a_predicted_class_without_a_name_is_told_by_its_number():
-    samples = replace(samples_of(["a"], [0], ["x"], np.ones(1)), predicted=np.array([7]))
-    rows = table(model_sections(result_of(samples, ("up", "down")), samples, []), "Samples").rows
-    assert rows[0][1:3] == ["up", "class 7"]
-
-
-def test_the_tables_of_a_classification_model_by_hand():
-    share = np.array([0.5, 1.0, 0.75, 0.25])
-    samples = samples_of(["a", "b", "c", "d"], [0, 1, 0, 0], ["x", "y"], share)
-    result = result_of(samples, ("up", "down", "left"))
-    sections = model_sections(result, samples, [])
-    rows = table(sections, "Classes").rows
-    # Of a, c and d the last alone is right; their shares are 0.5, 0.75 and 0.25.
-    assert rows[0] == ["up", 3, pytest.approx(100 / 3), 50, 25, 75]
-    assert rows[1] == ["down", 1, 100, 100, 100, 100]
-    assert rows[2] == ["left", 0, None, None, None, None]
-    # From most to least computation; the predictions are the labels of the sample before.
-    assert table(sections, "Samples").rows == [
-        ["b", "down", "up", "yes", 100.0, 2.5],
-        ["c", "up", "down", "no", 75.0, 2.25],
-        ["a", "up", "up", "no", 50.0, 2.0],
-        ["d", "up", "up", "yes", 25.0, 1.75],
-    ]
-    layer = table(sections, "Dynamic convolutions").rows[1]
-    assert layer == ["y", 62.5, 25, 100, 2000, 625]
-    cost = table(sections, "Cost of a sample").rows
-    assert cost[0] == ["dense GMACs", 3.0, None, None]
-    assert [row[1:] for row in cost[1:]] == [
-        [1.625, 1.25, 2.0],
-        [2.125, 1.75, 2.5],
-        [62.5, 25, 100],
-    ]
-
-
-def test_of_many_samples_those_with_most_and_least_computation_are_listed_and_it_is_said():
-    share = np.random.default_rng(0).permutation(700) / 700
-    samples = samples_of([str(i) for i in range(700)], [0] * 700, ["x"], share)
-    shown = table(model_sections(result_of(samples), samples, []), "Samples")
-    order = [str(i) for i in sorted(range(700), key=lambda i: -share[i])]
-    assert [row[0] for row in shown.rows] == order[:250] + order[450:]
-    assert len(shown.rows) == ROWS
-    assert shown.note.startswith("500 of 700 samples: the 250 with the most and the 250 with the")
-
-
-def test_speed_and_models_side_by_side_by_hand():
-    samples = samples_of(["a", "b"], [0, 1], ["x"], np.array([0.5, 1]))
-    rate = {"median": 10.0, "low": 9.0, "high": 11.0}
-    speed = {"static": rate, "dynamic": {**rate, "median": 14.0}, "conditions": {"batch": 8}}
-    one = result_of(samples, speed=speed)
-    shown = table(model_sections(one, samples, []), "Clips or images per second")
-    assert shown.rows == [["static", 10.0, 9.0, 11.0], ["dynamic", 14.0, 9.0, 11.0]]
-    other = result_of(samples, name="other", metrics={"acc/video1": 0.25})
-    rows = table(comparison_sections([one, other], []), "Models")
-    first, second = (dict(zip(rows.columns, row, strict=True)) for row in rows.rows)
-    assert (first["acc/top1"], first["acc/video1"]) == (0.5, None)
-    assert (second["acc/top1"], second["acc/video1"]) == (None, 0.25)
-    assert (first["full min"], first["full avg"], first["full max"]) == (2.0, 2.25, 2.5)
-    assert (first["clips/s static"], first["clips/s dynamic"]) == (10.0, 14.0)
-    assert second["clips/s static"] is None
-
-
-def test_a_segmentation_model_has_no_table_of_classes():
-    samples = samples_of(["a", "b"], [-1, -1], ["x"], np.array([0.5, 1]))
-    result = result_of(samples, ("road", "sky"), task="segmentation", metrics={"mIoU": 50.0})
-    titles = [section.title for section in model_sections(result, samples, [])]
-    assert titles == ["Metrics", "Cost", "Speed", "Policy", "Layers", "Model"]

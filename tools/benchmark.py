@@ -16,17 +16,16 @@ tells how much memory its forward pass keeps for the backward one.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from mmengine.config import Config, DictAction
-from rich.console import Console
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast.benchmark import PRECISIONS, DifferentFunctionError, Settings, benchmark
 from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
 from vared_mm.files import write_json
+from vared_mm.launch import console
 
 
 def main() -> None:
@@ -98,15 +97,14 @@ def show(report: dict[str, Any]) -> None:
             # A static network is what the others of its engine are compared with.
             *(f"{row[key]:.2f}" for key in ("speedup", "ideal", "efficiency") if row["gates"]),
         )  # fmt: skip
-    # Into a file or a pipe, lines as long as the table wants.
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(step_table(report["training"]) if report["training"] else table)
+    screen = console()
+    screen.print(step_table(report["training"]) if report["training"] else table)
     for batch, layers in report["layers"].items():
-        console.print(layer_table(batch, layers))
+        screen.print(layer_table(batch, layers))
     conditions = (
         f"{key.replace('_', ' ')}: {value}" for key, value in report["conditions"].items()
     )
-    console.print("; ".join(conditions))
+    screen.print("; ".join(conditions))
 
 
 def step_table(steps: list[dict[str, Any]]) -> Table:

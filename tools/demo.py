@@ -22,7 +22,6 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from rich.console import Console
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -30,6 +29,7 @@ from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
+from vared_mm.launch import console
 from vared_mm.speed import Speed, interleaved
 
 CONFIGS = {
@@ -138,10 +138,10 @@ def show(results: dict[str, dict], speeds: dict[str, dict[str, Speed]]) -> None:
         rates.add_row(
             name, *(f"{v.median:.1f} ({v.low:.1f} to {v.high:.1f})" for v in speeds[name].values())
         )
-    console = Console()
+    screen = console()
     for table in (costs, rates):
-        console.print(table)
-    console.print(conditions())
+        screen.print(table)
+    screen.print(conditions())
 
 
 if __name__ == "__main__":

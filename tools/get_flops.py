@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 
 from mmengine.config import DictAction
-from rich.console import Console
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import write_json
 from vared_mm.flops import bounds, build_model, measured
-from vared_mm.launch import config_of
+from vared_mm.launch import config_of, console
 
 
 def main() -> None:
@@ -59,11 +58,11 @@ def show(report: dict) -> None:
     for name in ("paper", "full"):
         cells = [report[f"{name}_gmacs"][key] for key in ("avg", "min", "max")]
         table.add_row(name, *("needs --data" if c is None else f"{c:.2f}" for c in cells))
-    console = Console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for name, gmacs in report.get("parts_gmacs", {}).items():
-        console.print(f"  dense, {name}: {gmacs:.3f} GMACs")
-    console.print(f"  parameters: {report['params_m']:.2f} M")
+        screen.print(f"  dense, {name}: {gmacs:.3f} GMACs")
+    screen.print(f"  parameters: {report['params_m']:.2f} M")
 
 
 if __name__ == "__main__":

@@ -9,21 +9,19 @@ what they found into the folder that --out names.
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
 from mmengine.model import BaseModel
-from rich.console import Console
 from rich.table import Column, Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import config_of
+from vared_mm.launch import config_of, console
 
 
 def main() -> None:
@@ -89,7 +87,7 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
         table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
         for line in lines:
             table.add_row(*(text_of(line.get(column)) for column in columns))
-        Console(width=None if sys.stdout.isatty() else 150).print(table)
+        console().print(table)
     for row in rows:
         if "error" in row:
             print(f"{row['file']}: {row['error']}")

@@ -17,19 +17,17 @@ and histograms.png are written into --out.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
-from rich.console import Console
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import config_of
+from vared_mm.launch import config_of, console
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
 from vared_mm.report.redundancy_plots import plot_histograms, plot_layers
 from vared_mm.report.redundancy_study import AXES, MEASURES, study
@@ -98,8 +96,7 @@ def show(report: dict[str, Any]) -> None:
         table.add_row(row["name"], shape, *cells(row), constant)
     table.add_section()
     table.add_row("mean of the layers", "", *cells(report["mean"]))
-    # Into a file or a pipe, lines as long as the table wants.
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    console().print(table)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

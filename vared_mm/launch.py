@@ -1,14 +1,16 @@
-"""The command lines of training and test: what mmengine's Runner takes, under the usual names."""
+"""What the command lines share: the options of mmengine's Runner, configs, and where tables go."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from rich.console import Console
 
 
 def run_parser(description: str) -> argparse.ArgumentParser:
@@ -52,6 +54,11 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     config = Config.fromfile(file)
     config.merge_from_dict(options or {})
     return config
+
+
+def console() -> Console:
+    """As wide as the terminal; into a file or a pipe, as wide as tables want."""
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def start_without_gpu(config: Config) -> None:
