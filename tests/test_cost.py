@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -202,3 +204,52 @@ def test_the_loss_is_the_mean_square_over_the_samples_that_are_right():
     right = torch.tensor([True, False, True, True])
     torch.testing.assert_close(efficiency_loss(share, right), torch.tensor((0.25 + 1.0 + 0.36) / 4))
     torch.testing.assert_close(efficiency_loss(share, right, target=0.6), torch.tensor(0.4**2 / 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_share_and_loss_are_in_float32_under_autocast(dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(*[VaRedConv3d(8, 8, 3, padding=1) for _ in range(12)])
+    for conv in net:
+        nn.init.normal_(conv.gate.weight2, std=1.5)
+        nn.init.zeros_(conv.gate.beta)
+    with record_cost(net) as record:
+        net(torch.randn(7, 8, 4, 6, 6))
+    wanted = record.share(7)
+    grids = dict.fromkeys(record.names, ((8.0, 5.0), (4.0, 3.0)))
+    with torch.autocast("cpu", dtype):
+        shares = {"macs": record.share(7), "latency": record.latency_share(7, grids)}
+        losses = [efficiency_loss(share, torch.ones(7, dtype=torch.bool)) for share in
+                  shares.values()]  # fmt: skip
+    assert torch.equal(shares["macs"], wanted)
+    assert {t.dtype for t in (*shares.values(), *losses)} == {torch.float32}
+    # The largest scale that mixed precision starts with, float16 overflows at 65504.
+    grads = torch.autograd.grad(65536 * sum(losses), [conv.gate.beta for conv in net])
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_a_thread_records_and_forces_its_own_passes_alone():
+    net, x = nn.Sequential(VaRedConv3d(3, 8, 3)).eval(), torch.randn(1, 3, 4, 8, 8)
+    together = threading.Barrier(2, timeout=30)
+
+    @torch.no_grad()
+    def run(choices):
+        with forced_gates(net, choices), record_cost(net) as record:
+            together.wait()
+            net(x)
+            together.wait()
+        return record
+
+    with ThreadPoolExecutor(2) as threads:
+        records = list(threads.map(run, [(1, 0, 1, 0), (0, 1, 1, 0)]))
+    assert [record.share(1).item() for record in records] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "choices", [(0, 0, 1, 0), (1, 0, 0, 0), (1, -1, 1, 0), (1, math.nan, 1, 0), (1, 0, 1)], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_choices_that_leave_nothing_to_compute_are_not_forced(choices, training):
+    net = nn.Sequential(VaRedConv3d(3, 8, 3)).train(training)
+    with pytest.raises(DynamicError, match="are forced on"), forced_gates(net, choices):
+        raise AssertionError("the block has begun")

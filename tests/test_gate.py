@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError
@@ -56,6 +57,48 @@ def test_the_decision_is_made_in_float32_under_autocast():
         under = gate(x)
     assert under.dtype == torch.float32
     assert torch.equal(under, gate(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_keeps_its_gates_in_float32(dtype):
+    gate = Gate(5, 2, DynamicConfig()).eval()
+    nn.init.normal_(gate.weight2)
+    # Its sum over 8 x 56 x 56 pixels is twice the largest number of float16.
+    x = (torch.rand(2, 5, 8, 56, 56) + 5).to(dtype)
+    wanted, cast = gate(x.float()), copy.deepcopy(gate).to(dtype)
+    assert {v.dtype for v in cast.state_dict().values()} == {torch.float32, torch.int64}
+    torch.testing.assert_close(cast(x), wanted)
+    assert Gate(5, 2, DynamicConfig()).double().weight1.dtype == torch.float64
+
+
+def test_one_sample_moves_the_running_statistics_as_an_exponential_average():
+    gate = Gate(1, 1, DynamicConfig(gate_hidden=1)).train()
+    nn.init.ones_(gate.weight1)
+    gate(torch.full((1, 1, 2, 2), 5.0))
+    # From mean 0 and variance 1, a tenth of the way: 0.1 * 5, 0.9 * (1 + 0.1 * 25).
+    assert gate.norm.running_mean.item() == pytest.approx(0.5)
+    assert gate.norm.running_var.item() == pytest.approx(3.15)
+    assert gate.norm.num_batches_tracked.item() == 1
+    x = torch.randn(1, 1, 2, 2, requires_grad=True)
+    (gate(x) + gate(x)).sum().backward()
+
+
+def test_one_sample_learns_the_statistics_of_the_data():
+    gate = Gate(1, 1, DynamicConfig(gate_hidden=1)).train()
+    nn.init.ones_(gate.weight1)
+    torch.manual_seed(0)
+    for value in 5 + 2 * torch.randn(4000):
+        gate(value.view(1, 1, 1, 1))
+    assert gate.norm.running_mean.item() == pytest.approx(5, abs=1.5)
+    assert gate.norm.running_var.item() == pytest.approx(4, abs=3)
+
+
+@pytest.mark.parametrize("kind", ["synchronised", "reverted"])
+def test_a_norm_that_was_exchanged_takes_one_sample_too(kind):
+    gate = nn.SyncBatchNorm.convert_sync_batchnorm(Gate(3, 1, DynamicConfig())).train()
+    if kind == "reverted":
+        gate = revert_sync_batchnorm(gate)
+    assert gate(torch.ones(1, 3, 2, 2)).shape == (1, 2)
 
 
 def test_initialisers_that_visit_modules_by_type_leave_the_gate_s_start_alone():

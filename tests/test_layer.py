@@ -6,13 +6,19 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
+from mmcv.cnn import fuse_conv_bn
+from mmengine.model.efficient_conv_bn_eval import efficient_conv_bn_eval_forward
 from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils import prune
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import DynamicConfig, UnsupportedConvError, VaRedConv2d, VaRedConv3d
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.observe import forced_gates
+from vared_mm.method.observe import forced_gates, record_cost
 
 cases = pytest.mark.parametrize("name", CASES)
 
@@ -298,9 +304,118 @@ def test_in_training_a_pointwise_convolution_of_channels_last_maps_is_a_matrix_p
         y = conv._full(x)
     assert (torch.ops.aten.convolution not in counter.get_flop_counts()["Global"]) == product
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
-    expected = nn.Conv3d.forward(conv, x)
+    expected = F.conv3d(x, conv.weight, conv.bias, conv.stride, conv.padding, groups=conv.groups)
     torch.testing.assert_close(y, expected)
     weights, leaves = torch.randn_like(y), [p for p in (x, conv.weight, conv.bias) if p is not None]
     grads = (torch.autograd.grad((out * weights).sum(), leaves) for out in (y, expected))
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other)
+
+
+ANSWERS = {
+    "one row for all": lambda out: out[:1],
+    "fewer columns": lambda out: out[:, :3],
+    "more rows": lambda out: torch.cat([out, out]),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_of_another_shape_than_the_gate_s_is_refused(answer, training):
+    conv = VaRedConv3d(3, 8, 3, padding=1).train(training)
+    conv.gate.register_forward_hook(lambda gate, args, out: answer(out))
+    with torch.set_grad_enabled(training), pytest.raises(DynamicError, match=r"wanted \(6, 4\)"):
+        conv(torch.randn(6, 3, 4, 5, 5))
+
+
+def test_an_answer_that_opens_no_path_is_refused():
+    conv = VaRedConv3d(3, 8, 3).eval()
+    conv.gate.register_forward_hook(lambda gate, args, out: torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
+    with pytest.raises(DynamicError, match="opens no path of its channel axis"):
+        conv(torch.randn(1, 3, 4, 5, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_in_half_precision_the_answer_is_the_one_of_float32_rounded(dtype, training):
+    torch.manual_seed(0)
+    conv = VaRedConv3d(16, 16, (1, 3, 3), padding=(0, 1, 1)).train(training)
+    x = 0.1 * torch.rand(2, 16, 8, 56, 56) + 4
+    with torch.set_grad_enabled(training):
+        wanted, came = conv(x), copy.deepcopy(conv).to(dtype)(x.to(dtype))
+    assert came.dtype == dtype
+    torch.testing.assert_close(came.float(), wanted, rtol=0.02, atol=0.05)
+
+
+def fold_by_hand(conv, norm):
+    conv.weight = nn.Parameter(2 * conv.weight)
+
+
+def ask_for_a_product_with_other_weights(conv, norm):
+    efficient_conv_bn_eval_forward(norm, conv, torch.randn(1, 3, 5, 5))
+
+
+FOLDS = {
+    "mmcv": lambda conv, norm: fuse_conv_bn(nn.Sequential(conv, norm)),
+    "torch": fuse_conv_bn_eval,
+    "by hand": fold_by_hand,
+    "mmengine, in every pass": ask_for_a_product_with_other_weights,
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("fold", FOLDS.values(), ids=FOLDS)
+def test_no_batchnorm_is_folded_into_what_is_not_affine_in_its_weight(fold, bias):
+    conv, norm = VaRedConv2d(3, 8, 3, bias=bias).eval(), nn.BatchNorm2d(8).eval()
+    before = conv.weight.clone()
+    with pytest.raises(DynamicError, match="not affine in its weight"):
+        fold(conv, norm)
+    assert torch.equal(conv.weight, before)
+
+
+def test_torch_fx_leaves_a_dynamic_convolution_out_when_it_fuses():
+    net = nn.Sequential(VaRedConv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+    with pytest.raises(DynamicError, match="torch.fx"):
+        fuse(net)
+
+
+def test_weights_are_loaded_by_assignment_copied_and_reparametrised_as_in_any_convolution():
+    conv, other = VaRedConv2d(3, 8, 3).eval(), VaRedConv2d(3, 8, 3).eval()
+    x = torch.randn(2, 3, 5, 5)
+    conv.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(conv(x), other(x))
+    assert torch.equal(torch.func.functional_call(conv, dict(other.named_parameters()), x), conv(x))
+    prune.l1_unstructured(conv, "weight", amount=0.5)
+    assert (conv.weight == 0).double().mean() == 0.5
+    conv(x)
+    prune.remove(conv, "weight")
+    nn.utils.parametrizations.weight_norm(conv)(x)
+
+
+EXPORTS = {
+    "jit.trace": lambda conv, x: torch.jit.trace(conv, x, check_trace=False),
+    "ONNX": lambda conv, x: torch.onnx.export(conv, (x,), io.BytesIO(), dynamo=False),
+    "export": lambda conv, x: torch.export.export(conv, (x,)),
+    "fx": lambda conv, x: torch.fx.symbolic_trace(conv),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
+@pytest.mark.filterwarnings("ignore")
+def test_an_export_that_would_keep_one_clip_s_choice_is_refused(export, training):
+    conv = VaRedConv3d(3, 8, 3).train(training)
+    with pytest.raises(Exception, match="keep the choice of its example"):
+        export(conv, torch.randn(1, 3, 4, 5, 5))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_compiled_network_answers_as_the_plain_one_and_is_watched_and_forced(training):
+    torch.manual_seed(0)
+    net = nn.Sequential(VaRedConv2d(3, 8, 3), nn.ReLU(), VaRedConv2d(8, 4, 3)).train(training)
+    compiled, x = torch.compile(net, backend="eager"), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), net(x))
+    with forced_gates(net, (0, 0.5)), record_cost(net) as record:
+        torch.testing.assert_close(compiled(x), net(x))
+    assert record.share(2).tolist() == [0.5, 0.5]
+    assert len(record.seen) == 4

@@ -116,11 +116,3 @@ def test_other_types_kernels_and_who_counts_get_torchs_operations(rebuild):
     macs = counter.get_total_flops() // 2 - 3 * dynamic.gate.macs()
     assert macs == pixels * (4 * 2 * 81 + 4 * 2 * 9 + 8 * 2 * 9)
     rebuild.assert_not_called()
-
-
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-@torch.no_grad()
-def test_a_traced_convolution_computes_with_what_it_is_given():
-    dynamic, x = half_open()
-    traced = torch.jit.trace(dynamic, x)
-    torch.testing.assert_close(traced(2 * x), dynamic(2 * x))

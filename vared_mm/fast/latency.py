@@ -75,10 +75,9 @@ def _ways_to_run(
     if not isinstance(conv.forward, Exchanged):
         # The preparation could not take it over: it runs as in the model.
         x = inputs[0]
-        plain = super(_Dynamic, conv).forward
         return (
             x,
-            partial(plain, x),
+            partial(conv.plain, x),
             lambda pattern, gates: partial(conv._run, x, gates.to(x), pattern),
         )
     x = channels_last(inputs[0])

@@ -128,13 +128,15 @@ def weighted(values: Sequence[Tensor], weights: Sequence[float], samples: int) -
     total = sum(weight * (len(value) / samples) for value, weight in pairs)
     parts = []
     for same in grouped(pairs, lambda pair: len(pair[0])):
-        table = torch.stack([value for value, _ in same])
-        parts.append(table.new_tensor([weight / total for _, weight in same]) @ table)
+        table = torch.stack([value for value, _ in same], 1)
+        # No matrix product, which autocast would round to half precision.
+        parts.append((table * table.new_tensor([weight / total for _, weight in same])).sum(1))
     return torch.stack([_rows(part, samples).sum(1) for part in parts]).sum(0)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of `hard`, the gradient of `soft`."""
+    """The value of `hard`, the gradient of `soft`; in float32 at least."""
+    soft = soft.to(torch.promote_types(soft.dtype, torch.float32))
     return hard.to(soft.dtype) + (soft - soft.detach())
 
 

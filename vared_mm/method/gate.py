@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
 
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate_native import NativeGate
 from vared_mm.native import nobody_watches
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
@@ -41,29 +46,56 @@ def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
     return v + (passed - passed.detach())
 
 
+def samples_of(norm: nn.Module, h: Tensor) -> int:
+    """Over how many rows the norm takes its statistics in training."""
+    if not isinstance(norm, nn.SyncBatchNorm) or not torch.distributed.is_initialized():
+        return len(h)
+    return len(h) * torch.distributed.get_world_size(norm.process_group)
+
+
+@torch.no_grad()
+def learn_from_one(norm: _BatchNorm, row: Tensor) -> None:
+    """Moves the running statistics by one row (C,), as an exponential average does.
+
+    δ = row - mean,   mean += m·δ,   var = (1 - m)·(var + m·δ²)
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked += 1
+    m = 1 / (1 + float(norm.num_batches_tracked)) if norm.momentum is None else norm.momentum
+    delta = row - norm.running_mean
+    norm.running_mean += m * delta
+    norm.running_var.add_(m * delta.square()).mul_(1 - m)
+
+
 class Gate(nn.Module):
     """Decides for `axes` axes of `config.search_space` choices from an input (N, C, ...).
 
     Its weights are plain parameters, no `nn.Linear`: the toolboxes' initialisers visit modules
     by type and would overwrite a start that matters (the last layer at zero, so that every
     sample begins with the same, mostly full choice).
+
+    They stay in float32 where the model is cast to half precision: a decision is a comparison with
+    zero, which rounding would turn over, and a sum over a map overflows float16.
     """
 
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
         super().__init__()
         self.axes, self.floor, self.leak = axes, config.floor, config.leak
-        self.weight1 = nn.Parameter(torch.empty(config.gate_hidden, in_channels))
-        self.norm = nn.BatchNorm1d(config.gate_hidden)
-        self.weight2 = nn.Parameter(torch.zeros(axes * config.search_space, config.gate_hidden))
+        hidden, answers = config.gate_hidden, axes * config.search_space
+        self.weight1 = nn.Parameter(torch.empty(hidden, in_channels))
+        self.norm = nn.BatchNorm1d(hidden)
+        self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
         nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
+        self.float()  # Whatever the default is.
 
     def forward(self, x: Tensor) -> Tensor:
         if nobody_watches(x) and self._norm_is_plain():
             native = self._native()
             if native.serves(x):
                 return native(x)
-        # A decision is a comparison with zero: half precision would turn near ones over.
         with torch.autocast(x.device.type, enabled=False):
             # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
             pooled = x.sum(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
@@ -74,13 +106,20 @@ class Gate(nn.Module):
             return soft_gate(parts, self.floor, self.leak).flatten(-2)
 
     def _normalise(self, h: Tensor) -> Tensor:
-        if self.norm.training and len(h) == 1 and type(self.norm) is nn.BatchNorm1d:
-            # One sample has no variance: the running statistics serve instead.
-            norm = self.norm
-            return F.batch_norm(
-                h, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-            )
-        return self.norm(h)
+        norm = self.norm
+        if not norm.training or samples_of(norm, h) > 1 or norm.running_mean is None:
+            return norm(h)
+        # One sample has no variance: the running statistics serve instead, and learn from it.
+        learn_from_one(norm, h.detach()[0])
+        statistics = norm.running_mean.clone(), norm.running_var.clone()  # type: ignore[union-attr]
+        return F.batch_norm(h, *statistics, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def keep_single(tensor: Tensor) -> Tensor:
+            new = fn(tensor)
+            return tensor.to(new.device) if new.dtype in HALF and tensor.dtype not in HALF else new
+
+        return super()._apply(keep_single, recurse)
 
     def _norm_is_plain(self) -> bool:
         """Whether it does what the kernel does, and nobody looks at it."""

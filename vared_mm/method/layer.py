@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.all_paths import all_paths
@@ -35,6 +36,13 @@ from vared_mm.method.rebuild_native import kernel_rebuilds, rebuilt
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
 
 Pattern = tuple[bool, ...]
+NOT_AFFINE = (
+    "a dynamic convolution is not affine in its weight: its gate and cheap operations come after "
+    "the product, so no BatchNorm can be folded into it (mmcv's fuse_conv_bn, torch's "
+    "fuse_conv_bn_eval, efficient_conv_bn_eval, deploy switches). Leave the fusion out; "
+    "vared_mm.fast.prepare_for_inference folds rightly. To put other weights into it, copy them: "
+    "conv.weight.data.copy_(weight)"
+)
 
 
 class CheapOperations(nn.Module):
@@ -72,6 +80,7 @@ class _Dynamic(_ConvNd):
     cheap: CheapOperations
     dynamic: DynamicConfig
     axes: tuple[str, ...]
+    _loading = False
 
     def __init__(
         self, *args: Any, dynamic: DynamicConfig | Mapping[str, Any] | None = None, **kwargs: Any
@@ -127,15 +136,33 @@ class _Dynamic(_ConvNd):
         self.strides = r if "time" in self.axes else r[:1]
 
     def forward(self, x: Tensor) -> Tensor:
+        refuse_tracing(x)
+        # Hooks that come after a compilation, and kernels, are not seen by compiled code.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._forward)(x)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.weight.ndim:
             raise DynamicError(
                 f"a dynamic convolution takes a batch of {self.weight.ndim} dimensions, "
                 f"(N, C, {'T, ' * (self.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
             )
-        if not len(x):
-            return super().forward(x)
+        if not x.shape[0]:
+            return self.plain(x)
         gates = self.gate(x)
+        self.check_answer(gates, x)
         return self._forward_all(x, gates) if self.training else self._forward_open(x, gates)
+
+    def check_answer(self, gates: Tensor, x: Tensor) -> None:
+        """Kernels read by the gates' shape, and a hook or another module may have answered."""
+        wanted = (x.shape[0], len(self.axes) * self.dynamic.search_space)
+        if gates.shape != wanted:
+            raise DynamicError(
+                f"the gate of a dynamic convolution answered {tuple(gates.shape)} numbers; wanted "
+                f"{wanted}, {wanted[1]} for each of {wanted[0]} samples. Does a hook answer in its "
+                "place?"
+            )
 
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
@@ -151,7 +178,28 @@ class _Dynamic(_ConvNd):
             # torch copies such maps into another layout, and what it makes of them would have to
             # be copied back, in both directions: longer than the product itself takes.
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
-        return like_layout(super().forward(x), x)
+        return like_layout(self.plain(x), x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """What the convolution that it replaces would answer."""
+        return super()._conv_forward(x, self.weight, self.bias)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
+        # What asks a convolution for its product with other weights, as `efficient_conv_bn_eval`
+        # does, goes past the gate.
+        raise DynamicError(NOT_AFFINE)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Folding ends in an assignment; loading may assign too, and is no folding.
+        if (
+            isinstance(value, nn.Parameter)
+            and name in ("weight", "bias")
+            and "gate" in self._modules
+            and name in self._parameters
+            and not self._loading
+        ):
+            raise DynamicError(NOT_AFFINE)
+        super().__setattr__(name, value)
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""
@@ -168,7 +216,7 @@ class _Dynamic(_ConvNd):
 
     def _run(self, x: Tensor, gates: Tensor, pattern: Pattern) -> Tensor:
         k, r = self.extent(pattern)
-        frames = output_frames(self, x.shape[2]) if "time" in self.axes else 1
+        frames = output_shape(self, x.shape)[2] if "time" in self.axes else 1
         # On CPU a convolution of one sample may answer in another layout than one of many.
         y = like_layout(prefix_conv(self, x, k, r), x)
         return self._rebuild(y, gates, pattern, frames)
@@ -202,6 +250,12 @@ class _Dynamic(_ConvNd):
         """The largest open share: (channels computed, temporal stride factor R)."""
         s = self.dynamic.search_space
         parts = {axis: pattern[i * s : (i + 1) * s] for i, axis in enumerate(self.axes)}
+        for axis, choices in parts.items():
+            if not any(choices):
+                raise DynamicError(
+                    f"the gate of a dynamic convolution opens no path of its {axis} axis, which "
+                    "would leave nothing to compute; does a hook answer in its place?"
+                )
         k = self.widths[parts["channel"].index(True) if "channel" in parts else 0]
         r = self.strides[parts["time"].index(True) if "time" in parts else 0]
         return k, r
@@ -211,7 +265,11 @@ class _Dynamic(_ConvNd):
     ) -> None:
         # mmengine turns torch's size mismatches into warnings and would go on with random gates.
         check_checkpoint(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._loading = True
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        finally:
+            del self._loading
 
     def extra_repr(self) -> str:
         axes = "+".join(self.axes)
@@ -258,6 +316,22 @@ def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
     return dict(groups)
 
 
+def refuse_tracing(x: Any) -> None:
+    """A trace would hold the choice of its example, and use it for every input.
+
+    Raises:
+        DynamicError: `torch.jit.trace`, the ONNX exporters, `torch.export` or `torch.fx` are at
+            work.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or isinstance(x, Proxy):
+        raise DynamicError(
+            "a dynamic convolution chooses for each input anew, and a trace (torch.jit.trace, "
+            "torch.onnx.export, torch.export, torch.fx) would keep the choice of its example for "
+            "all; no export serves it yet. Export the static network, or run the dynamic one in "
+            "PyTorch with vared_mm.fast.prepare_for_inference"
+        )
+
+
 def is_pointwise(conv: _ConvNd) -> bool:
     """Whether each output pixel is a matrix product of one input pixel, without padding."""
     ones = (1,) * len(conv.kernel_size)
@@ -271,10 +345,14 @@ def like_layout(y: Tensor, x: Tensor) -> Tensor:
     return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
 
 
-def output_frames(conv: _ConvNd, frames: int) -> int:
-    """How many frames the plain convolution gives for `frames` input frames."""
+def output_shape(conv: _ConvNd, shape: Sequence[int]) -> tuple[int, ...]:
+    """(N, C, [T,] H, W) of the plain convolution's output for an input of `shape`."""
     if conv.padding == "same":
-        return frames
-    padding = 0 if conv.padding == "valid" else int(conv.padding[0])
-    reach = conv.dilation[0] * (conv.kernel_size[0] - 1)
-    return (frames + 2 * padding - reach - 1) // conv.stride[0] + 1
+        return (shape[0], conv.out_channels, *shape[2:])
+    padding = (0, 0, 0) if isinstance(conv.padding, str) else conv.padding
+    size = [
+        (n + 2 * padding[i] - conv.dilation[i] * (conv.kernel_size[i] - 1) - 1) // conv.stride[i]
+        + 1
+        for i, n in enumerate(shape[2:])
+    ]
+    return (shape[0], conv.out_channels, *size)

@@ -1,12 +1,16 @@
 """Looks at a model while it runs, and makes its gates answer as told; within `with` blocks.
 
-Hooks do it, and are gone with the block: nothing is left on the modules.
+Hooks do it, and are gone with the block: nothing is left on the modules. They act on the passes of
+the thread that the block is in, for several threads may share a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.layer import _Dynamic
+from vared_mm.method.layer import _Dynamic, output_shape
 
 
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
@@ -22,50 +26,79 @@ def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _Dynamic)}
 
 
+def after_forward(
+    module: nn.Module, hook: Callable[[nn.Module, tuple, Any], Any], prepend: bool = False
+) -> RemovableHandle:
+    """`module.register_forward_hook` for the passes of this thread alone."""
+    thread = get_ident()
+
+    def of_this_thread(module: nn.Module, args: tuple, out: Any) -> Any:
+        return hook(module, args, out) if get_ident() == thread else None
+
+    return module.register_forward_hook(of_this_thread, prepend=prepend)
+
+
 @contextmanager
 def record_cost(model: nn.Module) -> Iterator[CostRecord]:
-    """Records what the model's dynamic convolutions compute."""
+    """Records what the model's dynamic convolutions compute in this thread."""
     record = CostRecord()
     with ExitStack() as stack:
         for name, conv in dynamic_convs(model).items():
-            for handle in _observe(name, conv, record):
-                stack.callback(handle.remove)
+            stack.callback(after_forward(conv.gate, _note(name, conv, record)).remove)
+            # What fuses convolutions leaves those alone that have hooks, and calls their gates
+            # with their own input.
+            stack.callback(conv.register_forward_hook(_nothing).remove)
         yield record
 
 
-def _observe(name: str, conv: _Dynamic, record: CostRecord) -> list[RemovableHandle]:
-    answers: list[Tensor] = []
+def _nothing(*args: Any) -> None:
+    """Compiled code may go past a convolution's own hooks; the gate's are always seen."""
 
-    def keep_answer(module: nn.Module, args: tuple, answer: Tensor) -> None:
-        answers.append(answer)
 
-    def note(module: nn.Module, args: tuple, out: Tensor) -> None:
-        # An empty batch asks no gate and costs nothing.
-        if answers:
-            record.seen.append(Pass(name, conv, answers.pop(), tuple(out.shape)))
+def _note(name: str, conv: _Dynamic, record: CostRecord) -> Callable:
+    def note(gate: nn.Module, args: tuple, answer: Tensor) -> None:
+        record.seen.append(Pass(name, conv, answer, output_shape(conv, args[0].shape)))
 
-    return [conv.gate.register_forward_hook(keep_answer), conv.register_forward_hook(note)]
+    return note
 
 
 @contextmanager
 def forced_gates(model: nn.Module, choices: Sequence[float]) -> Iterator[None]:
-    """Every gate answers `choices`, the same for all samples.
+    """Every gate answers `choices`, the same for all samples, in this thread.
 
     Args:
         choices: S numbers for each axis, channel first, as (0, 1, 1, 0): half the channels, all
             frames. A convolution with the channel axis alone takes the first S.
+
+    Raises:
+        DynamicError: They are too few, negative or not finite, or open no path of an axis.
     """
+    convs = dynamic_convs(model)
+    for name, conv in convs.items():
+        check_choices(name, conv, choices)
 
     def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-        if len(choices) < answer.shape[1]:
-            raise DynamicError(
-                f"{len(choices)} choices are forced on a gate that has {answer.shape[1]}"
-            )
         row = torch.tensor(choices, dtype=answer.dtype, device=answer.device)
         return row[: answer.shape[1]].expand(len(answer), -1)
 
     with ExitStack() as stack:
-        for conv in dynamic_convs(model).values():
+        for conv in convs.values():
             # Before all other hooks, so that those see what is really used.
-            stack.callback(conv.gate.register_forward_hook(force, prepend=True).remove)
+            stack.callback(after_forward(conv.gate, force, prepend=True).remove)
         yield
+
+
+def check_choices(name: str, conv: _Dynamic, choices: Sequence[float]) -> None:
+    space = conv.dynamic.search_space
+    if len(choices) < len(conv.axes) * space:
+        raise DynamicError(
+            f"{len(choices)} choices are forced on {name}, whose gate has "
+            f"{len(conv.axes) * space}: {space} for each of {conv.axes}"
+        )
+    for i, axis in enumerate(conv.axes):
+        own = choices[i * space : (i + 1) * space]
+        if not all(math.isfinite(v) and v >= 0 for v in own) or not any(own):
+            raise DynamicError(
+                f"the choices {tuple(own)} are forced on the {axis} axis of {name}; wanted numbers "
+                "from 0 up, of which one at least opens a path"
+            )

@@ -58,7 +58,7 @@ class PredicatedConv:
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         conv, x = self.conv, channels_last(x)
         if not len(x):
-            return channels_last(conv._conv_forward(x, conv.weight, conv.bias))
+            return channels_last(conv.plain(x))
         gates = conv.gate(x).float().contiguous()
         if len(gates) != len(x):
             raise DynamicError(
@@ -105,7 +105,7 @@ class PredicatedConv:
         """What `compute` will write into, or where it cannot serve, all of it by torch."""
         conv = self.conv
         if self.weight is None:
-            return channels_last(conv._conv_forward(x, conv.weight, conv.bias))
+            return channels_last(conv.plain(x))
         return new_maps(x, (len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
 
     def _told(self, gates: Tensor, other: Tensor | None) -> dict[str, Any]:
