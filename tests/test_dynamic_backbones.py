@@ -1,5 +1,7 @@
 """`VaRedX` is X with dynamic convolutions, for the backbones of three toolboxes."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
@@ -237,3 +239,89 @@ def test_frozen_stages_stay_static_and_compute_what_they_did():
 def test_a_batch_of_none_goes_through_the_whole_network():
     model = build("mmaction", "VaRedInceptionI3d", dict(width=0.125)).eval()
     assert model(torch.randn(0, *CLIP)).shape == (0, 128, 1, 1, 1)
+
+
+# Toolboxes freeze while a backbone is built, or when it is first put into training. The numbers are
+# of all convolutions less those of the first stages' blocks.
+FREEZING = [
+    ("mmaction", "ResNet3dSlowOnly", dict(depth=50, base_channels=8, pretrained=None), 48 - 3 * 3),
+    ("mmaction", "ResNetTSM", dict(depth=18, pretrained=None), 16 - 2 * 2),
+    ("mmaction", "MobileNetV2", dict(), 50 - 2 - 2 * 3),
+    ("mmaction", "X3D", dict(gamma_w=1, gamma_b=2.25, gamma_d=2.2), 78 - 3 * 3),
+    ("mmaction", "R2Plus1d18", dict(base_channels=8), 16 - 4),
+    ("mmseg", "ResNetV1c", DILATED, 16 - 2 * 2),
+    ("mmdet", "ResNet", dict(depth=18), 16 - 2 * 2),
+    ("mmdet", "Darknet", dict(), 51 - 1 - 2),
+    ("mmdet", "MobileNetV2", dict(), 50 - 2 - 2 * 3),
+]
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "arguments", "left"), FREEZING, ids=lambda v: str(v)[:20]
+)
+def test_frozen_stages_stay_static_and_every_gate_can_learn(scope, name, arguments, left):
+    stages = 1 if name not in ("MobileNetV2", "Darknet") else 2
+    static = build(scope, name, dict(arguments, frozen_stages=stages))
+    model = build(scope, f"VaRed{name}", dict(arguments, frozen_stages=stages))
+    static.train()
+    model.train()
+    convs = dynamic_convs(model)
+    assert all(p.requires_grad for conv in convs.values() for p in conv.parameters())
+    assert len(convs) == left
+
+
+def test_what_a_frozen_stage_answers_is_what_the_static_network_does():
+    arguments = dict(depth=50, base_channels=8, pretrained=None, frozen_stages=2, out_indices=(1,))
+    static, model = (
+        build("mmaction", f"{prefix}ResNet3dSlowOnly", arguments) for prefix in ("", "VaRed")
+    )
+    model.load_state_dict(static.state_dict(), strict=False)
+    static.train()
+    model.train()
+    x = torch.randn(2, 3, 4, 32, 32)
+    assert torch.equal(model(x), static(x))
+
+
+@pytest.mark.parametrize(
+    ("scope", "type_", "home"),
+    [
+        ("mmaction", "VaRedResNet", "mmaction"),
+        ("mmaction", "mmaction.VaRedResNet", "mmaction"),
+        ("mmaction", "mmdet.VaRedResNet", "mmdet"),
+        ("mmaction", "mmseg.VaRedResNet", "mmseg"),
+        ("mmdet", "mmdet.VaRedResNet", "mmdet"),
+        ("mmdet", "mmaction.VaRedResNet", "mmaction"),
+        ("mmdet", "VaRedX3D", "mmaction"),
+    ],
+)
+def test_a_scope_before_the_type_says_whose_backbone_is_meant(scope, type_, home):
+    arguments = dict() if "X3D" in type_ else dict(depth=18)
+    registry = import_module(f"{scope}.registry").MODELS
+    init_default_scope(scope)
+    for of in (MODELS, registry):
+        model = of.build(dict(type=type_, **arguments))
+        assert type(model).__module__.partition(".")[0] == home
+
+
+@pytest.mark.parametrize("type_", ["ResNet3dSlowOnly", "mmaction.ResNet3dSlowOnly", None])
+def test_a_backbone_has_its_preset_however_it_is_named(type_):
+    init_default_scope("mmaction")
+    from mmaction.models import ResNet3dSlowOnly
+
+    settings = dict(depth=18, pretrained=None, lateral=False, base_channels=8)
+    wanted = dynamic_convs(MODELS.build(dict(type="VaRedResNet3dSlowOnly", **settings)))
+    settings["type"] = type_ or ResNet3dSlowOnly
+    made = dynamic_convs(MODELS.build(dict(type="VaRedBackbone", backbone=settings)))
+    assert list(made) == list(wanted)
+
+
+@pytest.mark.parametrize("scope", ["mmaction", "mmseg", "mmdet"])
+def test_everything_of_ours_is_found_under_the_scope_that_one_is_in(scope):
+    registries = import_module(f"{scope}.registry")
+    for kind, name in (
+        ("HOOKS", "CostHook"), ("METRICS", "CostMetric"), ("DATASETS", "VaRedVideoGuard"),
+        ("MODELS", "VaRedConv3d"), ("MODELS", "VaRedBackbone"), ("MODELS", "YOWO"),
+        ("OPTIM_WRAPPER_CONSTRUCTORS", "MergedGroupsConstructor"),
+    ):  # fmt: skip
+        registry = getattr(registries, kind)
+        assert registry.get(f"{scope}.{name}") is registry.get(name) is not None

@@ -20,6 +20,8 @@ if all(find_spec(name) is not None for name in ("torch", "mmengine", "mmcv")):
         from vared_mm import datasets as datasets
         from vared_mm import engine as engine
         from vared_mm import models as models
+
+        compat.scopes.apply()
     except Exception:
         # The doctor tells what is broken, so it has to start where the package does not.
         if "vared_mm.doctor" not in sys.orig_argv:

@@ -10,6 +10,7 @@ from . import (
     numpy2,
     recompute,
     safe_checkpoints,
+    scopes,
     thin_labels,
 )
 from .config_scope import config_path
@@ -45,4 +46,4 @@ def status() -> list[CureStatus]:
     ]
 
 
-__all__ = ["CURES", "Cure", "CureStatus", "apply", "config_path", "status"]
+__all__ = ["CURES", "Cure", "CureStatus", "apply", "config_path", "scopes", "status"]
