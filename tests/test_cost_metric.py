@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import toy
+from mmengine.model import BaseTTAModel
+from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -15,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import CostMetric, SampleCost, summarise
+from vared_mm.method import DynamicError
 from vared_mm.method.observe import forced_gates, record_cost
 
 DENSE = {"1": 8 * 4 * 27, "4": 8 * 8}  # MACs of the two dynamic convolutions for one position
@@ -133,3 +136,79 @@ def test_the_metric_alone_collects_what_the_samples_carry():
     metric = CostMetric()
     metric.process(None, [{"mac_cost": cost([100, 300])}, {"mac_cost": cost([50, 150])}])
     assert metric.evaluate(2)["cost/share"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, x, samples: model(x, samples, "predict"),
+        lambda model, x, samples: model(x, samples, mode="predict"),
+        lambda model, x, samples: model(inputs=x, data_samples=samples, mode="predict"),
+    ],
+    ids=["positions", "a keyword", "keywords"],
+)
+def test_the_cost_is_told_however_the_inputs_are_given(call):
+    model = toy.ToyRecognizer(dynamic={}).eval()
+    around_forward(model, "predict", CostWatch(model))
+    with torch.no_grad():
+        (sample,) = call(model, torch.randn(1, 2, 4, 6, 6), [BaseDataElement()])
+    assert sample.mac_cost.dense.tolist() == [POSITIONS * macs for macs in DENSE.values()]
+
+
+class Modalities(toy.ToyRecognizer):
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        forward = super().forward
+        answers = [forward(x, data_samples, mode) for x in inputs.values()]
+        return answers[0]
+
+
+def test_the_cost_of_two_modalities_is_that_of_both():
+    model = Modalities(dynamic={}).eval()
+    around_forward(model, "predict", CostWatch(model))
+    clip = torch.randn(2, 2, 4, 6, 6)
+    with torch.no_grad():
+        first, second = model(
+            dict(a=clip, b=-clip), [BaseDataElement(), BaseDataElement()], "predict"
+        )
+    assert first.mac_cost.dense.tolist() == [2 * POSITIONS * macs for macs in DENSE.values()]
+    assert second.mac_cost.static == 2 * (POSITIONS * STATIC + 8 * 3)
+
+
+def test_predictions_that_hold_no_cost_are_refused_by_their_type():
+    class Plain(toy.ToyRecognizer):
+        def forward(self, inputs, data_samples=None, mode="tensor"):
+            return super().forward(inputs)
+
+    model = Plain(dynamic={}).eval()
+    around_forward(model, "predict", CostWatch(model))
+    with torch.no_grad(), pytest.raises(DynamicError, match="wants a list of them .* came Tensor"):
+        model(torch.randn(1, 2, 4, 6, 6), mode="predict")
+
+
+@MODELS.register_module()
+class FlippedToo(BaseTTAModel):
+    def merge_preds(self, lists):
+        return [BaseDataElement(gt_label=a.gt_label, pred=a.pred + b.pred) for a, b in lists]
+
+
+@DATASETS.register_module()
+class TwoViews(toy.ToyClips):
+    def prepare_data(self, index):
+        data = super().prepare_data(index)
+        clip, sample = data["inputs"], data["data_samples"]
+        return {"inputs": [clip, clip.flip(-1)], "data_samples": [sample, sample.clone()]}
+
+
+def test_under_test_time_augmentation_a_sample_costs_what_its_views_do_on_average(tmp_path):
+    _, metrics = evaluated(tmp_path / "one")
+    settings = toy.runner_settings(tmp_path / "two", hooks=[dict(type="CostHook")])
+    settings["model"] = dict(type="FlippedToo", module=dict(type="ToyRecognizer", dynamic={}))
+    settings["test_dataloader"]["dataset"] = dict(type="TwoViews")
+    runner = Runner(**settings)
+    gate = runner.model.module.backbone[1].gate
+    nn.init.normal_(gate.weight2, std=3, generator=torch.Generator().manual_seed(0))
+    augmented = runner.test()
+    # A gate that pools over a clip answers the same to its mirror image.
+    for name in ("cost/share", "cost/full_gmacs", "cost/full_gmacs_max"):
+        assert augmented[name] == pytest.approx(metrics[name])
+    assert "merge_preds" not in vars(runner.model)

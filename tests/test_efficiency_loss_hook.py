@@ -6,17 +6,21 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import toy
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from vared_mm.engine import EfficiencyLossHook
-from vared_mm.engine.correctness import right_labels, top1
+from vared_mm.engine.correctness import fused, judged, right_labels, top1
 from vared_mm.files import write_json
-from vared_mm.method import DynamicError, NoMatchingModuleError
+from vared_mm.method import DynamicError, NoMatchingModuleError, VaRedConv3d
+from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.latency_table import LayerLatency
 from vared_mm.method.observe import record_cost
 
@@ -185,8 +189,8 @@ def test_nonsense_is_refused(settings, message):
 
 def test_a_model_without_a_head_is_told_of_the_other_judges():
     message = r"cls_head, which Linear lacks; choose .*'always'"
-    with pytest.raises(ValueError, match=message), top1(nn.Linear(1, 1)):
-        pass
+    with pytest.raises(ValueError, match=message):
+        top1(nn.Linear(1, 1))
 
 
 def test_right_labels_by_hand():
@@ -243,3 +247,126 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     assert one["summary"]["share"]["min"] < one["summary"]["share"]["max"]
     assert two["beta"] == pytest.approx(one["beta"], abs=1e-5)
     assert one["beta"][0] < 0.7
+
+
+@MODELS.register_module()
+class OwnStep(toy.ToyRecognizer):
+    """A recogniser whose training step asks for its losses by `way`."""
+
+    def __init__(self, way, **settings):
+        super().__init__(**settings)
+        self.way = way
+
+    def train_step(self, data, optim_wrapper):
+        with optim_wrapper.optim_context(self):
+            losses = WAYS_TO_THE_LOSS[self.way](self, self.data_preprocessor(data, True))
+        total, log = self.parse_losses(losses)
+        optim_wrapper.update_params(total)
+        return log
+
+    def loss(self, inputs, data_samples):
+        return toy.ToyRecognizer.forward(self, inputs, data_samples, "loss")
+
+
+WAYS_TO_THE_LOSS = {
+    "keywords": lambda model, data: model(**data, mode="loss"),
+    "positions": lambda model, data: model(data["inputs"], data["data_samples"], "loss"),
+    "loss": lambda model, data: model.loss(**data),
+    "forward": lambda model, data: model.forward(**data, mode="loss"),
+}
+
+
+@pytest.mark.parametrize("way", ["keywords", "positions"])
+def test_the_loss_is_added_however_the_mode_is_told(tmp_path, way):
+    runner = train(tmp_path, model=dict(type="OwnStep", way=way), **every_step)
+    assert logged(runner)[0]["loss_efficiency"] == pytest.approx(5)
+
+
+@pytest.mark.parametrize("way", ["loss", "forward"])
+@pytest.mark.parametrize("hook", ["EfficiencyLossHook", "PolicyLogHook"])
+def test_a_step_that_goes_past_the_hooks_is_told_of_in_the_first_iteration(tmp_path, way, hook):
+    hooks = [dict(type=hook)]
+    with pytest.raises(DynamicError, match=rf"{hook} acts on OwnStep\(..., mode='loss'\)"):
+        train(tmp_path, model=dict(type="OwnStep", way=way), hooks=hooks)
+
+
+def record_of(*rows, names=("a", "b")):
+    """Passes of two convolutions, all open, one for each of `rows`."""
+    conv = VaRedConv3d(2, 4, 1)
+    return CostRecord(
+        [Pass(name, conv, torch.full((n, 4), 0.5), (n, 4, 1, 1, 1)) for n in rows for name in names]
+    )
+
+
+def test_batches_that_run_one_after_the_other_have_each_their_record():
+    parts = record_of(2, 3).split([2, 3])
+    assert [samples for _, samples in parts] == [2, 3]
+    assert [[len(p.gates) for p in part.seen] for part, _ in parts] == [[2, 2], [3, 3]]
+    ((whole, samples),) = record_of(5).split([2, 3])
+    assert samples == 5
+    assert whole.share(samples).tolist() == [1.0] * 5
+
+
+@MODELS.register_module()
+class SeveralBatches(toy.ToyRecognizer):
+    """Takes a tuple of batches, as MMAction2's loops of several loaders hand over."""
+
+    def forward(self, *batches, mode="tensor"):
+        parts = [super(SeveralBatches, self).forward(**batch, mode=mode) for batch in batches]
+        return {f"{name}_{i}": v for i, part in enumerate(parts) for name, v in part.items()}
+
+
+@pytest.mark.parametrize("correct", ["always", "top1"])
+def test_several_batches_at_once_pay_for_all_their_samples(correct):
+    model = SeveralBatches(dynamic={})
+    batches = [
+        dict(
+            inputs=torch.randn(n, 2, 4, 6, 6),
+            data_samples=[BaseDataElement(gt_label=torch.tensor([0])) for _ in range(n)],
+        )
+        for n in (2, 3)
+    ]
+    hook = EfficiencyLossHook(correct=correct, weight=1.0, ramp=0.0)
+    hook.before_train(SimpleNamespace(model=model, cfg={}, optim_wrapper=None, iter=0, max_iters=1))
+    nn.init.zeros_(model.cls_head.weight)
+    model.cls_head.bias.data = torch.tensor([1.0, 0.0, 0.0])
+    losses = model(*batches, mode="loss")
+    assert {"loss_cls_0", "loss_cls_1"} < set(losses)
+    assert losses["loss_efficiency"].item() == pytest.approx(1)
+
+
+def test_the_scores_of_several_modalities_are_judged_by_the_mean_of_their_softmax():
+    rgb, pose = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]])
+    # Softmax of class 0: 0.05 and 0.73, 0.39 on average.
+    assert right_labels(fused(dict(rgb=rgb, pose=pose)), [torch.tensor([1])]).tolist() == [True]
+    with pytest.raises(ValueError, match="choose correct='always'|Choose correct='always'"):
+        fused([rgb])
+
+
+def test_a_judge_whose_module_was_not_asked_says_what_to_choose():
+    judge = top1(toy.ToyRecognizer())
+    with pytest.raises(ValueError, match="Head answers, which the model did not call"):
+        judged(judge, [], [[None]])
+
+
+def test_gates_that_are_frozen_are_told_of(tmp_path):
+    settings = toy.runner_settings(tmp_path, dynamic={}, hooks=[dict(type="EfficiencyLossHook")])
+    runner = Runner(**settings)
+    runner.model.backbone[1].requires_grad_(False)
+    runner.train()
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    assert log.count("1 of 2 gates are frozen and cannot learn, as that of backbone.1") == 1
+
+
+def test_two_compiled_trainings_of_a_process_have_each_their_loss(tmp_path):
+    plain = dict(cfg=dict(compile=dict(backend="eager")))
+    Runner(**toy.runner_settings(tmp_path / "a", dynamic={}, **plain)).train()
+    runner = train(tmp_path / "b", **plain, **every_step)
+    assert all("loss_efficiency" in row for row in logged(runner))
+
+
+def test_a_training_resumed_with_other_groups_is_told_what_differs(tmp_path):
+    train(tmp_path)
+    other = dict(optimizer=sgd, paramwise_cfg=dict(norm_decay_mult=0.0))
+    with pytest.raises(ValueError, match=r"has 1 groups of 24 parameters, this one 24 of 24"):
+        train(tmp_path, optim_wrapper=other, resume=True, epochs=2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 from torch import nn
 
 import vared_mm  # noqa: F401  (registers the constructor)
@@ -52,3 +53,43 @@ def test_the_steps_are_those_of_a_group_for_each_parameter(fused, part):
             wrapper.update_params(net(x).square().mean())
     for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=part, atol=part)
+
+
+def test_settings_that_are_lists_make_a_group_too():
+    net, keys = (
+        model(),
+        {"gate.beta": dict(betas=[0.5, 0.9]), "gate.weight2": dict(betas=[0.5, 0.9])},
+    )
+    settings = dict(optimizer=dict(type="AdamW", lr=0.1), paramwise_cfg=dict(custom_keys=keys))
+    config = ConfigDict(constructor="MergedGroupsConstructor", **settings)
+    groups = build_optim_wrapper(net, config).optimizer.param_groups
+    assert [(tuple(g["betas"]), len(g["params"])) for g in groups] == [
+        ((0.9, 0.999), 16),
+        ((0.5, 0.9), 4),
+    ]
+
+
+@pytest.mark.parametrize("dynamic", [None, dict(search_space=3)])
+def test_mmaction2_s_constructor_for_tsm_trains_each_parameter_once(dynamic):
+    init_default_scope("mmaction")
+    from mmaction.registry import MODELS
+
+    backbone = dict(type="ResNetTSM", depth=18, pretrained=None)
+    if dynamic is not None:
+        backbone |= dict(type="VaRedResNetTSM", dynamic=dynamic)
+    head = dict(type="TSMHead", num_classes=3, in_channels=512)
+    net = MODELS.build(dict(type="Recognizer2D", cls_head=head, backbone=backbone))
+    how = dict(
+        constructor="TSMOptimWrapperConstructor", paramwise_cfg=dict(fc_lr5=True),
+        optimizer=dict(type="SGD", lr=0.1, weight_decay=1e-4),
+    )  # fmt: skip
+    before = list(net.state_dict())
+    groups = build_optim_wrapper(net, ConfigDict(how)).optimizer.param_groups
+    of = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(of)
+    assert set(of) == {id(p) for p in net.parameters()}
+    assert list(net.state_dict()) == before
+    for name, parameter in net.named_parameters():
+        if ".gate." in name or ".cheap." in name:
+            free = "beta" in name or "norm" in name
+            assert of[id(parameter)]["weight_decay"] == (0 if free else 1e-4)

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 import vared_mm  # noqa: F401
-from vared_mm.engine.view_accuracy import ViewAccuracy, centre_view, keep_view_scores, rank
+from vared_mm.engine.around_forward import around_forward
+from vared_mm.engine.view_accuracy import ViewAccuracy, centre_view, rank, view_scores
 
 CROPS = 3
 
@@ -118,7 +119,7 @@ def test_the_hook_keeps_the_scores_whose_softmax_mean_the_head_predicts():
     model = recognizer()
     samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
     clips = torch.randn(2, 6, 3, 8, 16, 16)
-    end = keep_view_scores(model)
+    end = around_forward(model, "predict", view_scores(model))
     with torch.no_grad():
         model(inputs=clips, data_samples=samples, mode="predict")
     end()
@@ -149,13 +150,13 @@ def test_a_metric_without_its_hook_says_what_to_add():
 
 def test_a_model_without_a_head_is_refused():
     with pytest.raises(ValueError, match="a cls_head, which Linear lacks"):
-        keep_view_scores(torch.nn.Linear(1, 1))
+        view_scores(torch.nn.Linear(1, 1))
 
 
 def test_no_hook_is_needed_outside_of_evaluation():
     """The loss mode runs as without it."""
     model = toy.ToyRecognizer(dynamic={})
-    end = keep_view_scores(model)
+    end = around_forward(model, "predict", view_scores(model))
     sample = BaseDataElement(gt_label=torch.tensor([0]))
     losses = model(torch.zeros(2, 2, 4, 6, 6), [sample, sample], mode="loss")
     end()
@@ -186,3 +187,9 @@ def test_two_processes_count_each_video_once(tmp_path):
     for process in range(2):
         got = eval((tmp_path / f"{process}.txt").read_text())
         assert got == pytest.approx(wanted)
+
+
+def test_samples_of_several_labels_are_refused_by_name():
+    sample = dict(view_scores=torch.rand(1, 3), gt_label=torch.tensor([1.0, 0.0, 1.0]))
+    with pytest.raises(ValueError, match="samples of one label; came a gt_label of 3 numbers"):
+        ViewAccuracy(crops=1).process(None, [sample])

@@ -9,6 +9,7 @@ from vared_mm.engine.jhmdb_metric import JHMDBMetric
 from vared_mm.engine.merged_groups import MergedGroupsConstructor
 from vared_mm.engine.policy_log_hook import PolicyLogHook
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
+from vared_mm.engine.tsm_groups import apply
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
 __all__ = [
@@ -24,3 +25,5 @@ __all__ = [
     "ViewAccuracy",
     "ViewScoresHook",
 ]
+
+apply()

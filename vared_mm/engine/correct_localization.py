@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from vared_mm.metrics.average_precision import iou
 from vared_mm.metrics.localization import CONFIDENT, OVERLAP
 
 
-@contextmanager
-def matched_box(model: nn.Module) -> Iterator[Callable[[list[Any]], Tensor]]:
+def matched_box(model: nn.Module) -> tuple[nn.Module, Callable[[Any, list[Any]], Tensor]]:
     """Key frames whose every true box is found with its class, as Recall and Classif. count it.
 
     Of a frame without an action there is nothing to find, and it is right.
@@ -25,17 +23,12 @@ def matched_box(model: nn.Module) -> Iterator[Callable[[list[Any]], Tensor]]:
             f"correct='matched_box' reads the boxes of a bbox_head like RegionHead, which "
             f"{type(model).__name__} lacks; choose correct='always'"
         )
-    seen: list[Tensor] = []
-    handle = head.register_forward_hook(lambda module, args, raw: seen.append(raw.detach()))
 
-    def judge(samples: list[Any]) -> Tensor:
-        boxes, confidence, class_probs = head.boxes(seen[-1], samples[0].img_shape)
+    def right(raw: Tensor, samples: list[Any]) -> Tensor:
+        boxes, confidence, class_probs = head.boxes(raw.detach().float(), samples[0].img_shape)
         return found_right(boxes, confidence, class_probs, [s.gt_instances for s in samples])
 
-    try:
-        yield judge
-    finally:
-        handle.remove()
+    return head, right
 
 
 def found_right(

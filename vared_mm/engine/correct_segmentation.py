@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,29 +12,26 @@ from torch import Tensor, nn
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
 
 
-@contextmanager
-def pixels(model: nn.Module) -> Iterator[Callable[[list[Any]], Tensor]]:
+def pixels(model: nn.Module) -> tuple[nn.Module, Callable[[Any, list[Any]], Tensor]]:
     """The images whose pixel accuracy is not below the batch's median.
 
     About half of a batch, whatever the network has learned so far: those of which it knows more
     than of the others.
     """
     head = decode_head(model)
+    # The losses call the head's `forward`, past its hooks.
     scores = getattr(head, "conv_seg", None)
     if not isinstance(scores, nn.Module):
         raise ValueError(
             f"correct='pixels' reads the scores of decode_head.conv_seg, which "
             f"{type(head).__name__} lacks; choose correct='always'"
         )
-    seen: list[Tensor] = []
-    # The losses call the head's `forward`, past its hooks.
-    handle = scores.register_forward_hook(lambda module, args, out: seen.append(out.detach()))
-    try:
-        yield lambda samples: upper_half(
-            pixel_accuracy(head, seen[-1], [sample.gt_sem_seg.data for sample in samples])
-        )
-    finally:
-        handle.remove()
+
+    def right(answer: Tensor, samples: list[Any]) -> Tensor:
+        labels = [sample.gt_sem_seg.data for sample in samples]
+        return upper_half(pixel_accuracy(head, answer.detach(), labels))
+
+    return scores, right
 
 
 def pixel_accuracy(head: Any, scores: Tensor, labels: Sequence[Tensor]) -> Tensor:

@@ -1,14 +1,13 @@
 """μ0 of the efficiency loss by name: which samples of a batch the model has right.
 
-Each entry of `CORRECT` is a context manager over one forward pass of a model; it gives a function
-from the batch's data samples to a Boolean tensor (N,), called after the pass.
+Each entry of `CORRECT` makes a `Judge` of a model: the module whose answer it reads, and a function
+from one such answer and the data samples of its batch to a Boolean tensor (N,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,39 @@ from torch import Tensor, nn
 from vared_mm.engine.correct_localization import matched_box
 from vared_mm.engine.correct_segmentation import pixels
 
-Judge = Callable[[list[Any]], Tensor]
+
+class Judge(NamedTuple):
+    """`reads` is None where no answer is needed."""
+
+    reads: nn.Module | None
+    right: Callable[[Any, list[Any]], Tensor]
 
 
-@contextmanager
-def top1(model: nn.Module) -> Iterator[Judge]:
+def judged(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -> Tensor:
+    """(N,) of all batches' samples, from what `judge.reads` answered in the pass.
+
+    Raises:
+        ValueError: It was not asked.
+    """
+    if judge.reads is None:
+        return torch.cat([judge.right(None, samples) for samples in batches])
+    if not answers:
+        raise ValueError(
+            f"correct reads what {type(judge.reads).__name__} answers, which the model did not "
+            "call; choose correct='always'"
+        )
+    if len(answers) < len(batches):  # They went through the model as one.
+        batches = [[sample for batch in batches for sample in batch]]
+    own = answers[-len(batches) :]
+    pairs = zip(own, batches, strict=True)
+    return torch.cat([judge.right(answer, samples) for answer, samples in pairs])
+
+
+def top1(model: nn.Module) -> Judge:
     """Recognition: the label with the highest score of `model.cls_head` is the true one.
 
-    With soft or several labels, it is one of the largest. Of several views, all have to be right.
+    With soft or several labels, it is one of the largest. Of several views, all have to be right;
+    of several modalities the mean of their softmax scores.
     """
     head = getattr(model, "cls_head", None)
     if not isinstance(head, nn.Module):
@@ -31,12 +55,22 @@ def top1(model: nn.Module) -> Iterator[Judge]:
             f"correct='top1' reads the scores of a cls_head, which {type(model).__name__} lacks; "
             f"choose another of {sorted(CORRECT)}"
         )
-    seen: list[Tensor] = []
-    handle = head.register_forward_hook(lambda module, args, scores: seen.append(scores))
-    try:
-        yield lambda samples: right_labels(seen[-1].detach(), [s.gt_label for s in samples])
-    finally:
-        handle.remove()
+    return Judge(
+        head, lambda scores, samples: right_labels(fused(scores), [s.gt_label for s in samples])
+    )
+
+
+def fused(scores: Any) -> Tensor:
+    """(N·views, classes) of one modality, or of a dict of them."""
+    several = list(scores.values()) if isinstance(scores, Mapping) else [scores]
+    if not several or not all(isinstance(one, Tensor) and one.ndim == 2 for one in several):
+        raise ValueError(
+            "correct='top1' reads scores (N, classes) of the cls_head, or a dict of them; it "
+            f"answered {type(scores).__name__}. Choose correct='always'"
+        )
+    if len(several) == 1:
+        return several[0].detach()
+    return torch.stack([one.detach().float().softmax(1) for one in several]).mean(0)
 
 
 def right_labels(scores: Tensor, labels: list[Tensor]) -> Tensor:
@@ -49,16 +83,17 @@ def right_labels(scores: Tensor, labels: list[Tensor]) -> Tensor:
     return torch.stack(rows)
 
 
-@contextmanager
-def always(model: nn.Module) -> Iterator[Judge]:
+def always(model: nn.Module) -> Judge:
     """Every sample pays for what it computes."""
     device = next(model.parameters()).device
-    yield lambda samples: torch.ones(len(samples), dtype=torch.bool, device=device)
+    return Judge(
+        None, lambda answer, samples: torch.ones(len(samples), dtype=torch.bool, device=device)
+    )
 
 
-CORRECT: dict[str, Callable[[nn.Module], AbstractContextManager[Judge]]] = {
+CORRECT: dict[str, Callable[[nn.Module], Judge]] = {
     "top1": top1,
     "always": always,
-    "matched_box": matched_box,
-    "pixels": pixels,
+    "matched_box": lambda model: Judge(*matched_box(model)),
+    "pixels": lambda model: Judge(*pixels(model)),
 }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
-from vared_mm.engine.cost_metric import CostMetric, SampleCost
+from vared_mm.engine.around_forward import Finish, Watching, around_steps, inputs_of, unwrapped
+from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
 from vared_mm.files import write_json
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import record_cost
 
 
@@ -29,19 +32,26 @@ class CostHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._end: Callable[[], None] = lambda: None
+        self._stack = ExitStack()
+        self._watching: Watching | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._end()  # of an evaluation that failed
-        self._end = around_forward(unwrapped(runner.model), "predict", CostWatch(runner.model))
+        self._stack.close()  # of an evaluation that failed
+        self._watching = around_steps(runner, "predict", CostWatch(runner.model))
+        self._stack.callback(self._watching)
+        self._stack.enter_context(views_summed(runner.model))
+
+    def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end()
+        self._stack.close()
 
-    before_test_epoch = before_val_epoch
+    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end()
+        self._stack.close()
         if is_main_process():
             write_json(f"{runner.log_dir}/cost.json", cost_report(runner, metrics))
 
@@ -59,11 +69,11 @@ class CostWatch:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = unwrapped(model)
-        self._static: dict[tuple[int, ...], float] = {}
+        self._static: dict[tuple, float] = {}
 
-    def __call__(self, stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
-        inputs = kwargs["inputs"]
-        shape = tuple(inputs.shape[1:])
+    def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+        inputs = tensors_in(inputs_of(arguments))
+        shape = tuple(x.shape[1:] for x in inputs)
         # What is not dynamic costs the same for every input of one shape: counted once.
         counter = None
         if shape not in self._static:
@@ -71,6 +81,11 @@ class CostWatch:
         record = stack.enter_context(record_cost(self.model))
 
         def finish(samples: list[Any]) -> list[Any]:
+            if not isinstance(samples, list | tuple):
+                raise DynamicError(
+                    "CostHook tells each predicted data sample its cost, and wants a list of them "
+                    f"from mode='predict'; came {type(samples).__name__}"
+                )
             tables = record.per_layer(len(samples))
             if counter is not None:
                 seen = counter.get_total_flops() / 2 - tables["full"].sum().item()
@@ -83,17 +98,67 @@ class CostWatch:
                     pixels=pixels_of(inputs),
                     **{kind: table[i].numpy() for kind, table in tables.items()},
                 )
-                sample.set_metainfo({"mac_cost": cost})
+                attach(sample, cost)
             return samples
 
         return finish
 
 
-def views_of(inputs: torch.Tensor) -> int:
+def attach(sample: Any, cost: SampleCost) -> None:
+    if isinstance(sample, BaseDataElement):
+        sample.set_metainfo({"mac_cost": cost})
+    elif isinstance(sample, dict):
+        sample["mac_cost"] = cost
+    else:
+        raise DynamicError(
+            "CostHook writes the cost into predicted data samples, BaseDataElement or dict; came "
+            f"{type(sample).__name__}"
+        )
+
+
+def attached(sample: Any) -> SampleCost:
+    return sample["mac_cost"] if isinstance(sample, dict) else sample.metainfo["mac_cost"]
+
+
+@contextmanager
+def views_summed(model: torch.nn.Module) -> Iterator[None]:
+    """Under test-time augmentation a merged sample has the cost of all its views together."""
+    while is_model_wrapper(model):
+        model = model.module  # type: ignore[assignment]
+    if not isinstance(model, BaseTTAModel):
+        yield
+        return
+    merge = model.merge_preds
+
+    def merge_with_costs(lists: list[Any]) -> list[Any]:
+        costs = [together([attached(view) for view in views]) for views in lists]
+        merged = merge(lists)
+        for sample, cost in zip(merged, costs, strict=True):
+            attach(sample, cost)
+        return merged
+
+    model.merge_preds = merge_with_costs
+    try:
+        yield
+    finally:
+        del model.merge_preds
+
+
+def tensors_in(inputs: Any) -> list[torch.Tensor]:
+    """One for most models; several modalities come as a dict, several batches as a list."""
+    if isinstance(inputs, torch.Tensor):
+        return [inputs]
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return [x for part in parts for x in tensors_in(part)]
+
+
+def views_of(inputs: Sequence[torch.Tensor]) -> int:
     """How many clips one sample holds: MMAction2's 3-D input is (N, views, C, T, H, W)."""
-    return inputs.shape[1] if inputs.ndim == 6 else 1
+    return inputs[0].shape[1] if inputs and inputs[0].ndim == 6 else 1
 
 
-def pixels_of(inputs: torch.Tensor) -> int | None:
+def pixels_of(inputs: Sequence[torch.Tensor]) -> int | None:
     """H·W of a batch of images (N, C, H, W); what windows share is not counted twice."""
-    return inputs.shape[2] * inputs.shape[3] if inputs.ndim == 4 else None
+    if len(inputs) == 1 and inputs[0].ndim == 4:
+        return inputs[0].shape[2] * inputs[0].shape[3]
+    return None

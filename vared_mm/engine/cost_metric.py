@@ -32,6 +32,18 @@ class SampleCost:
     pixels: int | None = None
 
 
+def together(costs: Sequence[SampleCost]) -> SampleCost:
+    """That of a sample from those of its augmented views; `pixels` is the mean over them."""
+    sizes = [cost.pixels for cost in costs if cost.pixels]
+    return SampleCost(
+        names=costs[0].names,
+        static=sum(cost.static for cost in costs),
+        views=sum(cost.views for cost in costs),
+        pixels=round(sum(sizes) / len(sizes)) if sizes else None,
+        **{k: np.sum([getattr(c, k) for c in costs], axis=0) for k in ("dense", "paper", "full")},
+    )
+
+
 @METRICS.register_module()
 class CostMetric(BaseMetric):
     """Share and GMACs of the evaluated samples: average, maximum and minimum.
@@ -52,7 +64,9 @@ class CostMetric(BaseMetric):
             if "mac_cost" not in sample:
                 raise ValueError(
                     "CostMetric found a prediction without its cost; add dict(type='CostHook') "
-                    "to custom_hooks, which counts while the model predicts"
+                    "to custom_hooks, which counts in each model(..., mode='predict'). If it is "
+                    "there, the model predicted past such a call, or code ran that was compiled "
+                    "before"
                 )
             self.results.append(sample["mac_cost"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,15 +11,22 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
-from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
-from vared_mm.engine.correctness import CORRECT
+from vared_mm.engine.around_forward import (
+    Finish,
+    Watching,
+    around_steps,
+    batches_of,
+    unwrapped,
+)
+from vared_mm.engine.correctness import CORRECT, judged
+from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
 from vared_mm.method.latency_table import grids_for, read_table
-from vared_mm.method.observe import dynamic_convs, record_cost
+from vared_mm.method.observe import after_forward, dynamic_convs, record_cost
 
 COSTS = ("macs", "latency")
 
@@ -80,7 +87,11 @@ class EfficiencyLossHook(Hook):
             )
         self.weight, self.target, self.correct, self.ramp = weight, target, correct, ramp
         self.table = None if table is None else read_table(table, batch)
-        self._end: Callable[[], None] = lambda: None
+        self._watching: Watching | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        # A test has no optimiser yet.
+        refuse_other_groups(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -92,21 +103,40 @@ class EfficiencyLossHook(Hook):
         warn_of_decay(model, runner.optim_wrapper)
         grids = None if self.table is None else grids_for(model, self.table)
 
-        def watch(stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
-            judge = stack.enter_context(CORRECT[self.correct](model))
+        def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+            if not (self._watching and self._watching.seen):
+                warn_of_frozen(model)
+            judge, batches = CORRECT[self.correct](model), batches_of(arguments)
+            answers: list[Any] = []
+            if judge.reads is not None:
+                keep = after_forward(judge.reads, lambda module, args, out: answers.append(out))
+                stack.callback(keep.remove)
             record = stack.enter_context(record_cost(model))
-            samples = kwargs["data_samples"]
             rate = self.weight * self.progress(runner)
-            # No early evaluation: the judge needs the scores of the pass that is to come.
-            return lambda losses: {
-                **losses, **self.losses(model, record, judge(samples), rate, grids)
-            }  # fmt: skip
+
+            def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+                right = judged(judge, answers, batches)
+                return {
+                    **losses,
+                    **self.losses(record, right, rate, grids, list(map(len, batches))),
+                }
+
+            return finish
 
         self._end()  # of a training that failed
-        self._end = around_forward(model, "loss", watch)
+        self._watching = around_steps(runner, "loss", watch)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
 
     def after_train(self, runner: Runner) -> None:
         self._end()
+
+    def _end(self) -> None:
+        if self._watching:
+            self._watching()
+        self._watching = None
 
     def progress(self, runner: Runner) -> float:
         """How far λ_e has risen, in [0, 1]."""
@@ -116,17 +146,19 @@ class EfficiencyLossHook(Hook):
 
     def losses(
         self,
-        model: nn.Module,
         record: CostRecord,
-        correct: torch.Tensor,
+        correct: Tensor,
         rate: float,
         grids: Mapping[str, Grid] | None = None,
-    ) -> dict[str, torch.Tensor]:
+        batches: Sequence[int] = (),
+    ) -> dict[str, Tensor]:
+        """Of a pass with `batches` samples in each of its batches, `correct` of all."""
         check_graph(record)
-        share = record.share(len(correct))
+        parts = record.split(batches or [len(correct)])
+        share = torch.cat([part.share(samples) for part, samples in parts])
         logged = {"mac_share": share.detach().mean()}
         if grids is not None:
-            share = record.latency_share(len(correct), grids)
+            share = torch.cat([part.latency_share(samples, grids) for part, samples in parts])
             logged["latency_share"] = share.detach().mean()
         loss = rate * efficiency_loss(share, correct, self.target)
         return {"loss_efficiency": loss, **logged}
@@ -142,6 +174,20 @@ def check_graph(record: CostRecord) -> None:
                 "graph, as reentrant activation checkpointing does. Checkpoint with "
                 "use_reentrant=False, or freeze the gate (requires_grad_(False))"
             )
+
+
+def warn_of_frozen(model: nn.Module) -> None:
+    """A gate that cannot learn answers as it was made, or as a checkpoint left it."""
+    gates = {n: conv.gate for n, conv in dynamic_convs(model).items() if conv.gate.macs()}
+    frozen = [n for n, gate in gates.items() if not any(p.requires_grad for p in gate.parameters())]
+    if frozen:
+        print_log(
+            f"{len(frozen)} of {len(gates)} gates are frozen and cannot learn, as that of "
+            f"{frozen[0]}: unless a dynamic checkpoint trained them, their layers answer otherwise "
+            "than the static network's. Leave them static by dynamic.exclude or dynamic.targets",
+            "current",
+            30,
+        )
 
 
 def warn_of_decay(model: nn.Module, optim_wrapper: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+from torch.optim import Optimizer
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -20,6 +21,11 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
     A checkpoint of an optimiser resumes with the groups that it was saved with.
     """
 
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        wrapper = super().__call__(model)
+        refuse_other_groups(wrapper)
+        return wrapper
+
     def add_params(
         self, params: list[dict[str, Any]], module: nn.Module, prefix: str = "", **kwargs: Any
     ) -> None:
@@ -31,9 +37,31 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
 
 def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of equal settings as one, in the order in which they first came."""
-    found: dict[tuple, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != "params"}
-        one = found.setdefault(tuple(sorted(settings.items())), {"params": [], **settings})
+        # By what they read like: lists, as betas may be, cannot be keys.
+        one = found.setdefault(repr(sorted(settings.items())), {"params": [], **settings})
         one["params"] += group["params"]
     return list(found.values())
+
+
+def refuse_other_groups(optim_wrapper: Any) -> None:
+    """From here on its optimiser tells of a checkpoint that another constructor's groups made."""
+    optimizer = getattr(optim_wrapper, "optimizer", None)
+    if isinstance(optimizer, Optimizer):
+        optimizer.register_load_state_dict_pre_hook(_compare)
+
+
+def _compare(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    theirs, ours = (
+        [len(group["params"]) for group in groups]
+        for groups in (state["param_groups"], optimizer.param_groups)
+    )
+    if theirs != ours:
+        raise ValueError(
+            f"the checkpoint's optimiser has {len(theirs)} groups of {sum(theirs)} parameters, "
+            f"this one {len(ours)} of {sum(ours)}: it is of another optim_wrapper.constructor, "
+            "paramwise_cfg or network. Resume with the settings that it was saved with, or begin "
+            "anew from its weights alone (load_from without resume)"
+        )

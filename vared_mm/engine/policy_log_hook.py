@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
+from vared_mm.engine.around_forward import Finish, Watching, around_steps, unwrapped
 from vared_mm.method.cost import CostRecord
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import dynamic_convs, record_cost
@@ -41,7 +40,7 @@ class PolicyLogHook(Hook):
         if interval < 1:
             raise ValueError(f"interval is {interval!r}; wanted at least 1 iteration")
         self.interval = interval
-        self._end: Callable[[], None] = lambda: None
+        self._watching: Watching | None = None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -51,7 +50,7 @@ class PolicyLogHook(Hook):
                 "backbone or leave the hook out of custom_hooks"
             )
 
-        def watch(stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
+        def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if not self.every_n_train_iters(runner, self.interval):
                 return lambda losses: losses
             record = stack.enter_context(record_cost(model))
@@ -62,12 +61,18 @@ class PolicyLogHook(Hook):
 
             return finish
 
-        self._end()  # of a training that failed
+        self.after_train(runner)  # of a training that failed
         if is_main_process():
-            self._end = around_forward(model, "loss", watch)
+            self._watching = around_steps(runner, "loss", watch)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
 
     def after_train(self, runner: Runner) -> None:
-        self._end()
+        if self._watching:
+            self._watching()
+        self._watching = None
 
 
 def write(visualizer: Any, record: CostRecord, step: int) -> None:

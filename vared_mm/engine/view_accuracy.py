@@ -7,7 +7,7 @@ other metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +18,8 @@ from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vared_mm.engine.around_forward import Finish, around_forward, unwrapped
+from vared_mm.engine.around_forward import Finish, Watch, Watching, around_steps, unwrapped
+from vared_mm.method.observe import after_forward
 
 
 @HOOKS.register_module()
@@ -26,32 +27,44 @@ class ViewScoresHook(Hook):
     """Attaches `view_scores` (views, classes), as the head gives them, to every prediction."""
 
     def __init__(self) -> None:
-        self._end: Callable[[], None] = lambda: None
+        self._watching: Watching | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._end()  # of an evaluation that failed
-        self._end = keep_view_scores(unwrapped(runner.model))
+        self.after_val_epoch(runner)  # of an evaluation that failed
+        self._watching = around_steps(runner, "predict", view_scores(unwrapped(runner.model)))
+
+    def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end()
+        if self._watching:
+            self._watching()
+        self._watching = None
 
-    before_test_epoch = before_val_epoch
+    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
     after_test_epoch = after_val_epoch
 
 
-def keep_view_scores(model: nn.Module) -> Callable[[], None]:
-    """Starts what the hook does; returns the function that ends it."""
+def view_scores(model: nn.Module) -> Watch:
+    """What keeps the head's answer of a pass in the samples that it predicts."""
     head = getattr(model, "cls_head", None)
     if not isinstance(head, nn.Module):
         raise ValueError(
             f"ViewScoresHook reads the scores of a cls_head, which {type(model).__name__} lacks"
         )
 
-    def watch(stack: ExitStack, kwargs: dict[str, Any]) -> Finish:
-        seen: list[Tensor] = []
-        stack.callback(head.register_forward_hook(lambda m, a, out: seen.append(out)).remove)
+    def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+        seen: list[Any] = []
+        stack.callback(after_forward(head, lambda m, a, out: seen.append(out)).remove)
 
         def finish(samples: list[Any]) -> list[Any]:
+            if not seen or not isinstance(seen[-1], Tensor):
+                came = type(seen[-1]).__name__ if seen else "no answer"
+                raise ValueError(
+                    "ViewScoresHook reads scores (N * views, classes) of the cls_head; came "
+                    f"{came}. Use AccMetric without it"
+                )
             scores = seen[-1].detach().unflatten(0, (len(samples), -1))
             for sample, own in zip(samples, scores, strict=True):
                 sample.view_scores = own
@@ -59,7 +72,7 @@ def keep_view_scores(model: nn.Module) -> Callable[[], None]:
 
         return finish
 
-    return around_forward(model, "predict", watch)
+    return watch
 
 
 @METRICS.register_module()
@@ -93,6 +106,12 @@ class ViewAccuracy(BaseMetric):
                 raise ValueError(
                     "ViewAccuracy found a prediction without the scores of its views; add "
                     "dict(type='ViewScoresHook') to custom_hooks, which keeps them"
+                )
+            if sample["gt_label"].numel() != 1:
+                raise ValueError(
+                    f"ViewAccuracy counts samples of one label; came a gt_label of "
+                    f"{sample['gt_label'].numel()} numbers. Of several labels, use "
+                    "dict(type='AccMetric', metric_list=('mean_average_precision',))"
                 )
             scores, label = sample["view_scores"], int(sample["gt_label"])
             clip = scores[centre_view(len(scores), self.crops)]

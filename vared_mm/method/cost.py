@@ -104,6 +104,22 @@ class CostRecord:
         soft = weighted([p.expected for p in self.passes], dense, samples)
         return straight_through(hard, soft)
 
+    def split(self, sizes: Sequence[int]) -> list[tuple[CostRecord, int]]:
+        """For batches of `sizes` samples that went through the model in one of its passes: a record
+        of each where they ran one after the other, else that of all; with the samples it is of.
+        """
+        passes: dict[str, list[Pass]] = {}
+        for one in self.seen:
+            passes.setdefault(one.name, []).append(one)
+        if len(sizes) == 1 or any(len(of_conv) % len(sizes) for of_conv in passes.values()):
+            return [(self, sum(sizes))]
+        records = [(CostRecord(), size) for size in sizes]
+        for of_conv in passes.values():
+            each = len(of_conv) // len(sizes)
+            for i, one in enumerate(of_conv):
+                records[i // each][0].seen.append(one)
+        return records
+
     def latency_share(self, samples: int, grids: Mapping[str, Grid]) -> Tensor:
         """(samples,): Σ_l w_l · ms_l[r_l, R_l] / ms_l[1, 1], w_l = ms_l[1, 1] / Σ_k ms_k[1, 1].
 
