@@ -33,8 +33,8 @@ class VaRedVideoGuard(BaseDataset):
             a `filename` or, of frames, a `frame_dir`.
         broken: "raise" stops with a `BrokenVideoError`; "skip" takes the next readable sample
             instead, for training alone.
-        pipeline: That of each data set inside which has none of its own; MMAction2's inferencer
-            looks for it in the outermost data set.
+        pipeline: That of each data set inside, in place of what its settings hold; MMAction2's
+            inferencer looks for it in the outermost data set.
     """
 
     _fully_initialized: bool
@@ -178,12 +178,12 @@ def innermost(dataset: Any) -> Iterator[Any]:
 
 
 def with_pipeline(settings: Mapping[str, Any], pipeline: list[Any]) -> dict[str, Any]:
-    """The settings, whose data sets inside of wrappers have this pipeline, if none of their own."""
+    """The settings, whose data sets inside of wrappers have this pipeline."""
     copied = copy.deepcopy(dict(settings))
     for part in innermost(copied):
         if not isinstance(part, dict):
             give_pipeline(part, pipeline)
-        elif not part.get("pipeline"):
+        else:
             part["pipeline"] = copy.deepcopy(pipeline)
     return copied
 
