@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from rich.table import Table
@@ -30,6 +31,7 @@ from vared_mm.fast import prepare_for_inference
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import console
+from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
 
 CONFIGS = {
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget finished parts")
     args = parser.parse_args()
     start = time.time()
+    quiet(MMLogger.get_current_instance())
     if args.fresh:
         for name in CONFIGS:
             shutil.rmtree(work_dir(name), ignore_errors=True)
