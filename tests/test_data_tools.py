@@ -306,6 +306,7 @@ def test_mini_kinetics_refuses_another_number_of_classes_and_unknown_ones(listed
     ("change", "message"),
     [
         (("ids.txt", "eeeeeeeeeee\n"), "none of the 1 YouTube ids is in .*kinetics.txt"),
+        (("kinetics.txt", f"a.mp4 {'9' * 5000}\n"), "wanted a path and its label"),
         (("kinetics.txt", "a b.mp4\n"), "has the line 'a b.mp4', wanted a path and its label"),
         (("kinetics.txt", "ccccccccccc.mp4 7\n"), "has the label 7, but there are names for 3"),
     ],
