@@ -173,6 +173,11 @@ BUILT = {
     ),
     "inside what is built": lambda s: ConcatDataset([VaRedVideoGuard(s), VaRedVideoGuard(s)]),
     "inside and built": lambda s: RepeatDataset(VaRedVideoGuard(DATASETS.build(s)), 2),
+    "around torch's own": lambda s: VaRedVideoGuard(
+        torch.utils.data.Subset(
+            torch.utils.data.ConcatDataset([DATASETS.build(s), DATASETS.build(s)]), [2, 3]
+        )
+    ),
     "in itself": lambda s: VaRedVideoGuard(VaRedVideoGuard(s)),
 }
 
@@ -181,8 +186,9 @@ BUILT = {
 def test_a_guard_goes_around_and_into_every_wrapper(files, build):
     data = build(dict(type="Videos", files=[files[0], files[2]], metainfo=dict(classes=("a",))))
     assert len(data) in (2, 4)
-    assert data.metainfo == dict(classes=("a",))
-    assert data.get_data_info(0)["filename"] == str(files[0])
+    if hasattr(data.dataset if isinstance(data, VaRedVideoGuard) else data, "metainfo"):
+        assert data.metainfo == dict(classes=("a",))
+        assert data.get_data_info(0)["filename"] == str(files[0])
     assert data[0][0] == str(files[0])
     with pytest.raises(BrokenVideoError, match="empty.mp4 is empty"):
         data[1]
@@ -263,6 +269,12 @@ def test_frames_of_a_folder_are_looked_at_one_by_one(tmp_path, change, fault):
     found = fault_of_frames(info)
     assert found == fault or fault in found
     assert fault_of_frames({**info, "frame_dir": str(tmp_path / "no")}) == "does not exist"
+
+
+@pytest.mark.parametrize("wrong", ["Videos", None, 3])
+def test_what_is_no_data_set_is_refused(wrong):
+    with pytest.raises(TypeError, match="wanted a data set or its settings"):
+        VaRedVideoGuard(wrong)
 
 
 def test_a_sample_that_tells_no_file_keeps_its_own_error():
