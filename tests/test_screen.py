@@ -4,6 +4,7 @@ import logging
 import sys
 
 from vared_mm import screen
+from vared_mm.engine import ProgressBarHook
 from vared_mm.screen import quiet, tracked
 
 
@@ -29,3 +30,11 @@ def test_what_tells_a_user_nothing_stands_in_the_log_file_alone(tmp_path, capsys
         logger.warning(message)
     assert capsys.readouterr().out == "Epoch 1\n"
     assert (tmp_path / "log").read_text().splitlines()[::3] == ["Config:", "Epoch 1"]
+
+
+def test_the_bar_of_a_training_stays_out_of_pipes(capsys):
+    hook = ProgressBarHook()
+    hook._start("train", 2)
+    hook._step("loss 1.0")
+    hook._stop()
+    assert capsys.readouterr() == ("", "")
