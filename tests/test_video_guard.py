@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
 import vared_mm  # noqa: F401
-from vared_mm.datasets.video_faults import fault_of_frames
+from vared_mm.datasets.video_faults import fault_in, fault_of_frames
 from vared_mm.datasets.video_guard import BrokenVideoError, VaRedVideoGuard, fault_of
 
 
@@ -266,9 +266,15 @@ def test_frames_of_a_folder_are_looked_at_one_by_one(tmp_path, change, fault):
         cv2.imwrite(str(tmp_path / f"img_{number:05d}.jpg"), np.zeros((8, 8, 3), np.uint8))
     change(tmp_path)
     info = dict(frame_dir=str(tmp_path), total_frames=3, start_index=1, modality="RGB")
+    info["filename_tmpl"] = "img_{:05}.jpg"
     found = fault_of_frames(info)
     assert found == fault or fault in found
     assert fault_of_frames({**info, "frame_dir": str(tmp_path / "no")}) == "does not exist"
+
+
+def test_a_skeleton_has_a_name_and_no_files_to_blame():
+    info = dict(frame_dir="S001C001", total_frames=3, keypoint=np.zeros((1, 3, 17, 2)))
+    assert fault_in(info, KeyError("mine")) is None
 
 
 @pytest.mark.parametrize("wrong", ["Videos", None, 3])

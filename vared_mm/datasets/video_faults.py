@@ -62,7 +62,7 @@ def fault_of_file(path: Path) -> str | None:
 
 def fault_of_frames(info: Mapping[str, Any]) -> str | None:
     """What is wrong with the frames of a sample of MMAction2's `RawframeDataset`, or None."""
-    folder, template = Path(info["frame_dir"]), info.get("filename_tmpl", "img_{:05}.jpg")
+    folder, template = Path(info["frame_dir"]), info["filename_tmpl"]
     if not folder.is_dir():
         return "is no folder" if folder.exists() else "does not exist"
     first = info.get("start_index", 0) + info.get("offset", 0)
@@ -95,8 +95,11 @@ def fault_in(info: Mapping[str, Any], error: Exception) -> str | None:
         # As `DecordInit` does.
         missing = not Path(place).suffix and not Path(place).exists()
         fault = fault_of(f"{place}.mp4" if missing else place)
+    elif "frame_dir" in info:
+        # Of skeletons that is a name alone, and there are no files.
+        fault = fault_of_frames(info) if "filename_tmpl" in info else None
     else:
-        fault = fault_of_frames(info) if "frame_dir" in info else fault_of_file(Path(place))
+        fault = fault_of_file(Path(place))
     return fault or (f"cannot be read ({first_line(error)})" if is_of_reading(error) else None)
 
 
