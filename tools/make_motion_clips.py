@@ -4,8 +4,10 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+from vared_mm.launch import told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter

@@ -4,8 +4,10 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
+from vared_mm.launch import told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter

@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 
 from vared_mm.datasets.video_guard import fault_of
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.screen import tracked
 
 
 def infer(
@@ -30,7 +30,7 @@ def infer(
     pipeline = Compose(test_pipeline(config))
     end = around_forward(model, "predict", CostWatch(model))
     try:
-        return [row_of(model, pipeline, file) for file in track_iter_progress(files)]
+        return [row_of(model, pipeline, file) for file in tracked(files, len(files), "videos")]
     finally:
         end()
 
