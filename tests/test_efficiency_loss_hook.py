@@ -350,8 +350,8 @@ def test_a_judge_whose_module_was_not_asked_says_what_to_choose():
 
 
 def test_gates_that_are_frozen_are_told_of(tmp_path):
-    settings = toy.runner_settings(tmp_path, dynamic={}, hooks=[dict(type="EfficiencyLossHook")])
-    runner = Runner(**settings)
+    hooks = [dict(type="EfficiencyLossHook"), dict(type="CostHook")]
+    runner = Runner(**toy.runner_settings(tmp_path, dynamic={}, hooks=hooks))
     runner.model.backbone[1].requires_grad_(False)
     runner.train()
     log = next(Path(runner.log_dir).glob("*.log")).read_text()
@@ -360,13 +360,14 @@ def test_gates_that_are_frozen_are_told_of(tmp_path):
 
 def test_two_compiled_trainings_of_a_process_have_each_their_loss(tmp_path):
     plain = dict(cfg=dict(compile=dict(backend="eager")))
-    Runner(**toy.runner_settings(tmp_path / "a", dynamic={}, **plain)).train()
+    hooks = [dict(type="CostHook")]
+    Runner(**toy.runner_settings(tmp_path / "a", dynamic={}, hooks=hooks, **plain)).train()
     runner = train(tmp_path / "b", **plain, **every_step)
     assert all("loss_efficiency" in row for row in logged(runner))
 
 
 def test_a_training_resumed_with_other_groups_is_told_what_differs(tmp_path):
     train(tmp_path)
-    other = dict(optimizer=sgd, paramwise_cfg=dict(norm_decay_mult=0.0))
+    other = dict(optimizer=sgd, paramwise_cfg=dict(bias_lr_mult=2.0))
     with pytest.raises(ValueError, match=r"has 1 groups of 24 parameters, this one 24 of 24"):
         train(tmp_path, optim_wrapper=other, resume=True, epochs=2)

@@ -103,7 +103,7 @@ def runner_settings(work_dir, dynamic=None, hooks=(), epochs=1, model=None, **se
     )
     return (
         dict(
-            model=dict(type="ToyRecognizer", dynamic=dynamic, **(model or {})),
+            model={"type": "ToyRecognizer", "dynamic": dynamic, **(model or {})},
             work_dir=str(work_dir),
             train_dataloader=dict(data, sampler=dict(type="DefaultSampler", shuffle=True)),
             val_dataloader=dict(data, sampler=dict(type="DefaultSampler", shuffle=False)),

@@ -14,10 +14,10 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +106,14 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))]
     return platform.machine() + (flags[0] if flags else platform.processor())
+
+
+def uncompiled(run: Callable[..., Any], *arguments: Any) -> Any:
+    """`run(*arguments)`, which torch.compile calls as it is and does not look into: what ctypes
+    does with pointers it cannot trace, nor does it see hooks that come after it."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(run)(*arguments)
+    return run(*arguments)
 
 
 def nobody_watches(x: Tensor) -> bool:

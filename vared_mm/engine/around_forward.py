@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from vared_mm.method.errors import DynamicError
+from vared_mm.native import uncompiled
 
 Finish = Callable[[Any], Any]
 # From a stack of contexts and the pass's arguments by name.
@@ -59,10 +60,7 @@ class Watching:
             )
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling():
-            torch.compiler.disable(self._start)(args, kwargs)
-        else:
-            self._start(args, kwargs)
+        uncompiled(self._start, args, kwargs)
 
     def _start(self, args: tuple, kwargs: dict[str, Any]) -> None:
         arguments = named(self.model, args, kwargs)
@@ -72,9 +70,7 @@ class Watching:
                 self._running.append((get_ident(), stack.pop_all(), finish))
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(self._end)(args, kwargs, result)
-        return self._end(args, kwargs, result)
+        return uncompiled(self._end, args, kwargs, result)
 
     def _end(self, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
         mine = [one for one in self._running if one[0] == get_ident()]

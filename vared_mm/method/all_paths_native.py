@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from vared_mm.native import LANES_H, Source, loaded
+from vared_mm.native import LANES_H, Source, loaded, uncompiled
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("all_paths.cpp"))
 MOST_SIDE = 7
@@ -83,7 +83,11 @@ class NativePaths(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        y, channel, time, *cheap = ctx.saved_tensors
+        return uncompiled(NativePaths._backward, ctx.saved_tensors, g)
+
+    @staticmethod
+    def _backward(saved: Sequence[Tensor], g: Tensor) -> tuple[Tensor | None, ...]:
+        y, channel, time, *cheap = saved
         g = g.contiguous(memory_format=torch.channels_last_3d)
         dy, d_channel, d_time = map(torch.empty_like, (y, channel, time))
         d_cheap = [torch.zeros_like(weight) for weight in cheap]

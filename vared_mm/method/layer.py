@@ -34,6 +34,7 @@ from vared_mm.method.rebuild import (
 )
 from vared_mm.method.rebuild_native import kernel_rebuilds, rebuilt
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
+from vared_mm.native import uncompiled
 
 Pattern = tuple[bool, ...]
 NOT_AFFINE = (
@@ -137,10 +138,7 @@ class _Dynamic(_ConvNd):
 
     def forward(self, x: Tensor) -> Tensor:
         refuse_tracing(x)
-        # Hooks that come after a compilation, and kernels, are not seen by compiled code.
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(self._forward)(x)
-        return self._forward(x)
+        return uncompiled(self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.weight.ndim:
