@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -122,31 +122,39 @@ def test_pixels_that_become_channels_are_no_channels_of_the_input():
 def test_a_3d_network_of_heatmaps_is_counted():
     backbone = dict(type="VaRedR2Plus1d18", base_channels=8, in_channels=17)
     head = dict(type="I3DHead", num_classes=3, in_channels=64)
-    model = MODELS.build(dict(type="mmaction.Recognizer3D", backbone=backbone, cls_head=head))
+    init_default_scope("mmaction")
+    model = MODELS.build(dict(type="Recognizer3D", backbone=backbone, cls_head=head))
     assert input_of(model, (8, 32, 32)).shape == (1, 1, 17, 8, 32, 32)
     parts = bounds(model.eval(), (8, 32, 32))["parts_gmacs"]
     assert parts["cls_head"] == 3 * 64 / 1e9
 
 
+AVA = "localization/ava/vared-slowonly_k400-pre-r50_8xb16-4x16x1-20e_ava21-rgb.py"
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("config", "shape", "name"),
     [
-        "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
-        "vared_mm::localization/ava/vared-slowonly_k400-pre-r50_8xb16-4x16x1-20e_ava21-rgb.py",
+        (
+            lambda: get_config("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"),
+            (64, 64),
+            "Faster",
+        ),
+        (lambda: Config.fromfile(config_path(AVA)), (4, 64, 64), "Fast"),
     ],
+    ids=["pictures", "clips"],
 )
-def test_a_model_that_wants_boxes_is_named(name):
-    model = build_model(get_config(name) if "mmdet" in name else Config.fromfile(name))
-    shape = (64, 64) if "mmdet" in name else (4, 64, 64)
-    with pytest.raises(
-        ValueError, match="a Fast(er)?RCNN does not run on .* wants boxes; .*--data"
-    ):
-        bounds(model, shape)
+def test_a_model_that_wants_boxes_is_named(config, shape, name):
+    with pytest.raises(ValueError, match=f"a {name}RCNN does not run on .* wants boxes; .*--data"):
+        bounds(build_model(config()), shape)
 
 
 def test_a_shape_that_the_network_cannot_take_is_told():
-    with pytest.raises(ValueError, match="a Recognizer3D does not run on inputs of shape"):
-        bounds(model_of("recognition/i3d_k400.py"), (1, 1, 1))
+    model = Backward(3)
+    model.late = nn.Conv2d(4, 2, 3)
+    message = r"a Backward does not run on inputs of shape \(1, 3, 2, 2\) alone: .* another --shape"
+    with pytest.raises(ValueError, match=message):
+        bounds(model, (2, 2))
 
 
 def test_a_config_without_data_is_told():
