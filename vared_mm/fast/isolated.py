@@ -26,6 +26,7 @@ Side = TypeVar("Side", bound=Hashable)
 # The sides of one process; what it enters there lasts as long as that.
 Job = Callable[[ExitStack], dict[Side, Callable]]
 PR_SET_PDEATHSIG = 1
+GRACE = 5  # seconds in which a process may end by itself, and take what it shares with it
 
 
 class WorkerError(RuntimeError):
@@ -67,13 +68,22 @@ class _Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.pipe.close()
+        self.wake()
+        self.process.join(GRACE)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
 
     def start(self, job: Job[Side], warm_up: int) -> list[Side]:
         # Packed here: as an argument of the process, tensors would need shared memory.
-        return self.ask(pickle.dumps((job, warm_up, torch.get_num_threads())))
+        try:
+            packed = pickle.dumps((job, warm_up, torch.get_num_threads()))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"this network cannot be handed to another process ({error}); time one engine at "
+                "a time, without --against"
+            ) from error
+        return self.ask(packed)
 
     def ask(self, what: Any) -> Any:
         self.wake()
@@ -92,7 +102,7 @@ class _Worker:
 
     # Windows has no such signals: there all sides go on spinning.
     def wake(self) -> None:
-        if hasattr(signal, "SIGCONT") and self.process.pid:
+        if hasattr(signal, "SIGCONT") and self.process.pid and self.process.is_alive():
             os.kill(self.process.pid, signal.SIGCONT)
 
     def halt(self) -> None:
