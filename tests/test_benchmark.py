@@ -3,23 +3,19 @@
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
+from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.compat import config_path
-from vared_mm.fast.benchmark import (
-    DifferentFunctionError,
-    Settings,
-    benchmark,
-    measure,
-    refuse_difference,
-)
+from vared_mm.fast.benchmark import benchmark, measure
 from vared_mm.fast.cases import cases_of, share_named
 from vared_mm.fast.engines import RIVALS, EngineError, Network
 from vared_mm.fast.forced_shares import (
@@ -30,6 +26,7 @@ from vared_mm.fast.forced_shares import (
     sample_of_plan,
 )
 from vared_mm.fast.prepare import prepare_for_inference
+from vared_mm.fast.sides import DifferentFunctionError, Settings, refuse_difference, sides
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.speed import Speed
@@ -149,11 +146,11 @@ def test_the_papers_share_is_known_for_its_three_backbones(model):
 
 
 def test_rows_hold_the_clocks_figures_and_what_follows_from_them(model, monkeypatch):
-    def slow_motion(runs, clips, repeats, warm_up):
+    def slow_motion(clocks, clips, repeats):
         rate = {"static": 10.0, "dynamic": 15.0}
-        return {side: Speed(rate[side[0]], 5.0, 20.0) for side in runs}
+        return {side: Speed(rate[side[0]], 5.0, 20.0) for side in clocks}
 
-    monkeypatch.setattr("vared_mm.fast.benchmark.interleaved", slow_motion)
+    monkeypatch.setattr("vared_mm.fast.benchmark.in_turn", slow_motion)
     with torch.no_grad():
         static, alike, different, apart = measure(
             model, torch.randn(2, 3, *SHAPE), replace(SETTINGS, mixed=True)
@@ -173,7 +170,7 @@ def test_sides_that_compute_something_else_are_not_compared(model, monkeypatch):
         refuse_difference("the static network in X", torch.ones(2), torch.tensor([1.0, 1.1]))
     monkeypatch.setitem(RIVALS, "eager", lambda network, example: lambda x: 2 * network(x))
     with torch.no_grad(), pytest.raises(DifferentFunctionError, match="in eager"):
-        measure(model, torch.randn(1, 3, *SHAPE), replace(SETTINGS, against=("eager",)))
+        sides("eager", model, torch.randn(1, 3, *SHAPE), SETTINGS, (), ExitStack())
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -208,6 +205,42 @@ def test_the_prepared_network_follows_the_same_plan(model):
         assert (prepared(x) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+def test_a_model_of_one_channel_is_timed():
+    config = Config.fromfile(config_path("segmentation/fcn/fcn_r18w16-d8_1xb8-300_scenes-96x96.py"))
+    config.merge_from_dict({
+        "model.backbone.in_channels": 1, "model.data_preprocessor.mean": [110.0],
+        "model.data_preprocessor.std": [57.0],
+    })  # fmt: skip
+    (row,) = benchmark(config, None, replace(SETTINGS, shape=(32, 32), batches=(1,)))["rows"]
+    assert (row["network"], row["precision"]) == ("static", "float32")
+
+
+def test_a_model_that_wants_boxes_is_named_before_it_is_timed():
+    from mmengine.hub import get_config
+
+    config = get_config("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py")
+    for train in (False, True):
+        settings = replace(SETTINGS, shape=(64, 64), batches=(1,), train=train)
+        with pytest.raises(ValueError, match="FasterRCNN does not run .* wants boxes"):
+            benchmark(config, None, settings)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--batch", "0"), "--batch is 0; wanted 1 or more"),
+        (("--repeats", "0"), "--repeats is 0; wanted 1 or more"),
+        (("--warm-up", "-1"), "--warm-up is -1; wanted 0 or more"),
+        (("--threads", "0"), "--threads is 0; wanted 1 or more"),
+    ],
+)
+def test_numbers_that_time_nothing_are_refused(option, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "config.py", *option])
+    with pytest.raises(SystemExit):
+        tool_of("benchmark").parsed()
+    assert message in capsys.readouterr().err
+
+
 def test_a_whole_config_is_measured_in_bfloat16_too():
     config = Config.fromfile(config_path("recognition/vared_i3d_k400.py"))
     config.model.backbone.width = 0.125
@@ -233,5 +266,7 @@ def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path):
     assert [(row["network"], row["engine"]) for row in report["rows"]] == [
         ("static", "prepared"), ("static", "eager"), ("dynamic", "prepared"),
     ]  # fmt: skip
+    assert {row["precision"] for row in report["rows"]} == {"float32"}
+    assert report["conditions"]["processes"].startswith("one for each engine")
     assert len(report["layers"]["1"]) == 57
     assert "decoding: not included" in " ".join(run.stdout.split())

@@ -366,7 +366,7 @@ def label_8(config):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (no_samples, "the test set is empty; see ann_file and data_prefix"),
+        (no_samples, "the Listed is empty; see ann_file and data_prefix"),
         (no_loader, "net.py has no test_dataloader, which tells what to evaluate on"),
         (odd_metric, r"OddMetric, CostMetric gather cannot be kept safely, for it holds .*Odd"),
         (other_loop, "test_cfg has a MyLoop; wanted TestLoop"),

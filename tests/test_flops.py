@@ -3,12 +3,16 @@
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.hub import get_config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.compat import config_path
-from vared_mm.flops import bounds, build_model, input_of
+from vared_mm.flops import bounds, build_model, loader_of
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.tensor_form import input_of
 
 SHAPE = (16, 64, 64)
 
@@ -53,6 +57,109 @@ def test_the_cheapest_choice_is_a_quarter_of_what_can_choose():
     assert report["paper_gmacs"]["min"] == pytest.approx(by_hand, rel=1e-9)
     assert report["paper_gmacs"]["max"] == pytest.approx(report["dense_gmacs"])
     assert report["full_gmacs"]["min"] > report["paper_gmacs"]["min"]
+
+
+def whole(name, **model):
+    config = Config.fromfile(config_path(name))
+    config.merge_from_dict(dict(model=model))
+    return build_model(config)
+
+
+SEG = "segmentation/fcn/vared-fcn_r18w16-d8_1xb8-200_scenes-96x96.py"
+DET = "detection/retinanet/vared-retinanet_r18_fpn_1x_coco.py"
+YOWO = "localization/motion_tubes/vared-yowo-i3d_w25_motion_tubes.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "head"),
+    [(SEG, (32, 32), "decode_head"), (DET, (64, 64), "bbox_head"), (YOWO, (8, 64, 64), "fusion")],
+)
+def test_the_parts_sum_up_where_heads_are_called_past_their_hooks(name, shape, head):
+    report = bounds(whole(name), shape)
+    parts = report["parts_gmacs"]
+    assert sum(parts.values()) == pytest.approx(report["dense_gmacs"], rel=1e-9)
+    assert parts[head] > 0
+    assert "elsewhere" not in parts
+
+
+class Backward(nn.Module):
+    """A model that does not call its parts in the order in which it holds them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.data_preprocessor, self.factor = nn.Identity(), nn.Parameter(torch.ones(4, 4))
+        self.late = nn.Conv2d(4, 2, 1, bias=False)
+        self.early = nn.Conv2d(channels, 4, 1, bias=False)
+
+    def forward(self, x, mode):
+        return self.late(torch.einsum("ij,njhw->nihw", self.factor, self.early(x)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 17])
+def test_an_input_has_the_channels_of_the_first_convolution_that_runs(channels):
+    model = Backward(channels)
+    assert input_of(model, (5, 6)).shape == (1, channels, 5, 6)
+    # A product outside of all parts is told as such.
+    assert bounds(model, (5, 6))["parts_gmacs"] == {
+        "late": 8 * 30 / 1e9, "early": 4 * channels * 30 / 1e9, "elsewhere": 16 * 30 / 1e9,
+    }  # fmt: skip
+
+
+class Focused(BaseModel):
+    def __init__(self):
+        super().__init__()
+        stem = dict(type="mmdet.CSPDarknet", deepen_factor=0.33, widen_factor=0.125)
+        self.backbone = MODELS.build(stem)
+
+    def forward(self, x, mode):
+        return self.backbone(x)
+
+
+def test_pixels_that_become_channels_are_no_channels_of_the_input():
+    assert input_of(Focused().eval(), (64, 64)).shape == (1, 3, 64, 64)
+
+
+def test_a_3d_network_of_heatmaps_is_counted():
+    backbone = dict(type="VaRedR2Plus1d18", base_channels=8, in_channels=17)
+    head = dict(type="I3DHead", num_classes=3, in_channels=64)
+    init_default_scope("mmaction")
+    model = MODELS.build(dict(type="Recognizer3D", backbone=backbone, cls_head=head))
+    assert input_of(model, (8, 32, 32)).shape == (1, 1, 17, 8, 32, 32)
+    parts = bounds(model.eval(), (8, 32, 32))["parts_gmacs"]
+    assert parts["cls_head"] == 3 * 64 / 1e9
+
+
+AVA = "localization/ava/vared-slowonly_k400-pre-r50_8xb16-4x16x1-20e_ava21-rgb.py"
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "name"),
+    [
+        (
+            lambda: get_config("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"),
+            (64, 64),
+            "Faster",
+        ),
+        (lambda: Config.fromfile(config_path(AVA)), (4, 64, 64), "Fast"),
+    ],
+    ids=["pictures", "clips"],
+)
+def test_a_model_that_wants_boxes_is_named(config, shape, name):
+    with pytest.raises(ValueError, match=f"a {name}RCNN does not run on .* wants boxes; .*--data"):
+        bounds(build_model(config()), shape)
+
+
+def test_a_shape_that_the_network_cannot_take_is_told():
+    model = Backward(3)
+    model.late = nn.Conv2d(4, 2, 3)
+    message = r"a Backward does not run on inputs of shape \(1, 3, 2, 2\) alone: .* another --shape"
+    with pytest.raises(ValueError, match=message):
+        bounds(model, (2, 2))
+
+
+def test_a_config_without_data_is_told():
+    with pytest.raises(ValueError, match="no test_dataloader, which tells what to run on"):
+        loader_of(Config(dict()))
 
 
 def macs_of(model, shape, name):

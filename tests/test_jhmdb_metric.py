@@ -51,6 +51,19 @@ def test_tubes_at_an_iou_of_two_thirds_count_at_four_of_ten_thresholds():
     assert metrics["jhmdb/video_mAP@0.75"] == 0
 
 
+def test_ends_that_are_pixels_decide_what_is_found_but_not_what_is_recalled():
+    # 11 columns beside the true box, of 32 columns or, with the last one, 33.
+    half = ((19.0, 20.0, 51.0, 80.0),)
+    plain, pixels = (
+        evaluate([sample(frame=n, found=half) for n in (1, 2)], pixel_ends=ends)
+        for ends in (False, True)
+    )
+    of_boxes = ("jhmdb/frame_mAP@0.5", "jhmdb/video_mAP@0.5")
+    assert [plain[name] for name in of_boxes] == [0, 0]  # 21 / 43
+    assert [pixels[name] for name in of_boxes] == [1, 1]  # 22 / 44
+    assert plain["jhmdb/recall"] == pixels["jhmdb/recall"] == 0
+
+
 def test_objectness_decides_what_is_recalled_and_probabilities_the_class():
     instances = dict(
         bboxes=torch.tensor([(8.0, 20.0, 40.0, 80.0)]),

@@ -89,6 +89,14 @@ def test_iou_by_hand():
     assert iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0
 
 
+def test_ends_that_are_pixels_belong_to_the_box():
+    # 3 x 3 pixels each, 2 x 2 of them shared.
+    assert iou((0, 0, 2, 2), (1, 1, 3, 3), pixel_ends=True) == pytest.approx(4 / 14)
+    assert iou((0, 0, 2, 2), (2, 0, 4, 2), pixel_ends=True) == pytest.approx(3 / 15)
+    assert iou((0, 0, 2, 2), (3, 0, 5, 2), pixel_ends=True) == 0
+    assert iou((7, 7, 7, 7), (7, 7, 7, 7), pixel_ends=True) == 1
+
+
 def test_average_precision_by_hand():
     scores = np.array([0.9, 0.8, 0.7, 0.6])
     right = np.array([True, False, True, False])

@@ -18,20 +18,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.fast.benchmark import PRECISIONS, DifferentFunctionError, Settings, benchmark
+from vared_mm.fast.benchmark import benchmark
 from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
+from vared_mm.fast.isolated import WorkerError
+from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
 from vared_mm.files import write_json
-from vared_mm.launch import console
+from vared_mm.launch import config_of, console
 
 
 def main() -> None:
     args = parsed()
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
+    config = config_of(args.config, args.cfg_options)
     settings = Settings(
         shape=tuple(args.shape) if args.shape else None, shares=tuple(args.share),
         batches=tuple(args.batch), engines=tuple(args.engine), against=tuple(args.against),
@@ -40,7 +41,7 @@ def main() -> None:
     )  # fmt: skip
     try:
         report = benchmark(config, args.checkpoint, settings)
-    except (DifferentFunctionError, EngineError, ValueError) as error:
+    except (DifferentFunctionError, EngineError, ValueError, WorkerError) as error:
         raise SystemExit(f"error: {error}") from error
     report = {"config": args.config, "checkpoint": args.checkpoint, **report}
     show(report)
@@ -80,6 +81,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
+    least = {"batch": 1, "repeats": 1, "warm_up": 0, "threads": 1}
+    for name, smallest in least.items():
+        given = getattr(args, name)
+        for number in given if isinstance(given, list) else [given]:
+            if number is not None and number < smallest:
+                parser.error(f"--{name.replace('_', '-')} is {number}; wanted {smallest} or more")
     for name in args.against:
         if name not in RIVALS:
             parser.error(f"--against knows {', '.join(RIVALS)}; came {name!r}")
@@ -87,12 +94,22 @@ def parsed() -> argparse.Namespace:
 
 
 def show(report: dict[str, Any]) -> None:
-    columns = ("batch", "network", "engine", "gates", "share", "ms (quartiles)", "clips/s")
+    columns = (
+        "batch",
+        "network",
+        "engine",
+        "precision",
+        "gates",
+        "share",
+        "ms (quartiles)",
+        "clips/s",
+    )
     table = Table(*columns, "speed-up", "ideal", "of ideal")
     for row in report["rows"]:
         low, high = row["ms_quartiles"]
         table.add_row(
-            str(row["batch"]), row["network"], row["engine"], row["gates"], f"{row['share']:.2f}",
+            str(row["batch"]), row["network"], row["engine"], row["precision"], row["gates"],
+            f"{row['share']:.2f}",
             f"{row['ms']:.1f} ({low:.1f} to {high:.1f})", f"{row['clips_per_s']:.1f}",
             # A static network is what the others of its engine are compared with.
             *(f"{row[key]:.2f}" for key in ("speedup", "ideal", "efficiency") if row["gates"]),

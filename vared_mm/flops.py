@@ -6,6 +6,9 @@ The unit is the MAC of convolutions and linear layers, counted while they run.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +16,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import around_forward
@@ -21,6 +25,7 @@ from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 from vared_mm.screen import tracked
+from vared_mm.tensor_form import answer_of, input_of
 from vared_mm.weights import load_weights
 
 
@@ -71,43 +76,65 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
 
 def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[str, float]]:
     """MACs that ran; of the dynamic convolutions, and what they are dense; dense GMACs by part."""
-    stage = {"stage": "head"} if hasattr(model, "cls_head") else {}
     counter = FlopCounterMode(display=False)
-    with counter, record_cost(model) as record, torch.no_grad():
-        model(inputs, mode="tensor", **stage)
-    table = record.per_layer(1)
+    with counter, record_cost(model) as record, torch.no_grad(), by_part(model, counter) as parts:
+        answer_of(model, inputs)
+    total, table = counter.get_total_flops() / 2, record.per_layer(1)
     full, dense = float(table["full"].sum()), float(table["dense"].sum())
-    by_module = {str(name): sum(v.values()) / 2 for name, v in counter.get_flop_counts().items()}
-    parts = {}
-    for name, _ in model.named_children():
-        macs = by_module.get(f"{type(model).__name__}.{name}", 0)
-        own = [i for i, conv in enumerate(record.names) if conv.startswith(f"{name}.")]
-        macs += float((table["dense"] - table["full"])[0, own].sum())
-        if macs:
-            parts[name] = macs / 1e9
-    return counter.get_total_flops() / 2, full, dense, parts
+    parts["elsewhere"] = total - sum(parts.values())
+    for i, conv in enumerate(record.names):
+        name = conv.split(".")[0]
+        parts[name] = parts.get(name, 0.0) + float(table["dense"][0, i] - table["full"][0, i])
+    return total, full, dense, {name: macs / 1e9 for name, macs in parts.items() if macs}
 
 
-def input_of(model: BaseModel, shape: tuple[int, ...]) -> Tensor:
-    """One random input of T H W or H W, as the model's data preprocessor would hand it over."""
-    generator = torch.Generator().manual_seed(0)
-    # MMAction2: clips are (N, views, C, T, H, W) to 3-D networks, (N, T, C, H, W) to 2-D ones.
-    layout = getattr(model.data_preprocessor, "format_shape", None)
-    if len(shape) not in ((2, 3) if layout is None else (3,)) or min(shape) < 1:
-        raise ValueError(f"a shape is T H W for clips or H W for images; came {shape}")
-    if layout == "NCHW" and len(shape) == 3:
-        return torch.randn(1, shape[0], 3, *shape[1:], generator=generator)
-    leading = (1, 1, 3) if layout == "NCTHW" else (1, 3)
-    return torch.randn(*leading, *shape, generator=generator)
+@contextmanager
+def by_part(model: nn.Module, counter: FlopCounterMode) -> Iterator[dict[str, float]]:
+    """MACs of each child of the model, counted at the outermost call of a module within it.
+
+    MMSegmentation and MMDetection call `forward` of heads, past their hooks, but not of what is in
+    them.
+    """
+    parts: dict[str, float] = dict.fromkeys((name for name, _ in model.named_children()), 0.0)
+    before: list[float] = []
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        before.append(counter.get_total_flops() / 2)
+
+    def leave(name: str, module: nn.Module, args: tuple, answer: Any) -> None:
+        macs = counter.get_total_flops() / 2 - before.pop()
+        if not before:
+            parts[name] += macs
+
+    with ExitStack() as stack:
+        for name, child in model.named_children():
+            for module in child.modules():
+                stack.callback(module.register_forward_pre_hook(enter).remove)
+                stack.callback(module.register_forward_hook(partial(leave, name)).remove)
+        yield parts
+
+
+def loader_of(
+    config: Config, batch_size: int = 1, shuffle: bool = False, part: str = "test", **more: Any
+) -> DataLoader:
+    """The config's validation or test set in this process; shuffled, always in the same order.
+
+    Raises:
+        ValueError: without a data set, or for an empty one.
+    """
+    settings = config.get(f"{part}_dataloader")
+    if not settings:
+        raise ValueError(f"the config has no {part}_dataloader, which tells what to run on")
+    settings = copy.deepcopy(settings)
+    settings.pop("batch_sampler", None)
+    settings.update(batch_size=batch_size, num_workers=0, persistent_workers=False, **more)
+    settings["sampler"] = dict(type="DefaultSampler", shuffle=shuffle, seed=0)
+    return Runner.build_dataloader(settings)
 
 
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:
     """Average, minimum and maximum over the first `samples` of the config's test set."""
-    settings = config.test_dataloader.copy()
-    settings.update(batch_size=1, num_workers=0, persistent_workers=False)
-    settings.sampler = dict(type="DefaultSampler", shuffle=False)
-    settings["num_batch_per_epoch"] = samples
-    loader = Runner.build_dataloader(settings)
+    loader = loader_of(config, num_batch_per_epoch=samples)
     end = around_forward(model, "predict", CostWatch(model))
     try:
         with torch.no_grad():

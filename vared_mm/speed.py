@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -23,24 +25,40 @@ class Speed:
 
 
 def interleaved(
-    runs: dict[Name, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
+    runs: Mapping[Name, Callable[[], object]], clips: int, repeats: int, warm_up: int = 1
 ) -> dict[Name, Speed]:
     """Times each of `runs`, which handles `clips` clips, once per round, after `warm_up` calls.
 
     Whatever else the machine does then falls on all of them alike, and what another one left in
-    the caches and threads on the calls that are not timed.
+    the caches on the calls that are not timed.
     """
-    seconds: dict[Name, list[float]] = {name: [] for name in runs}
+    return in_turn(
+        {name: partial(timed, run, warm_up) for name, run in runs.items()}, clips, repeats
+    )
+
+
+def in_turn(
+    clocks: Mapping[Name, Callable[[], float]], clips: int, repeats: int
+) -> dict[Name, Speed]:
+    """Asks each of `clocks` for the seconds of a call once per round, in an order drawn anew."""
+    seconds: dict[Name, list[float]] = {name: [] for name in clocks}
+    order, draw = list(clocks), random.Random(0)
     for _ in range(repeats):
-        for name, run in runs.items():
-            for _ in range(warm_up):
-                run()
-            wait_for_device()
-            start = time.perf_counter()
-            run()
-            wait_for_device()
-            seconds[name].append(time.perf_counter() - start)
+        draw.shuffle(order)
+        for name in order:
+            seconds[name].append(clocks[name]())
     return {name: speed_of(times, clips) for name, times in seconds.items()}
+
+
+def timed(run: Callable[[], object], warm_up: int) -> float:
+    """Seconds of one call after `warm_up` others."""
+    for _ in range(warm_up):
+        run()
+    wait_for_device()
+    start = time.perf_counter()
+    run()
+    wait_for_device()
+    return time.perf_counter() - start
 
 
 def speed_of(seconds: Sequence[float], clips: int) -> Speed:

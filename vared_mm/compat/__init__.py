@@ -5,7 +5,9 @@ from __future__ import annotations
 from . import (
     compiled_operators,
     config_scope,
+    data_sets,
     installed_packages,
+    label_files,
     localizer_drn,
     numpy2,
     recompute,
@@ -25,6 +27,8 @@ CURES: tuple[Cure, ...] = (
     numpy2.NAMES,
     numpy2.HUE,
     thin_labels.CURE,
+    label_files.CURE,
+    data_sets.CURE,
 )
 
 _active: set[str] = set()

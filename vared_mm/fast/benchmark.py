@@ -2,15 +2,15 @@
 
 Every comparison is between sides that were seen to compute the same function: each static engine
 answers as the eager network does, each dynamic one as the plain evaluation form with the same
-gates. A gate whose answer is forced computes its own all the same.
+gates. A gate whose answer is forced computes its own all the same. Several engines run in a process
+each, and take turns.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,46 +20,17 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from vared_mm.fast.cases import Case, cases_of
-from vared_mm.fast.engines import ENGINES, RIVALS, Network, Run
-from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
+from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
+from vared_mm.fast.isolated import isolated
 from vared_mm.fast.latency import latency_table
-from vared_mm.fast.prepare import apart
-from vared_mm.fast.static_twin import static_twin
+from vared_mm.fast.sides import PRECISIONS, Settings, Side, sides
 from vared_mm.fast.training_step import StepRow, training_steps
-from vared_mm.flops import build_model, input_of
-from vared_mm.speed import Speed, interleaved
-
-Side = tuple[str, str, str]  # network, engine, what the gates are told
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.2}
-
-
-class DifferentFunctionError(RuntimeError):
-    """Two sides of a comparison do not compute the same."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is measured: see `tools/benchmark.py --help`."""
-
-    shape: tuple[int, ...] | None
-    shares: tuple[str, ...] = ("paper", "min", "all")
-    batches: tuple[int, ...] = (1, 8)
-    engines: tuple[str, ...] = ("prepared",)
-    against: tuple[str, ...] = ()
-    mixed: bool = False
-    layers: bool = False
-    train: bool = False
-    precision: str = "fp32"
-    device: str = "cpu"
-    threads: int | None = None
-    repeats: int = 15
-    warm_up: int = 1
+from vared_mm.flops import build_model, loader_of
+from vared_mm.speed import Speed, in_turn, timed
+from vared_mm.tensor_form import answer_of, input_of
 
 
 @dataclass(frozen=True)
@@ -70,6 +41,7 @@ class Row:
     network: str
     engine: str
     gates: str
+    precision: str
     share: float
     ms: float
     ms_quartiles: tuple[float, float]
@@ -90,6 +62,8 @@ def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dic
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
         if settings.train:
+            with torch.no_grad():
+                answer_of(model, inputs[:1])
             wrapper = config.optim_wrapper
             steps += training_steps(model, wrapper, inputs, settings.repeats, settings.warm_up)
             continue
@@ -109,100 +83,49 @@ def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) 
         one = input_of(model, settings.shape)
         generator = torch.Generator().manual_seed(0)
         return torch.randn(batch, *one.shape[1:], generator=generator).to(settings.device)
-    loader = config.test_dataloader.copy()
-    loader.update(batch_size=batch, num_workers=0, persistent_workers=False)
-    loader.sampler = dict(type="DefaultSampler", shuffle=True, seed=0)
-    data = next(iter(Runner.build_dataloader(loader)))
-    return model.data_preprocessor(data)["inputs"].to(settings.device)
+    data = next(iter(loader_of(config, batch, shuffle=True)))
+    try:
+        return model.data_preprocessor(data)["inputs"].to(settings.device)
+    except AssertionError as error:
+        raise ValueError(f"the test set gives no batch of {batch}: {error}") from error
 
 
 def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:
     """All engines, networks and gates on one batch, in turn in one run."""
+    answer_of(model, inputs[:1])
     cases = cases_of(model, inputs, settings.shares)
-    dtype = PRECISIONS[settings.precision]
-    inputs = inputs.to(dtype)
-    twin, dynamic = (Network(copy.deepcopy(m)).to(dtype) for m in (static_twin(model), model))
-    with ExitStack() as hooks:
-        runs = static_runs(twin, inputs, settings)
-        runs |= dynamic_runs(dynamic, inputs, settings, cases, hooks)
-        speeds = interleaved(runs, len(inputs), settings.repeats, settings.warm_up)
-    return rows_of(speeds, cases, len(inputs))
+    engines = dict.fromkeys((*settings.engines, *settings.against))
+    jobs = {engine: partial(sides, engine, model, inputs, settings, cases) for engine in engines}
+    with ExitStack() as stack:
+        if len(jobs) > 1:
+            clocks = stack.enter_context(isolated(jobs, settings.warm_up))
+        else:
+            runs = next(iter(jobs.values()))(stack)
+            clocks = {side: partial(timed, run, settings.warm_up) for side, run in runs.items()}
+        speeds = in_turn(clocks, len(inputs), settings.repeats)
+    return rows_of(speeds, cases, len(inputs), settings)
 
 
-def static_runs(twin: Network, inputs: Tensor, settings: Settings) -> dict[Side, Callable]:
-    every: dict[str, Callable[[Network, Tensor], Run]] = {**ENGINES, **RIVALS}
-    runs: dict[Side, Callable] = {}
-    for engine in dict.fromkeys((*settings.engines, *settings.against)):
-        run = every[engine](twin, inputs)
-        refuse_difference(f"the static network in {engine}", run(inputs), twin(inputs))
-        runs["static", engine, ""] = partial(run, inputs)
-    return runs
-
-
-def dynamic_runs(
-    dynamic: Network, inputs: Tensor, settings: Settings, cases: Sequence[Case], hooks: ExitStack
-) -> dict[Side, Callable]:
-    if not cases:
-        return {}
-    # All are made before the first hook, which their copies would take over.
-    networks = [ENGINES[engine](dynamic, inputs) for engine in settings.engines]
-    judge = Planned(dynamic, hooks)
-    runs: dict[Side, Callable] = {}
-    for engine, network in zip(settings.engines, networks, strict=True):
-        planned = judge if network is dynamic else Planned(network, hooks)
-        for case in cases:
-            came, expected = (p.run(case.plan, inputs) for p in (planned, judge))
-            refuse_difference(f"the dynamic network in {engine}, {case.name}", came, expected)
-            runs["dynamic", engine, case.name] = partial(planned.run, case.plan, inputs)
-            if settings.mixed and case.name.endswith("different"):
-                apart = partial(planned.run_apart, case.plan, inputs)
-                runs["dynamic", engine, f"{case.name}, one by one"] = apart
-    return runs
-
-
-class Planned:
-    """A dynamic network whose gates follow a plan, as long as `hooks` is open."""
-
-    def __init__(self, network: Network, hooks: ExitStack) -> None:
-        self.network, self.follow = network, hooks.enter_context(forced(network.model))
-
-    def run(self, plan: Plan | None, inputs: Tensor) -> Tensor:
-        self.follow(plan)
-        return self.network(inputs)
-
-    def run_apart(self, plan: Plan | None, inputs: Tensor) -> None:
-        """Each sample by itself: what a batch of unlike samples is measured by."""
-        for i in range(len(inputs)):
-            own = None if plan is None else sample_of_plan(plan, i, len(inputs))
-            self.run(own, inputs[i : i + 1])
-
-
-def rows_of(speeds: dict[Side, Speed], cases: Sequence[Case], batch: int) -> list[Row]:
+def rows_of(
+    speeds: dict[Side, Speed], cases: Sequence[Case], batch: int, settings: Settings
+) -> list[Row]:
+    """Of all static networks, then of the dynamic ones."""
     shares = {case.name: case.share for case in cases}
     rows = []
-    for (network, engine, gates), speed in speeds.items():
+    for network, engine, gates in sorted(speeds, key=lambda side: side[0] != "static"):
+        speed = speeds[network, engine, gates]
+        dtype = OTHER_PRECISIONS.get(engine, PRECISIONS[settings.precision])
         static = speeds["static", engine, ""]
         ideal = 1 / shares.get(gates.removesuffix(", one by one"), 1.0)
         speedup = speed.median / static.median
         rows.append(Row(
             batch=batch, network=network, engine=engine, gates=gates, share=1 / ideal,
+            precision=str(dtype).removeprefix("torch."),
             ms=1000 * batch / speed.median,
             ms_quartiles=(1000 * batch / speed.high, 1000 * batch / speed.low),
             clips_per_s=speed.median, speedup=speedup, ideal=ideal, efficiency=speedup / ideal,
         ))  # fmt: skip
     return rows
-
-
-def refuse_difference(what: str, came: Tensor, expected: Tensor) -> None:
-    """Raises where two sides of a comparison do not compute the same function."""
-    tolerance = TOLERANCES[expected.dtype]
-    error = apart(came, expected)
-    if not error <= tolerance:
-        raise DifferentFunctionError(
-            f"{what} answers something else than the plain form does: {tuple(came.shape)} against "
-            f"{tuple(expected.shape)}, {error:.1e} of the largest number apart where "
-            f"{tolerance:.0e} is allowed; their times cannot be compared"
-        )
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
@@ -216,6 +139,9 @@ def conditions(settings: Settings) -> dict[str, Any]:
         "repeats": settings.repeats,
         "warm_up": settings.warm_up,
         "statistic": "median and quartiles of interleaved rounds",
+        "processes": "one for each engine, stopped while another is timed"
+        if len({*settings.engines, *settings.against}) > 1
+        else "one",
         "decoding": "not included",
         "torch": torch.__version__,
     }

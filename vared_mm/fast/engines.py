@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -71,7 +72,8 @@ def onnxruntime(network: Network, example: Tensor) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {source.name: x.cpu().numpy()})[0])
 
 
-def openvino(network: Network, example: Tensor) -> Run:
+def openvino(network: Network, example: Tensor, precision: str = "f32") -> Run:
+    """Left to itself it takes bfloat16 where the processor has it."""
     try:
         import openvino as ov
     except ImportError as error:
@@ -81,13 +83,16 @@ def openvino(network: Network, example: Tensor) -> Run:
         raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = ov.convert_model(network, example_input=example)
     # Its own best case: a size that is known when it compiles.
     model.reshape(list(example.shape))
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    core = ov.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError("openvino has no bfloat16 on this processor; leave it out of --against")
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
 
 
@@ -101,7 +106,10 @@ RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
     "compile": compiled,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
+    "openvino-bf16": partial(openvino, precision="bf16"),
 }
+# Of those that do not run in the precision of their inputs.
+OTHER_PRECISIONS = {"openvino-bf16": torch.bfloat16}
 
 
 def refuse_half(engine: str, example: Tensor) -> None:

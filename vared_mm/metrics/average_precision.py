@@ -1,6 +1,7 @@
 """Overlap of boxes, and average precision from ranked detections.
 
-Boxes are x1 y1 x2 y2; a pixel's area is 1 and so is that of the box (0, 0, 1, 1).
+Boxes are x1 y1 x2 y2; a pixel's area is 1 and so is that of the box (0, 0, 1, 1), where ends are
+pixels that of (0, 0, 0, 0).
 """
 
 from __future__ import annotations
@@ -8,9 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of boxes (..., 4), broadcast; two empty ones do not overlap."""
-    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+def iou(one: np.ndarray, other: np.ndarray, pixel_ends: bool = False) -> np.ndarray:
+    """Of boxes (..., 4), broadcast; two empty ones do not overlap.
+
+    Args:
+        pixel_ends: x2 and y2 are the last pixels within the box, as in the evaluations of PASCAL
+            VOC, of YOWO and of mmdet's `use_legacy_coordinate`: a side is x2 - x1 + 1.
+    """
+    last = np.array([0, 0, 1, 1]) * float(pixel_ends)
+    one, other = np.asarray(one, np.float64) + last, np.asarray(other, np.float64) + last
     inner = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
     shared = inner.clip(0).prod(axis=-1)
     union = area(one) + area(other) - shared

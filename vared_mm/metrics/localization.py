@@ -58,13 +58,13 @@ def share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def frame_aps(frames: Sequence[FrameResult], classes: int) -> np.ndarray:
+def frame_aps(frames: Sequence[FrameResult], classes: int, pixel_ends: bool = False) -> np.ndarray:
     """AP (C,) of single boxes at IoU 0.5; a box's class is its likeliest, its score the confidence
-    times that probability."""
+    times that probability. `pixel_ends` as in `iou`."""
     totals = np.zeros(classes, dtype=int)
     rows: list[list[np.ndarray]] = [[] for _ in range(4)]
     for frame in frames:
-        best = overlapped(frame)
+        best = overlapped(frame, pixel_ends)
         # True boxes are numbered through, so that those of different frames are never the same.
         best[0][:] += totals.sum()
         for column, values in zip(rows, best, strict=True):
@@ -79,14 +79,14 @@ def frame_aps(frames: Sequence[FrameResult], classes: int) -> np.ndarray:
     return np.array(aps)
 
 
-def overlapped(frame: FrameResult) -> tuple[np.ndarray, ...]:
+def overlapped(frame: FrameResult, pixel_ends: bool = False) -> tuple[np.ndarray, ...]:
     """Of each box the true box of its class that it overlaps most, the IoU, its class and score."""
     labels = frame.class_probs.argmax(axis=1)
     scores = frame.confidence * frame.class_probs.max(axis=1, initial=0)
     if not len(frame.truth_boxes):
         return np.zeros(len(labels), dtype=int), np.zeros(len(labels)), labels, scores
     same = labels[:, None] == frame.truth_labels
-    overlap = np.where(same, iou(frame.boxes[:, None], frame.truth_boxes), 0)
+    overlap = np.where(same, iou(frame.boxes[:, None], frame.truth_boxes, pixel_ends), 0)
     return overlap.argmax(axis=1), overlap.max(axis=1), labels, scores
 
 
@@ -95,8 +95,12 @@ def video_aps(
     classes: int,
     thresholds: Sequence[float],
     config: LinkConfig | None = None,
+    pixel_ends: bool = False,
 ) -> np.ndarray:
-    """AP (thresholds, C) of linked tubes, whose class scores are confidence times probability."""
+    """AP (thresholds, C) of linked tubes, whose class scores are confidence times probability.
+
+    `pixel_ends` is of their overlap with true tubes; boxes are linked by their plain IoU.
+    """
     totals = np.zeros(classes, dtype=int)
     rows: list[list[tuple[float, int, float]]] = [[] for _ in range(classes)]
     for video in by_video(frames):
@@ -110,7 +114,7 @@ def video_aps(
         for c, tubes in enumerate(linked):
             mine = truths.get(c, [])
             for tube in tubes:
-                ious = [tube_iou(tube, truth) for truth in mine] or [0.0]
+                ious = [tube_iou(tube, truth, pixel_ends) for truth in mine] or [0.0]
                 rows[c].append((tube.score, int(totals[c] + np.argmax(ious)), max(ious)))
         for c, mine in truths.items():
             totals[c] += len(mine)

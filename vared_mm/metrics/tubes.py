@@ -152,10 +152,11 @@ def filled(
     return tubes
 
 
-def tube_iou(one: Tube, other: Tube) -> float:
+def tube_iou(one: Tube, other: Tube, pixel_ends: bool = False) -> float:
     """IoU of the frames, times the mean IoU of the boxes in the frames of both."""
     shared, first, second = np.intersect1d(one.frames, other.frames, return_indices=True)
     if not len(shared):
         return 0.0
     frames = len(one.frames) + len(other.frames) - len(shared)
-    return float(iou(one.boxes[first], other.boxes[second]).mean() * len(shared) / frames)
+    boxes = iou(one.boxes[first], other.boxes[second], pixel_ends)
+    return float(boxes.mean() * len(shared) / frames)

@@ -37,8 +37,6 @@ from vared_mm.report.evaluation_samples import (
 )
 from vared_mm.report.result import Samples
 
-EMPTY = "the test set is empty; see ann_file and data_prefix of the config"
-
 
 @LOOPS.register_module()
 class ResumableTestLoop(TestLoop):
@@ -66,17 +64,9 @@ class ResumableTestLoop(TestLoop):
         chunk: int = 64,
         classes: Sequence[str] | None = None,
     ) -> None:
-        try:
-            super().__init__(runner, dataloader, evaluator, fp16)
-        except ValueError as error:
-            # What mmengine says where it lays out the samples of a data set without any.
-            if "need at least one array" in str(error):
-                raise ValueError(EMPTY) from error
-            raise
+        super().__init__(runner, dataloader, evaluator, fp16)
         dataset: Any = self.dataloader.dataset
         model = unwrapped(runner.model)
-        if not len(dataset):
-            raise ValueError(EMPTY)
         classes = class_names(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vared_mm.flops import loader_of
 from vared_mm.method import DynamicConfig
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
 from vared_mm.report.redundancy import LayerTally, Thresholds, maps_of
 from vared_mm.screen import tracked
+from vared_mm.tensor_form import rows_are_frames
 
 AXES = ("time", "channel")
 MEASURES = ("cc", "rmse", "rp")
@@ -48,8 +49,7 @@ def study(
     count = min(samples, len(loader))
     # The rows of a 2-D network's batch are the frames of its one clip; further views of a video,
     # of which validation sets have none, would be taken for further frames.
-    of_one_clip = getattr(model.data_preprocessor, "format_shape", None) == "NCHW"
-    with torch.no_grad(), watched(convs, tallies, of_one_clip) as shapes:
+    with torch.no_grad(), watched(convs, tallies, rows_are_frames(model)) as shapes:
         for batch in tracked(islice(loader, count), count, "batches"):
             model.test_step(batch)
     rows = [
@@ -82,10 +82,8 @@ def clips_of(config: Config) -> DataLoader:
 
     Mixed, as a list sorted by class would give the first classes alone, and the same each time.
     """
-    settings = (config.get("val_dataloader") or config.test_dataloader).copy()
-    settings.update(batch_size=1, num_workers=0, persistent_workers=False)
-    settings.sampler = dict(type="DefaultSampler", shuffle=True, seed=0)
-    return Runner.build_dataloader(settings)
+    part = "val" if config.get("val_dataloader") else "test"
+    return loader_of(config, shuffle=True, part=part)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ test_dataloader = dict(
     **loader, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(data, subset='test', test_mode=True, pipeline=test_pipeline))
 val_dataloader = test_dataloader
-val_evaluator = [dict(type='JHMDBMetric', classwise=True), dict(type='CostMetric')]
+# Ends of boxes as YOWO's own evaluation counts them.
+val_evaluator = [
+    dict(type='JHMDBMetric', classwise=True, pixel_ends=True), dict(type='CostMetric')]
 test_evaluator = val_evaluator
 del data, loader

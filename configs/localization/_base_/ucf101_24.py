@@ -11,7 +11,9 @@ train_dataloader = dict(dataset=data)
 test_dataloader = dict(dataset=data)
 val_dataloader = dict(dataset=data)
 val_evaluator = [
-    dict(type='JHMDBMetric', classwise=True, link=dict(min_score=0.05, max_gap=5)),
+    dict(
+        type='JHMDBMetric', classwise=True, pixel_ends=True,
+        link=dict(min_score=0.05, max_gap=5)),
     dict(type='CostMetric'),
 ]
 test_evaluator = val_evaluator
