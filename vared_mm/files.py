@@ -9,6 +9,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -62,6 +63,23 @@ def finite(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: finite(value) for key, value in content.items()}
     return [finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+@contextmanager
+def plain_name(path: str | Path) -> Iterator[str]:
+    """A name of the file that OpenCV and FFmpeg understand, which may not be there yet.
+
+    In a relative name they take a colon for a protocol's end, and none may hold bytes that are no
+    UTF-8.
+    """
+    whole = os.path.abspath(path)
+    if whole.isprintable():
+        yield whole
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder, f"link{Path(path).suffix}")
+        link.symlink_to(whole)
+        yield str(link)
 
 
 def read_lines(path: str | Path) -> list[str]:
