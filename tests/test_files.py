@@ -10,7 +10,7 @@ from vared_mm.files import (
     half_written,
     new_file,
     new_folder,
-    read_lines,
+    read_names,
     write_bytes,
     write_json,
     write_text,
@@ -86,21 +86,6 @@ def test_a_name_that_is_no_utf8_is_written_as_the_bytes_that_it_is(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"cl\xe4p \xc3\xbc"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"a b\nc\n", b"\xef\xbb\xbfa b\r\nc\r\n\r\n", b"\n a b \r\rc", b"a b\n\n\nc\n \n"],
-)
-def test_lines_are_the_same_whichever_editor_wrote_them(tmp_path, content):
-    (tmp_path / "a").write_bytes(content)
-    assert read_lines(tmp_path / "a") == ["a b", "c"]
-
-
-def test_a_text_that_is_no_utf8_is_named(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"cl\xe4p\n")
-    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8"):
-        read_lines(tmp_path / "a.txt")
-
-
 def test_places_for_results_are_looked_at_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     assert new_file(str(tmp_path / "new" / "rows.json")) == tmp_path / "new" / "rows.json"
@@ -115,3 +100,23 @@ def test_places_for_results_are_looked_at_before_the_work(tmp_path):
             check(str(tmp_path / "file" / "rows"))
     with pytest.raises(ArgumentTypeError, match="file is no folder"):
         new_folder(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("content", [
+    b"a\nb c\n", b"\xef\xbb\xbfa\r\nb c\r\n\r\n", b"a \r\tb c", b"a\nb c\n\n \n",
+])  # fmt: skip
+def test_names_are_read_whatever_the_editor_wrote(tmp_path, content):
+    (tmp_path / "classes.txt").write_bytes(content)
+    assert read_names(tmp_path / "classes.txt") == ["a", "b c"]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"a\n\nc\n", r"line 2 of .*classes.txt is empty"),
+    (b"\nb\n", r"line 1 of .*classes.txt is empty"),
+    (b"\n\n", r"classes.txt holds no name"),
+    ("a\nb\n".encode("utf-16"), r"classes.txt cannot be read as names in UTF-8"),
+])  # fmt: skip
+def test_lines_that_are_no_names_are_told(tmp_path, content, message):
+    (tmp_path / "classes.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_names(tmp_path / "classes.txt")

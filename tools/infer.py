@@ -19,7 +19,7 @@ from rich.table import Column, Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.channels_last_hook import channels_last
-from vared_mm.files import new_file, new_folder, read_lines, write_json
+from vared_mm.files import new_file, new_folder, read_names, write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, console, told_in_a_line, visible
 from vared_mm.models.localization.region_head import RegionHead
@@ -29,7 +29,7 @@ from vared_mm.models.localization.region_head import RegionHead
 def main() -> None:
     args = parsed()
     config = config_of(args.config, args.cfg_options)
-    names = read_lines(args.classes) if args.classes else []
+    names = read_names(args.classes) if args.classes else []
     model: Any = on_device(build_model(config, args.checkpoint), args.device)
     task, count = task_of(model)
     if args.classes and count is not None and len(names) != count:

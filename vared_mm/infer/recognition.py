@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
-from vared_mm.datasets.video_guard import fault_of
+from vared_mm.datasets.video_faults import fault_of
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.files import plain_name

@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.utils import track_iter_progress
 from torch import Tensor
 
+from vared_mm.screen import tracked
 from vared_mm.settings import metainfo_of
 
 Row = dict[str, Any]
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 def rows_of(files: Sequence[Path], answer: Callable[[Path], Row]) -> list[Row]:
     """What `answer` says of each file; one that it fails for has an `error` instead."""
-    return [row_of(file, answer) for file in track_iter_progress(list(files))]
+    return [row_of(file, answer) for file in tracked(files, len(files), "files")]
 
 
 def row_of(file: Path, answer: Callable[[Path], Row]) -> Row:
