@@ -172,6 +172,8 @@ def targets(files: Sequence[Path], out: Path | None, what: str) -> list[Path | N
                 f"the drawing of {file} would replace {target}, which is given too; choose another "
                 "folder"
             )
+        if target.is_dir():
+            raise ValueError(f"{file} would be drawn as {target}, which is a folder")
         found[target] = file
     out.mkdir(parents=True, exist_ok=True)
     return list(found)

@@ -70,7 +70,15 @@ def frame_pipeline(config: Config) -> tuple[Any, Compose]:
             "wanted a test pipeline whose first step loads a picture; this one has "
             f"{[kind(step) for step in steps]}"
         )
-    return TRANSFORMS.build(steps[0]), Compose(steps[1:])
+    load, *others = map(built, steps)
+    return load, Compose(others)
+
+
+def built(step: dict[str, Any]) -> Any:
+    try:
+        return TRANSFORMS.build(step)
+    except KeyError:  # mmcv's own steps are not found under a toolbox's scope
+        return TRANSFORMS.build({**step, "type": kind(step)})
 
 
 def samples_of(file: Path, load: Any) -> Iterator[dict[str, Any]]:
