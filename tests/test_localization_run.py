@@ -174,7 +174,7 @@ def test_scores_that_are_no_numbers_are_an_error_and_no_empty_answer(fitted, tmp
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((47, 33, 3), np.uint8))
     config = small(folder)
     model = build_model(config, str(checkpoint))
-    torch.nn.init.constant_(model.bbox_head.out.bias, number)
+    torch.nn.init.constant_(model.bbox_head.out.weight, number)
     (row,) = infer(model, config, [tmp_path / "a.png"])
     assert set(row) == {"file", "error"}
     assert "not all finite numbers" in row["error"]

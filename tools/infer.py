@@ -96,6 +96,7 @@ NOT_SHOWN = {"key_frames", "drawing", "error", "warning"}
 
 def show(rows: list[dict[str, Any]], names: list[str]) -> None:
     """A line for each clip of a recognizer, for each file of the others, and for each fault."""
+    screen = console()
     good = [row for row in rows if "error" not in row]
     lines = [
         line for row in good for line in ([row] if "clips" not in row else clips_of(row, names))
@@ -108,11 +109,11 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
         table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
         for line in lines:
             table.add_row(*(text_of(line.get(column)) for column in columns))
-        console().print(table)
+        screen.print(table)
     for row in rows:
         for fault in ("error", "warning"):
             if fault in row:
-                print(visible(f"{row['file']}: {row[fault]}"))
+                screen.print(visible(f"{row['file']}: {row[fault]}"), soft_wrap=True)
 
 
 def clips_of(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from torch import nn
 from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
 from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
+from vared_mm.settings import kind
 
 PREFIX = "VaRed"
 TOOLBOXES = ("mmaction", "mmseg", "mmdet")
@@ -36,7 +37,8 @@ def build_dynamic(
     """
     if not isinstance(dynamic, DynamicConfig):
         dynamic = DynamicConfig.make({**preset, **(dynamic or {})})
-    registry = registry_of(backbone["type"])
+    named = backbone["type"]
+    registry = registry_of(named) if isinstance(named, str) else MODELS
     # What it builds inside belongs to its toolbox too, whichever scope asked for it.
     scope = {} if registry is MODELS else {"_scope_": registry.scope}
     model = registry.build({**backbone, **scope})
@@ -45,7 +47,7 @@ def build_dynamic(
     frozen = {name for name, conv in matching_convs(model, dynamic).items() if is_frozen(conv)}
     names = make_dynamic(model, dynamic, except_for=frozen)
     left = f"; {len(frozen)} frozen ones stay as they are" if frozen else ""
-    print_log(f"{backbone['type']}: {len(names)} convolutions are dynamic{left}", "current")
+    print_log(f"{kind(backbone)}: {len(names)} convolutions are dynamic{left}", "current")
     return model
 
 
@@ -70,7 +72,7 @@ def registry_of(name: str) -> Registry:
 @MODELS.register_module(name=f"{PREFIX}Backbone")
 def dynamic_backbone(backbone: dict[str, Any], dynamic: Dynamic = None) -> nn.Module:
     """Any backbone, one of your own too: `dict(type='VaRedBackbone', backbone=dict(type='X'))`."""
-    return build_dynamic(backbone, dynamic, PRESETS.get(backbone["type"], {}))
+    return build_dynamic(backbone, dynamic, PRESETS.get(kind(backbone), {}))
 
 
 def prefixed(name: str) -> Callable[..., nn.Module]:
