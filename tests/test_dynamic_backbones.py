@@ -169,6 +169,16 @@ def test_any_backbone_is_wrapped_by_naming_it():
     assert len(dynamic_convs(model)) == 8
 
 
+@pytest.mark.parametrize("scoped", [True, False], ids=["with its scope", "as the class"])
+def test_the_preset_is_found_by_any_name_of_the_type(scoped):
+    from mmseg.models import ResNet
+
+    backbone = dict(type="mmseg.ResNet" if scoped else ResNet, depth=18, base_channels=4)
+    model = build("mmseg", "VaRedBackbone", dict(backbone=backbone))
+    plain = build("mmseg", "VaRedResNet", dict(depth=18, base_channels=4))
+    assert list(dynamic_convs(model)) == list(dynamic_convs(plain))
+
+
 def test_conv_cfg_exchanges_every_convolution_stem_included():
     model = build("mmaction", "InceptionI3d", dict(width=0.125, conv_cfg=dict(type="VaRedConv3d")))
     assert len(dynamic_convs(model)) == 57

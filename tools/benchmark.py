@@ -26,10 +26,11 @@ from vared_mm.fast.benchmark import benchmark
 from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
-from vared_mm.files import write_json
-from vared_mm.launch import config_of, console
+from vared_mm.files import new_file, write_json
+from vared_mm.launch import config_of, console, told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
     config = config_of(args.config, args.cfg_options)
@@ -78,7 +79,7 @@ def parsed() -> argparse.Namespace:
         "--warm-up", type=int, default=1, metavar="N",
         help="calls before each that is timed; default: %(default)s",
     )  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
     least = {"batch": 1, "repeats": 1, "warm_up": 0, "threads": 1}

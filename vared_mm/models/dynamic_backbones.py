@@ -18,6 +18,7 @@ from torch import nn
 from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
 from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
+from vared_mm.settings import kind
 
 PREFIX = "VaRed"
 TOOLBOXES = ("mmaction", "mmseg", "mmdet")
@@ -37,10 +38,9 @@ def build_dynamic(
         dynamic: Settings of `DynamicConfig`; those given go before the preset's.
         toolbox: Where a type without a scope is looked for first; else in the current scope.
     """
-    kind = backbone["type"]
     if not isinstance(dynamic, DynamicConfig):
-        dynamic = DynamicConfig.make({**PRESETS.get(name_of(kind), {}), **(dynamic or {})})
-    registry = registry_of(kind, toolbox)
+        dynamic = DynamicConfig.make({**PRESETS.get(kind(backbone), {}), **(dynamic or {})})
+    registry = registry_of(backbone["type"], toolbox)
     # What it builds inside belongs to its toolbox too, whichever scope asked for it.
     scope = {} if registry is MODELS else {"_scope_": registry.scope}
     model = registry.build({**backbone, **scope})
@@ -50,7 +50,7 @@ def build_dynamic(
     frozen = {name for name, conv in matching_convs(model, dynamic).items() if is_frozen(conv)}
     names = make_dynamic(model, dynamic, except_for=frozen)
     left = f"; {len(frozen)} frozen ones stay as they are" if frozen else ""
-    print_log(f"{name_of(kind)}: {len(names)} convolutions are dynamic{left}", "current")
+    print_log(f"{kind(backbone)}: {len(names)} convolutions are dynamic{left}", "current")
     return model
 
 
@@ -58,17 +58,12 @@ def is_frozen(module: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def name_of(kind: Kind) -> str:
-    """Without scope or module."""
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-
-
-def registry_of(kind: Kind, toolbox: str | None = None) -> Registry:
+def registry_of(named: Kind, toolbox: str | None = None) -> Registry:
     """The registry that knows the backbone: that of its scope or module if it has one, else of
     `toolbox`, of the current scope, or of a toolbox that has it.
     """
-    told = kind if isinstance(kind, str) else kind.__module__
-    if "." in told or not isinstance(kind, str):
+    told = named if isinstance(named, str) else named.__module__
+    if "." in told or not isinstance(named, str):
         own = registry_in(told.partition(".")[0])
         return MODELS if own is None else own
     scope = DefaultScope.get_current_instance()
@@ -78,7 +73,7 @@ def registry_of(kind: Kind, toolbox: str | None = None) -> Registry:
         if registry is None:
             continue
         with registry.switch_scope_and_registry(place):
-            if registry.get(kind) is not None:
+            if registry.get(named) is not None:
                 return registry
     return MODELS
 
