@@ -25,7 +25,8 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
-from vared_mm.launch import config_of, start_without_gpu
+from vared_mm.files import read_names
+from vared_mm.launch import config_of, processes
 from vared_mm.report.evaluation import Job, evaluate
 from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.result import Result, write_result
@@ -36,21 +37,19 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     options = args.cfg_options or {}
     config = config_of(args.config, options)
+    names = tuple(read_names(args.classes)) if args.classes else None
     config.launcher = args.launcher
-    start_without_gpu(config)
-    for checkpoint in args.checkpoints:
-        job = Job(args.config, options, checkpoint, args.out, args.chunk, names_in(args.classes))
-        try:
+    with processes(config):
+        for checkpoint in args.checkpoints:
+            job = Job(args.config, options, checkpoint, args.out, args.chunk, names)
             runner, result = evaluate(config, job)
-        except ValueError as error:
-            raise SystemExit(f"error: {error}") from error
-        if result is not None:
-            if not args.no_speed:
-                result = with_speed(result, unwrapped(runner.model).eval(), config, args)
-                write_result(job.folder, result)
-            tell(result, job.folder)
-        # The others wait, as they would slow down what is timed.
-        barrier()
+            if result is not None:
+                if not args.no_speed:
+                    result = with_speed(result, unwrapped(runner.model).eval(), config, args)
+                    write_result(job.folder, result)
+                tell(result, job.folder)
+            # The others wait, as they would slow down what is timed.
+            barrier()
 
 
 def parsed() -> argparse.Namespace:
@@ -84,10 +83,6 @@ def parsed() -> argparse.Namespace:
         if not file.is_file():
             parser.error(f"there is no file {file}")
     return args
-
-
-def names_in(file: Path | None) -> tuple[str, ...] | None:
-    return None if file is None else tuple(file.read_text().splitlines())
 
 
 def with_speed(

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vared_mm.files import write_json, write_text
+from vared_mm.files import read_names, write_json, write_text
 
 # Network: how many steps it takes to learn the motion clips.
 NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
@@ -42,9 +42,8 @@ class Clips(NamedTuple):
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        classes = (self.folder / "classes.txt").read_text().split("\n")
-        count = str(sum(bool(name.strip()) for name in classes))
-        return {"VARED_CLIPS": str(self.folder), "VARED_CLASSES": count}
+        count = len(read_names(self.folder / "classes.txt"))
+        return {"VARED_CLIPS": str(self.folder), "VARED_CLASSES": str(count)}
 
 
 class Run(NamedTuple):

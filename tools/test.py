@@ -11,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.cost_hook import cost_report
 from vared_mm.files import write_json
-from vared_mm.launch import read_config, run_parser, start_without_gpu
+from vared_mm.launch import processes, read_config, run_parser
+from vared_mm.weights import CheckedRunner
 
 
 def main() -> None:
@@ -29,17 +29,18 @@ def main() -> None:
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
 
     config = read_config(args)
-    config.load_from = args.checkpoint
+    config.load_from, config.resume = args.checkpoint, False
     if args.dump:
         evaluators = config.test_evaluator
         evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
         config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
-    start_without_gpu(config)
-    runner = Runner.from_cfg(config)
-    metrics = runner.test()
-    if args.json and is_main_process():
-        report = {"config": args.config, "checkpoint": args.checkpoint}
-        write_json(args.json, {**report, **cost_report(runner, metrics)})
+    config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="FiniteScoresHook")]
+    with processes(config):
+        runner = CheckedRunner.from_cfg(config)
+        metrics = runner.test()
+        if args.json and is_main_process():
+            report = {"config": args.config, "checkpoint": args.checkpoint}
+            write_json(args.json, {**report, **cost_report(runner, metrics)})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import barrier
 from rich.console import Console
 
 
@@ -59,6 +62,22 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
 def console() -> Console:
     """As wide as the terminal; into a file or a pipe, as wide as tables want."""
     return Console(width=None if sys.stdout.isatty() else 150)
+
+
+@contextmanager
+def processes(config: Config) -> Iterator[None]:
+    """Joins the launcher's processes, and leaves them at the end of the work, also by an error.
+
+    What still runs in threads of torch.distributed when the interpreter ends may abort it.
+    """
+    start_without_gpu(config)
+    try:
+        yield
+        # The first process holds the store that the others still talk to.
+        barrier()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def start_without_gpu(config: Config) -> None:
