@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from argparse import ArgumentTypeError
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+
+@contextmanager
+def half_written(path: str | Path) -> Iterator[Path]:
+    """A passing name beside `path`, whose file becomes `path` at the end.
+
+    Nothing stays of what fails or is interrupted. A device or a pipe is written as it is.
+
+    Raises:
+        OSError: It cannot be written; the message names it.
+    """
+    whole = Path(path)
+    if whole.exists() and not whole.is_file() and not whole.is_dir():
+        yield whole
+        return
+    # A link stays one; the suffix tells OpenCV the format.
+    whole = whole.resolve()
+    half = whole.with_name(f".{uuid4().hex}{whole.suffix[:8]}")
+    try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        yield half
+        half.replace(whole)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            half.unlink()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes beside the target and renames, so that an interruption leaves the old file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_bytes(content)
-    half.replace(path)
+    with half_written(path) as half:
+        half.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """As `write_bytes`."""
-    write_bytes(path, text.encode())
+    """As `write_bytes`; names of files that are no UTF-8 become the bytes that they are."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """As `write_bytes`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """As `write_bytes`. Numbers that are not finite, which JSON has not, become null."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    return [finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Of a text, whichever editor wrote it: no byte order mark, no empty lines, no outer spaces.
+
+    Raises:
+        ValueError: It is no text; the message names it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as such") from None
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def read_names(path: str | Path) -> list[str]:
@@ -44,3 +94,25 @@ def read_names(path: str | Path) -> list[str]:
     if "" in names:
         raise ValueError(f"line {names.index('') + 1} of {path} is empty; wanted a name a line")
     return names
+
+
+def new_file(name: str) -> Path:
+    """For argparse: a file that can be written, as far as can be told before the work."""
+    if os.path.isdir(name):
+        raise ArgumentTypeError(f"{name} is a folder; wanted the name of a file")
+    return _writable(Path(name), os.path.dirname(os.path.abspath(name)))
+
+
+def new_folder(name: str) -> Path:
+    """For argparse: as `new_file`, a folder to write files into."""
+    return _writable(Path(name), os.path.abspath(name))
+
+
+def _writable(path: Path, folder: str) -> Path:
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise ArgumentTypeError(f"{path} cannot be written: {folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ArgumentTypeError(f"{path} cannot be written: no right to write into {folder}")
+    return path

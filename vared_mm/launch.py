@@ -1,12 +1,14 @@
-"""What the command lines share: the options of mmengine's Runner, configs, and where tables go."""
+"""What the command lines share: options of mmengine's Runner, configs, tables, and how they end."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,28 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier
 from rich.console import Console
+from rich.text import Text
+
+from vared_mm.settings import kind
+
+
+class Parser(argparse.ArgumentParser):
+    """One that knows a file that is there for a file, also where its name begins with a dash."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words: Sequence[str] = sys.argv[1:] if args is None else args
+        named = [f"./{w}" if w.startswith("-") and os.path.isfile(w) else w for w in words]
+        return super().parse_known_args(named, namespace)
 
 
 def run_parser(description: str) -> argparse.ArgumentParser:
     """The options that training and test share."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="for logs, checkpoints and results")
     parser.add_argument(
@@ -59,9 +76,51 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     return config
 
 
+@contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """Ends the process with a line in place of a traceback for what a user can cause; decorates the
+    main function of a tool."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {visible(' '.join(str(error).split()))}") from error
+
+
+def visible(text: str) -> str:
+    """On one line and letter for letter: what would steer a terminal, or cannot be printed, as an
+    escape."""
+    return "".join(letter if shown(letter) else escape(letter) for letter in text)
+
+
+def shown(letter: str) -> bool:
+    """Not: control characters, directions, bytes that are no UTF-8. But joiners, which some scripts
+    are written with."""
+    return unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} or letter in JOINERS
+
+
+JOINERS = "\u200c\u200d"
+
+
+def escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+class PlainConsole(Console):
+    """Prints texts letter for letter: no markup, no pictures for `:names:`, nothing that steers."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        return super().render_str("\n".join(map(visible, text.split("\n"))), **settings)
+
+
 def console() -> Console:
     """As wide as the terminal; into a file or a pipe, as wide as tables want."""
-    return Console(width=None if sys.stdout.isatty() else 150)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Letters that the encoding of the output has not shall not cost the table.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return PlainConsole(width=None if sys.stdout.isatty() else 150)
 
 
 @contextmanager
@@ -93,9 +152,9 @@ def start_without_gpu(config: Config) -> None:
 
 def use_amp(config: Config, dtype: str | None = None) -> None:
     """Mixed precision through mmengine's AmpOptimWrapper."""
-    kind = config.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise SystemExit(f"--amp exchanges the OptimWrapper; the config has a {kind}")
+    name = kind({"type": "OptimWrapper", **config.optim_wrapper})
+    if name not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise SystemExit(f"--amp exchanges the OptimWrapper; the config has a {name}")
     config.optim_wrapper.type = "AmpOptimWrapper"
     if dtype:
         config.optim_wrapper.dtype = dtype

@@ -1,0 +1,69 @@
+"""What a config says, under any scope and within wrappers of any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+
+def kind(settings: Mapping[str, Any]) -> str:
+    """The bare name of its `type`, which may have a scope, or be the class itself."""
+    named = settings["type"]
+    return str(getattr(named, "__name__", named)).rpartition(".")[2]
+
+
+def levels(dataset: Any) -> Iterator[Any]:
+    """A data set, built or as settings, and those within it, the outermost first; of several
+    that stand beside each other the first."""
+    while dataset is not None:
+        yield dataset
+        inner, several = part(dataset, "dataset"), part(dataset, "datasets")
+        dataset = several[0] if inner is None and several else inner
+
+
+def part(dataset: Any, name: str) -> Any:
+    return dataset.get(name) if isinstance(dataset, Mapping) else getattr(dataset, name, None)
+
+
+def innermost(dataset: Any) -> Any:
+    *_, last = levels(dataset)
+    return last
+
+
+def data_of(config: Config) -> Any:
+    """The settings of the config's test set, with its wrappers.
+
+    Raises:
+        ValueError: It has none.
+    """
+    dataset = part(config.get("test_dataloader") or {}, "dataset")
+    if dataset is None:
+        raise ValueError(
+            "wanted a config with a test_dataloader, whose data set tells the pipeline"
+        )
+    return dataset
+
+
+def pipeline_of(config: Config) -> list[dict[str, Any]]:
+    """That of the test set: a wrapper's, where it has one, replaces that of the set within.
+
+    Raises:
+        ValueError: It has none.
+    """
+    for dataset in levels(data_of(config)):
+        if steps := part(dataset, "pipeline"):
+            return list(steps)
+    raise ValueError("wanted a test set with a pipeline; that of the config has none")
+
+
+def metainfo_of(config: Config) -> dict[str, Any]:
+    """What the test set is about, such as its classes: what its type says, and its settings."""
+    dataset = innermost(data_of(config))
+    named, told = part(dataset, "type"), part(dataset, "metainfo")
+    made = DATASETS.get(named) if isinstance(named, str) else named
+    # mmengine's own function also reads the files that settings may name.
+    load = getattr(made, "_load_metainfo", None)
+    return dict(load(told) if load else told or {})
