@@ -39,7 +39,7 @@ RESULT = Result(
         "full_gmacs": SPREAD,
         "share": SPREAD,
         "layers": [],
-    },  # fmt: skip
+    },
     speed=None,
 )
 SAMPLES = Samples(
