@@ -29,7 +29,7 @@ from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import console
+from vared_mm.launch import console, told_in_a_line
 from vared_mm.speed import Speed, interleaved
 
 CONFIGS = {
@@ -42,6 +42,7 @@ BATCH, REPEATS = 8, 15
 HEAD = dict(mode="tensor", stage="head")
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget finished parts")
@@ -69,7 +70,8 @@ def work_dir(name: str) -> Path:
 
 def run(tool: str, *options: str) -> None:
     print(f"$ python {tool} {' '.join(options)}", flush=True)
-    subprocess.run([sys.executable, tool, *options], check=True)
+    if code := subprocess.run([sys.executable, tool, *options]).returncode:
+        raise ValueError(f"{tool} ended with {code}; what it says stands above")
 
 
 def trained_and_tested(name: str) -> dict:
@@ -78,7 +80,10 @@ def trained_and_tested(name: str) -> dict:
         run("tools/train.py", CONFIGS[name], "--resume")
         checkpoint = (work_dir(name) / "last_checkpoint").read_text()
         run("tools/test.py", CONFIGS[name], checkpoint, "--json", str(result))
-    return json.loads(result.read_text())
+    try:
+        return json.loads(result.read_text())
+    except ValueError as error:
+        raise ValueError(f"{result} is damaged ({error}); --fresh makes it again") from error
 
 
 def measure(results: dict[str, dict]) -> dict[str, dict[str, Speed]]:
