@@ -185,7 +185,7 @@ def call(tool: str, *options: str, env: dict[str, str] | None = None) -> None:
 
 def report(out: Path) -> str:
     """Gathers the finished runs into results.json and results.md; returns the table."""
-    names = {Run(*one).name for one in product(NETWORKS, FORMS, seeds_in(out))}
+    names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
     rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
     write_json(out / "results.json", rows)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)

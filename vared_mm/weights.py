@@ -139,6 +139,6 @@ def is_weight(value: Any) -> bool:
 
 def other_network(file: str, faults: list[str], what: str) -> str:
     return (
-        f"{file} is of another network than the config: {len(faults)} of its weights {what}, as "
+        f"{file} is of another network than the config: {len(faults)} weights {what}, as "
         f"{faults[0].strip()}"
     )

@@ -59,7 +59,7 @@ def markdown_of(board: Board) -> str:
 
 def markdown_text(text: str) -> str:
     """Also what is markup at the start of a line alone, in the middle of one word."""
-    marks = r"[\\`*_<>\[\]|~$]|&(?=#?\w+;)|^[-+=#]|(?<=^\d)[.)]"
+    marks = r"[\\`*_<>\[\]|~$]|&(?=#?\w+;)|^[-+=#]|(?<=^\d)[.)](?= )"
     return re.sub(marks, r"\\\g<0>", one_line(text))
 
 

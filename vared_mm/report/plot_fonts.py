@@ -13,9 +13,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 
-from vared_mm.launch import visible
+from vared_mm.launch import escape, visible
 
 # It has a sign for each script, not for each letter.
 NO_LETTERS = "Last Resort"
@@ -31,21 +31,27 @@ def spell_out(figure: Figure) -> list[str]:
     axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
     letters = {c for text in texts for c in text.get_text()}
     letters |= {c for axis in axes for label in labels_of(axis) for c in label}
-    missing = [c for c in sorted(letters) if not any(c in letters_of(f) for f in files_of_now())]
-    found = {c: family_with(c) for c in missing if c.isprintable()}
-    escapes = {ord(c): visible_or_escape(c) for c in missing if not found.get(c) and c != "\n"}
+    letters.discard("\n")
+    hidden = {c for c in letters if visible(c) != c}
+    lacking = [
+        c for c in sorted(letters - hidden) if not any(c in letters_of(f) for f in files_of_now())
+    ]
+    found = {c: family_with(c) for c in lacking}
+    escapes = {ord(c): escape(c) for c in {*hidden, *lacking} if not found.get(c)}
     for text in texts:
         text.set_text(text.get_text().translate(escapes))
     for axis in axes:
         if labels := labels_of(axis):
-            axis.set_major_formatter(FixedFormatter([x.translate(escapes) for x in labels]))
+            axis.set_ticks(axis.get_majorticklocs(), [x.translate(escapes) for x in labels])
     return [family for family in dict.fromkeys(found.values()) if family]
 
 
 def labels_of(axis: Axis) -> list[str]:
     """Those that were given one by one."""
     formatter = axis.get_major_formatter()
-    return list(formatter.seq) if isinstance(formatter, FixedFormatter) else []
+    if not isinstance(formatter, FuncFormatter):
+        return []
+    return [formatter(place, i) for i, place in enumerate(axis.get_majorticklocs())]
 
 
 def files_of_now() -> Iterable[str]:
@@ -73,8 +79,3 @@ def readable_letters(file: str) -> frozenset[str]:
         return letters_of(file) if get_font(file).scalable else frozenset()
     except (OSError, RuntimeError):
         return frozenset()
-
-
-def visible_or_escape(letter: str) -> str:
-    shown = visible(letter)
-    return shown if shown != letter else letter.encode("unicode_escape").decode()
