@@ -10,7 +10,6 @@ from vared_mm.files import (
     half_written,
     new_file,
     new_folder,
-    read_lines,
     read_names,
     write_bytes,
     write_json,
@@ -85,21 +84,6 @@ def test_json_has_null_for_what_is_no_number_and_is_read_by_any_reader(tmp_path)
 def test_a_name_that_is_no_utf8_is_written_as_the_bytes_that_it_is(tmp_path):
     write_text(tmp_path / "a", os.fsdecode(b"cl\xe4p") + " ü")
     assert (tmp_path / "a").read_bytes() == b"cl\xe4p \xc3\xbc"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"a b\nc\n", b"\xef\xbb\xbfa b\r\nc\r\n\r\n", b"\n a b \r\rc", b"a b\n\n\nc\n \n"],
-)
-def test_lines_are_the_same_whichever_editor_wrote_them(tmp_path, content):
-    (tmp_path / "a").write_bytes(content)
-    assert read_lines(tmp_path / "a") == ["a b", "c"]
-
-
-def test_a_text_that_is_no_utf8_is_named(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"cl\xe4p\n")
-    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8"):
-        read_lines(tmp_path / "a.txt")
 
 
 def test_places_for_results_are_looked_at_before_the_work(tmp_path):

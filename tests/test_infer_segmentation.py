@@ -185,6 +185,97 @@ def test_files_that_cannot_be_read_are_told_in_their_row_and_the_others_go_on(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["street_segments.png"]
 
 
+def with_steps(config, *steps):
+    """The config with a test pipeline that stands in its data set alone, as in a dumped one."""
+    changed = config.copy()
+    changed.pop("test_pipeline")
+    inner = dict(config.test_dataloader.dataset, pipeline=list(steps))
+    changed.test_dataloader = dict(dataset=inner)
+    return changed
+
+
+LOAD, LABELS, PACK = (
+    dict(type=f"mmseg.{name}") for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+)
+
+
+def test_the_pipeline_is_the_test_set_s_own_under_any_scope(trained, picture):
+    model, config = trained
+    twice = dict(type="Resize", scale=(96, 96), keep_ratio=True)
+    (plain,) = infer(model, with_steps(config, LOAD, LABELS, PACK), [picture])
+    (large,) = infer(model, with_steps(config, LOAD, twice, LABELS, PACK), [picture])
+    assert plain == infer(model, config, [picture])[0]
+    assert large["dense_gmacs"] == pytest.approx(4 * plain["dense_gmacs"], rel=0.1)
+    with pytest.raises(ValueError, match="whose first step loads a picture; this one has .'Pack"):
+        infer(model, with_steps(config, PACK), [picture])
+
+
+def test_a_network_of_grey_pictures_gets_them_of_pictures_and_videos(trained, picture, tmp_path):
+    _, config = trained
+    config = with_steps(config, dict(LOAD, color_type="grayscale"), LABELS, PACK)
+    config.model = config.model.copy()
+    config.model.backbone = dict(config.model.backbone, in_channels=1)
+    config.model.data_preprocessor = dict(
+        type="SegDataPreProcessor", mean=[110.0], std=[57.0], size=None
+    )
+    write_video(tmp_path / "drive.mp4")
+    rows = infer(build_model(config), config, [picture, tmp_path / "drive.mp4"], tmp_path / "out")
+    assert [row.get("error") for row in rows] == [None, None]
+    assert rows[1]["frames"] == 4
+
+
+def test_scores_that_are_no_numbers_are_an_error_and_no_answer(trained, picture):
+    model, config = trained
+    bias = model.decode_head.conv_seg.bias
+    before = bias.detach().clone()
+    try:
+        with torch.no_grad():
+            bias[2] = torch.inf
+        (row,) = infer(model, config, [picture])
+    finally:
+        with torch.no_grad():
+            bias.copy_(before)
+    assert set(row) == {"file", "error"}
+    assert "not all finite numbers" in row["error"]
+
+
+def test_classes_of_one_name_are_one(trained, picture):
+    model, config = trained
+    (plain,) = infer(model, config, [picture])
+    model.dataset_meta = dict(classes=["a", "a", "a", "a", "b"])
+    try:
+        (row,) = infer(model, config, [picture])
+    finally:
+        del model.dataset_meta
+    assert sum(row["classes"].values()) == pytest.approx(1)
+    assert row["classes"].get("b", 0) == plain["classes"].get(CLASSES[4], 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("a_segments.png cannot be written"), "a_segments.png cannot be written"),
+        (KeyError("seg"), "KeyError: 'seg'"),
+        (RuntimeError("[1] bad\nframe\n\nStack trace:\n..."), "RuntimeError: [1] bad frame"),
+    ],
+)
+def test_what_one_file_causes_costs_the_others_nothing(
+    trained, picture, tmp_path, monkeypatch, error, told
+):
+    predict = segmentation.predict
+
+    def failing(model, packed):
+        if "bad" in packed["data_samples"].img_path:
+            raise error
+        return predict(model, packed)
+
+    monkeypatch.setattr(segmentation, "predict", failing)
+    (tmp_path / "bad.png").write_bytes(picture.read_bytes())
+    rows = infer(*trained, [tmp_path / "bad.png", picture])
+    assert rows[0] == {"file": str(tmp_path / "bad.png"), "error": told}
+    assert rows[1]["gmacs"] > 0
+
+
 def test_two_files_of_one_name_are_not_drawn_over_each_other(trained, picture, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "street.png").write_bytes(picture.read_bytes())
@@ -200,6 +291,9 @@ def test_classes_come_from_the_checkpoint_first_and_have_to_be_the_model_s(train
         model.dataset_meta = dict(classes=["only one"])
         with pytest.raises(ValueError, match="has 1 classes, the model 5; is the config"):
             infer(model, config, [picture])
+        model.dataset_meta = dict(classes="scene")
+        with pytest.raises(ValueError, match="are 'scene'; wanted a list of 5 names"):
+            infer(model, config, [picture])
     finally:
         del model.dataset_meta
 
@@ -213,7 +307,8 @@ def test_the_table_names_what_was_found_and_faults_follow_it(capsys, monkeypatch
         [
             dict(file="a.mp4", tubes=tubes, key_frames=[{}] * 9, **costs, drawing="out/a.mp4"),
             dict(file="b.mp4", tubes=[], key_frames=[{}], **costs, drawing=None),
-            dict(file="c.mp4", error="there is no file c.mp4"),
+            dict(file="d [x].mp4", tubes=[], **costs, drawing=None, warning="a frame is missing"),
+            dict(file="c.mp4", error="there is no\x1b[2J file c.mp4"),
         ],
         [],
     )
@@ -221,4 +316,7 @@ def test_the_table_names_what_was_found_and_faults_follow_it(capsys, monkeypatch
     words = printed.split()
     for wanted in ("kick_ball", "0.710,", "run", "0.250", "1.250", "none", "a.mp4"):
         assert wanted in words
-    assert printed.endswith("\nc.mp4: there is no file c.mp4\n")
+    assert "d [x].mp4" in printed
+    assert printed.endswith(
+        "\nd [x].mp4: a frame is missing\nc.mp4: there is no\\x1b[2J file c.mp4\n"
+    )

@@ -154,6 +154,42 @@ def test_the_command_line_names_the_classes_as_it_is_told(fitted, tmp_path, monk
     assert cv2.imread(row["drawing"]).shape[0] % 2 == 0
 
 
+def test_a_test_set_within_another_serves_and_steps_have_scopes(fitted, tmp_path):
+    folder, _, checkpoint = fitted
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((47, 33, 3), np.uint8))
+    config = small(folder)
+    model = build_model(config, str(checkpoint))
+    (wanted,) = infer(model, config, [tmp_path / "a.png"])
+    inner = config.test_dataloader.dataset
+    for step in inner.pipeline:
+        step.type = f"mmaction.{step.type}"
+    config.test_evaluator = [dict(type="mmaction.JHMDBMetric", link=None)]
+    config.test_dataloader = dict(dataset=dict(type="RepeatDataset", times=1, dataset=inner))
+    assert infer(model, config, [tmp_path / "a.png"]) == [wanted]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_an_error_and_no_empty_answer(fitted, tmp_path, number):
+    folder, _, checkpoint = fitted
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((47, 33, 3), np.uint8))
+    config = small(folder)
+    model = build_model(config, str(checkpoint))
+    torch.nn.init.constant_(model.bbox_head.out.bias, number)
+    (row,) = infer(model, config, [tmp_path / "a.png"])
+    assert set(row) == {"file", "error"}
+    assert "not all finite numbers" in row["error"]
+    assert not model.bbox_head._forward_hooks
+
+
+def test_names_that_do_not_fit_are_refused(fitted, tmp_path):
+    folder, _, checkpoint = fitted
+    config = small(folder)
+    model = build_model(config, str(checkpoint))
+    model.dataset_meta = dict(classes=["a", "b"])
+    with pytest.raises(ValueError, match="has 2 classes, the model 4"):
+        infer(model, config, [tmp_path / "a.png"])
+
+
 @pytest.mark.parametrize("length", [1, 3, 10])
 @pytest.mark.parametrize(("clip_len", "interval"), [(4, 1), (5, 2), (1, 1)])
 def test_clips_of_a_stream_are_those_that_the_data_set_takes(length, clip_len, interval):

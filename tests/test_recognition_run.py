@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -90,6 +91,35 @@ def test_infer_tells_label_score_and_macs_of_each_clip_of_a_video(run):
         assert row["score"] == pytest.approx(scores.max().item(), abs=1e-5)
     mean = sum(row["gmacs"] for row in rows) / len(rows)
     assert mean == pytest.approx(metrics["cost/full_gmacs"], rel=1e-6)
+
+
+def test_infer_takes_a_head_that_does_not_average_and_a_test_set_beside_another(run, tmp_path):
+    config, _, checkpoint, _ = run
+    model = build_model(config, str(checkpoint))
+    name = next(Path(config.test_dataloader.dataset.dataset.data_prefix.video).rglob("*.mp4"))
+    video = tmp_path / "[a] 22:57.mp4"
+    video.write_bytes(name.read_bytes())
+    wanted = infer(model, config, [video])
+    changed = config.copy()
+    both = [config.test_dataloader.dataset] * 2
+    changed.test_dataloader = dict(dataset=dict(type="ConcatDataset", datasets=both))
+    model.cls_head.average_clips = None
+    (row,) = infer(model, changed, [video])
+    assert row["label"] == wanted[0]["label"]
+    assert row["score"] == pytest.approx(wanted[0]["score"], abs=1e-5)
+
+
+def test_infer_tells_no_label_where_scores_are_no_numbers(run, tmp_path):
+    config, _, checkpoint, _ = run
+    model = build_model(config, str(checkpoint))
+    with torch.no_grad():
+        model.cls_head.fc_cls.bias[3] = torch.nan
+    video = next(Path(config.test_dataloader.dataset.dataset.data_prefix.video).rglob("*.mp4"))
+    (tmp_path / "half.mp4").write_bytes(video.read_bytes()[:500])
+    first, second = infer(model, config, [video, tmp_path / "half.mp4"])
+    assert set(first) == set(second) == {"file", "error"}
+    assert "not all finite numbers" in first["error"]
+    assert "\n" not in second["error"]
 
 
 def test_infer_goes_on_after_a_video_that_cannot_be_read(run):

@@ -79,8 +79,9 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path):
-    with pytest.raises((OSError, cv2.error), match=r"0000\.jpg|imwrite"):
-        write_image(tmp_path / "missing" / "0000.jpg", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"0000\.jpg cannot be written"):
+        write_image(tmp_path / "file" / "0000.jpg", np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", ["train", "val", "size", "most", "seed"])

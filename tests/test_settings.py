@@ -11,7 +11,7 @@ INNER = dict(type=BaseDataset, pipeline=[dict(type="A")], metainfo=dict(classes=
 WITHIN = {
     "alone": INNER,
     "repeated": dict(type="RepeatDataset", times=1, dataset=INNER),
-    "beside another": dict(type="ConcatDataset", datasets=[INNER, {**INNER, "metainfo": None}]),
+    "beside another": dict(type="ConcatDataset", datasets=[INNER, {**INNER, "times": 2}]),
     "deep": dict(
         type="A", dataset=dict(type="ConcatDataset", datasets=[dict(type="B", dataset=INNER)])
     ),
@@ -30,6 +30,13 @@ def test_a_wrapper_s_pipeline_replaces_the_one_within():
     outer = dict(type="VaRedVideoGuard", pipeline=[dict(type="B")], dataset=INNER)
     config = Config(dict(test_dataloader=dict(dataset=outer)))
     assert pipeline_of(config) == [dict(type="B")]
+
+
+def test_parts_with_other_pipelines_are_told():
+    parts = [INNER, {**INNER, "pipeline": [dict(type="B")]}]
+    config = Config(dict(test_dataloader=dict(dataset=dict(type="ConcatDataset", datasets=parts))))
+    with pytest.warns(UserWarning, match="that of the first is taken"):
+        assert pipeline_of(config) == [dict(type="A")]
 
 
 def test_a_built_set_is_found_too_even_an_empty_one():

@@ -79,7 +79,7 @@ def test_two_videos_that_would_be_one_clip_are_refused(source):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(split="part"), "'fold'].*'part'.* not among them"),
+        (dict(split="part"), "has no part; wanted .*; there are .*'fold'"),
         (dict(val=("7",)), "no row .* has \\['7'\\] as its 'fold'; there are .*'9'"),
     ],
 )

@@ -24,10 +24,11 @@ from rich.table import Table
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast.benchmark import PRECISIONS, DifferentFunctionError, Settings, benchmark
 from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
-from vared_mm.files import write_json
-from vared_mm.launch import console
+from vared_mm.files import new_file, write_json
+from vared_mm.launch import console, told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
     config = Config.fromfile(args.config)
@@ -77,7 +78,7 @@ def parsed() -> argparse.Namespace:
         "--warm-up", type=int, default=1, metavar="N",
         help="calls before each that is timed; default: %(default)s",
     )  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
     for name in args.against:

@@ -15,11 +15,12 @@ from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import write_json
+from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
-from vared_mm.launch import config_of, console
+from vared_mm.launch import config_of, console, told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -30,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=int, metavar="N", help="run N samples of the test set")
     parser.add_argument("--checkpoint", help="trained weights, without which gates say little")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
     if (args.shape is None) == (args.data is None):
@@ -41,12 +42,7 @@ def main() -> None:
     config = config_of(args.config, args.cfg_options)
     model = build_model(config, args.checkpoint)
     by_shape = args.data is None
-    try:
-        report = (
-            bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
-        )
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    report = bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
     show(report)
     if args.json:
         write_json(args.json, report)

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -16,7 +17,8 @@ def main() -> None:
     for name, value in settings.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value, metavar="N")
     options = vars(parser.parse_args())
-    print(make_motion_tubes(options.pop("out"), MotionTubesConfig(**options)))
+    with ending_in_a_line():
+        print(make_motion_tubes(options.pop("out"), MotionTubesConfig(**options)))
 
 
 if __name__ == "__main__":

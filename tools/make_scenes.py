@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -14,7 +15,8 @@ def main() -> None:
     for name, value in asdict(ScenesConfig()).items():
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N")
     options = vars(parser.parse_args())
-    print(make_scenes(options.pop("out"), ScenesConfig(**options)))
+    with ending_in_a_line():
+        print(make_scenes(options.pop("out"), ScenesConfig(**options)))
 
 
 if __name__ == "__main__":

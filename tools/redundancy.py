@@ -25,37 +25,33 @@ from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import write_json
+from vared_mm.files import half_written, new_folder, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import config_of, console
+from vared_mm.launch import Parser, config_of, console, told_in_a_line, visible
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
 from vared_mm.report.redundancy_plots import plot_histograms, plot_layers
 from vared_mm.report.redundancy_study import AXES, MEASURES, study
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
     config = config_of(args.config, args.cfg_options)
-    try:
-        thresholds = Thresholds(args.cc, args.rmse, args.rmse_rule)
-        model = build_model(config, args.checkpoint).to(args.device)
-        report = study(model, config, args.samples, args.layers, thresholds)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    thresholds = Thresholds(args.cc, args.rmse, args.rmse_rule)
+    model = build_model(config, args.checkpoint).to(args.device)
+    report = study(model, config, args.samples, args.layers, thresholds)
     source = {"config": args.config, "checkpoint": args.checkpoint}
     report = {**source, "scaling": "each map", "thresholds": asdict(thresholds), **report}
     show(report)
-    out = args.out or Path("work_dirs", Path(args.config).stem, "redundancy")
-    write_json(out / "redundancy.json", report)
-    plot_layers(report, out / "layers.png")
-    plot_histograms(report, out / "histograms.png")
-    print(f"{out}: redundancy.json, layers.png, histograms.png")
+    write_json(args.out / "redundancy.json", report)
+    for name, plot in (("layers.png", plot_layers), ("histograms.png", plot_histograms)):
+        with half_written(args.out / name) as half:
+            plot(report, half)
+    print(visible(f"{args.out}: redundancy.json, layers.png, histograms.png"))
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
     parser.add_argument(
@@ -69,7 +65,7 @@ def parsed() -> argparse.Namespace:
         help="redundant are pairs with an RMSE above it, as the paper's caption says, below it, "
         "or of any RMSE",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="default: work_dirs/<config>/redundancy")
+    parser.add_argument("--out", type=new_folder, help="default: work_dirs/<config>/redundancy")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
@@ -77,6 +73,7 @@ def parsed() -> argparse.Namespace:
         parser.error(f"--samples is {args.samples}; wanted 1 or more")
     if args.checkpoint and not Path(args.checkpoint).is_file():
         parser.error(f"there is no checkpoint {args.checkpoint}")
+    args.out = args.out or Path("work_dirs", Path(args.config).stem, "redundancy")
     return args
 
 

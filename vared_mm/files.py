@@ -9,6 +9,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -64,17 +65,40 @@ def finite(content: Any) -> Any:
     return [finite(value) for value in content] if isinstance(content, list | tuple) else content
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """Of a text, whichever editor wrote it: no byte order mark, no empty lines, no outer spaces.
+@contextmanager
+def plain_name(path: str | Path) -> Iterator[str]:
+    """A name of the file that OpenCV and FFmpeg understand, which may not be there yet.
+
+    In a relative name they take a colon for a protocol's end, and none may hold bytes that are no
+    UTF-8.
+    """
+    whole = os.path.abspath(path)
+    if whole.isprintable():
+        yield whole
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder, f"link{Path(path).suffix}")
+        link.symlink_to(whole)
+        yield str(link)
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Names, one a line, as of classes, whichever editor wrote them.
 
     Raises:
-        ValueError: It is no text; the message names it.
+        ValueError: The file cannot be read as UTF-8, holds no name, or has an empty line between
+            two names, whose numbers would be others without it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as such") from None
-    return [line.strip() for line in text.split("\n") if line.strip()]
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as names in UTF-8, one a line: {error}") from error
+    names = [line.strip() for line in text.rstrip().split("\n")]
+    if names == [""]:
+        raise ValueError(f"{path} holds no name; wanted one a line")
+    if "" in names:
+        raise ValueError(f"line {names.index('') + 1} of {path} is empty; wanted a name a line")
+    return names
 
 
 def read_names(path: str | Path) -> list[str]:

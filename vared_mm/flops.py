@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.utils import track_iter_progress
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +20,7 @@ from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.screen import tracked
 from vared_mm.weights import load_weights
 
 
@@ -113,7 +113,7 @@ def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:
         with torch.no_grad():
             costs = [
                 sample.mac_cost
-                for batch in track_iter_progress((loader, min(samples, len(loader))))
+                for batch in tracked(loader, min(samples, len(loader)), "samples")
                 for sample in model.test_step(batch)
             ]
     finally:

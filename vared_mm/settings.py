@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,15 +49,29 @@ def data_of(config: Config) -> Any:
 
 
 def pipeline_of(config: Config) -> list[dict[str, Any]]:
-    """That of the test set: a wrapper's, where it has one, replaces that of the set within.
+    """That of the test set: a wrapper's, where it has one, replaces that of the set within. Of
+    several in one it is the first's, with a warning where they differ.
 
     Raises:
         ValueError: It has none.
     """
-    for dataset in levels(data_of(config)):
-        if steps := part(dataset, "pipeline"):
-            return list(steps)
-    raise ValueError("wanted a test set with a pipeline; that of the config has none")
+    first, *others = pipelines_in(data_of(config)) or [None]
+    if first is None:
+        raise ValueError("wanted a test set with a pipeline; that of the config has none")
+    if any(other != first for other in others):
+        warnings.warn(
+            "the parts of the test set have different pipelines; that of the first is taken",
+            stacklevel=2,
+        )
+    return first
+
+
+def pipelines_in(dataset: Any) -> list[Any]:
+    if steps := part(dataset, "pipeline"):
+        return [list(steps)]
+    inner = part(dataset, "dataset")
+    parts = (part(dataset, "datasets") or []) if inner is None else [inner]
+    return [steps for one in parts for steps in pipelines_in(one)]
 
 
 def metainfo_of(config: Config) -> dict[str, Any]:

@@ -14,15 +14,16 @@ The csv has the columns video, tube, label, frame, x1, y1, x2, y2, with frames c
 
 from __future__ import annotations
 
-import csv
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import tube_converters as convert
+from vared_mm.datasets.tables import AnnotationError, read_lines, read_table
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
 from vared_mm.datasets.tube_rows import Size, annotations_of, size_of_frames, size_of_video
-from vared_mm.datasets.video_lists import AnnotationError, read_lines
+from vared_mm.files import read_names
+from vared_mm.screen import ending_in_a_line
 
 # The boxes of asl24 are in pixels of 200 x 200, its videos are smaller and have 32 frames each.
 ASL24_SIZE = (32, (200, 200))
@@ -43,16 +44,16 @@ def main() -> None:
         parser.error("give --test and either --frames or --videos")
     if args.kind == "text" and not args.labels:
         parser.error("text annotations have numbers as labels: give --labels with their names")
-    try:
+    with ending_in_a_line():
+        if args.out.is_dir():
+            raise AnnotationError(f"{args.out} is a folder; wanted the pickle to write")
         annotations = asl24(args.source) if args.kind == "asl24" else converted(args)
         write_tubes(args.out, annotations)
-    except (AnnotationError, OSError) as error:
-        raise SystemExit(str(error)) from None
     print(f"{args.out}: {len(annotations.gttubes)} videos, {len(annotations.labels)} classes")
 
 
 def converted(args: Namespace) -> TubeAnnotations:
-    labels = read_lines(args.labels) if args.labels else None
+    labels = read_names(args.labels) if args.labels else None
     rows = list({
         "text": lambda: convert.rows_of_text(args.source, labels or []),
         "masks": lambda: convert.rows_of_masks(args.source),
@@ -74,11 +75,15 @@ def asl24(folder: Path) -> TubeAnnotations:
     rows = list(convert.rows_of_hands(folder))
     clean = {row.video for row in rows}
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": [], "drop": []}
-    with (folder / "labels.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            video = Path(row["file"]).stem
-            if video in clean:
-                parts[row["split_time"]].append(video)
+    file = folder / "labels.csv"
+    for line, row in read_table(file, ("file", "split_time")):
+        video = Path(row["file"]).stem
+        if row["split_time"] not in parts:
+            raise AnnotationError(
+                f"{file}, line {line} has the split {row['split_time']!r}; wanted {[*parts]}"
+            )
+        if video in clean:
+            parts[row["split_time"]].append(video)
     splits = [(parts["train"], parts["test"]), (parts["train"], parts["val"])]
     return annotations_of(rows, lambda video: ASL24_SIZE, splits)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
-from vared_mm.files import write_text
+from vared_mm.files import read_names, write_text
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -29,12 +30,10 @@ def main() -> None:
     )  # fmt: skip
     annotation_files.add_check_options(parser)
     args = parser.parse_args()
-    try:
+    with ending_in_a_line():
         rows = video_lists.kinetics_rows(args.csv)
-        exists = args.classes.is_file()
-        names = (
-            video_lists.read_lines(args.classes) if exists else sorted({r["label"] for r in rows})
-        )
+        exists = args.classes.exists()
+        names = read_names(args.classes) if exists else video_lists.class_names(rows)
         labels = video_lists.labels_of(
             names, args.num_classes, args.classes if exists else args.csv
         )
@@ -42,8 +41,6 @@ def main() -> None:
             write_text(args.classes, "".join(f"{name}\n" for name in names))
         entries = video_lists.kinetics_entries(args.csv, args.videos, labels)
         print(annotation_files.write_checked(entries, args.videos, args))
-    except (video_lists.AnnotationError, OSError) as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

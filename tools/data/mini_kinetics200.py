@@ -16,6 +16,8 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
+from vared_mm.files import read_names
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -32,20 +34,18 @@ def main() -> None:
     args = parser.parse_args()
     if args.names is None and args.ids is None:
         parser.error("give --names, --ids or both")
-    try:
-        lines = video_lists.read_lines(args.kinetics_classes)
+    with ending_in_a_line():
+        lines = read_names(args.kinetics_classes)
         kinetics = video_lists.labels_of(lines, len(lines), args.kinetics_classes)
         ids = None if args.ids is None else video_lists.read_ids(args.ids)
         names = (
             video_lists.classes_of_ids(args.kinetics, kinetics, ids or ())
             if args.names is None
-            else video_lists.read_lines(args.names)
+            else read_names(args.names)
         )
         labels = video_lists.labels_of(names, args.num_classes, args.names or args.ids)
         entries = video_lists.mini_kinetics_entries(args.kinetics, kinetics, labels, ids)
         print(annotation_files.write_annotation(entries, {}, args.out, args.delimiter))
-    except (video_lists.AnnotationError, OSError) as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -27,12 +28,10 @@ def main() -> None:
     )  # fmt: skip
     annotation_files.add_check_options(parser)
     args = parser.parse_args()
-    try:
+    with ending_in_a_line():
         labels = video_lists.category_labels(args.categories, args.num_classes)
         entries = video_lists.moments_entries(args.csv, args.videos, labels)
         print(annotation_files.write_checked(entries, args.videos, args))
-    except (video_lists.AnnotationError, OSError) as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

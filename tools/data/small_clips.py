@@ -11,7 +11,7 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.screen import ending_in_a_line
 
 
 def main() -> None:
@@ -29,10 +29,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     labels, videos, out = (args.pop(name) for name in ("labels", "videos", "out"))
     args |= {name: tuple(args[name]) for name in ("train", "val")}
-    try:
+    with ending_in_a_line():
         print(make_small_clips(labels, videos, out, SmallClipsConfig(**args)))
-    except (AnnotationError, ValueError, OSError) as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

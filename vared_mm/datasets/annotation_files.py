@@ -7,13 +7,13 @@ that is not in one stands in a second file beside it, `<name>.left_out.txt`, wit
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from vared_mm.datasets.check_videos import check_videos
-from vared_mm.datasets.video_lists import AnnotationError, Entry
+from vared_mm.datasets.tables import AnnotationError, is_number
+from vared_mm.datasets.video_lists import Entry
 from vared_mm.files import write_text
 
 
@@ -35,7 +35,7 @@ def add_check_options(parser: ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    if not is_number(text) or not int(text):
         raise ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 
@@ -43,6 +43,8 @@ def positive(text: str) -> int:
 def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> str:
     """Decodes the videos and writes those that can be read; returns what to tell of it."""
     paths = [entry.path for entry in entries if entry.path is not None]
+    if args.out.is_dir():
+        raise AnnotationError(f"{args.out} is a folder; wanted the file to write")
     if not paths:
         wanted = entries[0].name if entries else "none"
         raise AnnotationError(
@@ -58,7 +60,8 @@ def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> st
     # Decoding may take hours.
     check_delimiter(paths, args.delimiter)
     journal = args.out.with_name(f"{args.out.stem}.checked.jsonl")
-    faults = check_videos(folder, paths, journal, args.workers)
+    listed = [path for path in paths if fault_of_name(path) is None]
+    faults = check_videos(folder, listed, journal, args.workers)
     return write_annotation(entries, faults, args.out, args.delimiter)
 
 
@@ -68,23 +71,45 @@ def write_annotation(
     """Writes the list of videos and that of the ones left out; returns what to tell of them."""
     videos = dict.fromkeys(entries)
     delimiter = check_delimiter([entry.path for entry in videos if entry.path], delimiter)
-    kept, left = [], []
+    kept: dict[str, list[int]] = {}
+    left = []
     for entry in videos:
         fault = "is missing" if entry.path is None else faults.get(entry.path)
-        if fault is not None:
-            left.append(f"{entry.path or entry.name}\t{fault}")
+        odd = fault_of_name(entry.path or "")
+        if entry.path is None or fault or odd:
+            name = repr(entry.path) if odd else entry.path or entry.name
+            left.append(f"{name}\t{odd or fault}")
         else:
-            kept.append(f"{entry.path}{delimiter}{entry.label}")
+            kept.setdefault(entry.path, []).append(entry.label)
     list_of_left = out.with_name(f"{out.stem}.left_out.txt")
     write_text(list_of_left, "".join(f"{line}\n" for line in left))
-    write_text(out, "".join(f"{line}\n" for line in kept))
-    counts = Counter("missing" if line.endswith("\tis missing") else "broken" for line in left)
+    if not kept:
+        raise AnnotationError(
+            f"none of the {len(videos)} videos can be listed in {out}, as "
+            f"{' '.join(left[0].split())}; all are in {list_of_left}"
+        )
+    lines = [f"{path}{delimiter}{label}\n" for path, labels in kept.items() for label in labels]
+    write_text(out, "".join(lines))
+    missing = sum(line.endswith("\tis missing") for line in left)
     twice = len(entries) - len(videos)
+    unclear = [path for path, labels in kept.items() if len(labels) > 1]
     return (
-        f"{out}: {len(kept)} of {len(videos)} videos; {counts['missing']} are missing and "
-        f"{counts['broken']} broken, listed in {list_of_left}"
+        f"{out}: {len(lines)} of {len(videos)} videos; {missing} are missing and "
+        f"{len(left) - missing} broken, listed in {list_of_left}"
         + (f"; {twice} lines of the source repeat another" if twice else "")
+        + (f"; {len(unclear)} videos have several labels, as {unclear[0]}" if unclear else "")
     )
+
+
+def fault_of_name(path: str) -> str | None:
+    """Why a list, text in UTF-8 with a path on each line, cannot hold this one, or None."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "has a name that is no UTF-8: rename it"
+    if path != path.strip() or "\n" in path or "\r" in path:
+        return "has a name with a line break or with blanks around it: rename it"
+    return None
 
 
 def check_delimiter(paths: Iterable[str], delimiter: str) -> str:

@@ -10,13 +10,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from vared_mm.datasets.video_guard import fault_of
+from vared_mm.screen import tracked
 
 # How many videos a pool of processes is given at once, for each process. Of these alone it has to
 # be found out which one crashed the decoder.
 PART = 64
+# Of how `fault_of` looks at a video; what a journal holds by another way is asked again.
+WAY = 2
 
 
 def check_videos(
@@ -44,24 +45,26 @@ def check_videos(
         # The line that an interruption cut short ends here.
         log.write("\n")
         answers = decode_all(folder, todo, workers or os.cpu_count() or 1)
-        for video, fault in track(answers, "checking videos", total=len(todo)):
+        for video, fault in tracked(answers, len(todo), "checking videos"):
             faults[video] = fault
-            log.write(json.dumps(dict(video=video, state=states[video], fault=fault)) + "\n")
+            entry = dict(video=video, state=states[video], fault=fault, way=WAY)
+            log.write(json.dumps(entry) + "\n")
             log.flush()
     return faults
 
 
 def read_journal(journal: str | Path) -> dict[str, dict[str, Any]]:
-    """The last whole entry of each video."""
+    """The last whole entry of each video; what an interruption or a full disk left is passed."""
     entries = {}
     if Path(journal).is_file():
-        for line in Path(journal).read_text().splitlines():
+        for line in Path(journal).read_text(errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-                entries[entry["video"]] = entry
             except ValueError:
                 continue
-    return entries
+            if isinstance(entry, dict) and {"video", "state", "fault", "way"} <= set(entry):
+                entries[entry["video"]] = entry
+    return {video: entry for video, entry in entries.items() if entry["way"] == WAY}
 
 
 def state_of(file: Path) -> list[int] | None:

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from vared_mm.datasets.tables import AnnotationError
 from vared_mm.datasets.tube_annotations import SHOWN, TubeAnnotations, read_tubes
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.datasets.video_faults import fault_in, first_line, place_of
 
 
 @DATASETS.register_module()
@@ -95,12 +95,14 @@ class JHMDBDataset(BaseDataset):
         try:
             return super().prepare_data(idx)
         # What OpenCV and decord raise for a damaged file does not tell which one.
-        except (cv2.error, RuntimeError, OSError) as error:
+        except Exception as error:
             info = self.get_data_info(idx)
-            place = info.get("filename") or info["frame_dir"]
+            fault = fault_in(info, error)
+            if fault is None:
+                raise
             raise AnnotationError(
-                f"the clip around frame {info['frame']} of {place} cannot be made, perhaps as a "
-                f"file there is empty or damaged: {error}"
+                f"the clip around frame {info['frame']} of {place_of(info)} cannot be made, as it "
+                f"{fault}: {first_line(error)}"
             ) from error
 
     def _source(self, video: str, frames: int) -> dict[str, Any]:

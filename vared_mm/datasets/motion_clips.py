@@ -16,11 +16,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 from numpy.random import Generator, default_rng
 
 from vared_mm.datasets.mp4 import video_writer
 from vared_mm.datasets.once import make_once
+from vared_mm.screen import tracked
 
 # Class -> which component of the pose changes, and in which direction of time.
 # y points down, so a growing angle turns clockwise.
@@ -230,15 +230,12 @@ def _write_clips(tasks: list[tuple[Path, str, list[int]]], config: MotionClipsCo
     def write(path: Path, motion: str, seed: list[int]) -> None:
         write_video(path, render_clip(motion, seed, config.frames, config.size)[0])
 
-    bar = ProgressBar(len(tasks))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(write, *task) for task in tasks]
         try:
-            for job in as_completed(jobs):
+            for job in tracked(as_completed(jobs), len(jobs), "writing videos"):
                 job.result()
-                bar.update()
         except BaseException:
             # Leaving the pool would wait for every clip that is still in line.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    print()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.utils import track_iter_progress
 
 from vared_mm.datasets.motion_clips import CLASSES, render_clip
 from vared_mm.datasets.once import make_once, write_image
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
+from vared_mm.screen import tracked
 
 ANNOTATIONS = "JHMDB-GT.pkl"
 FRAMES = "Frames"
@@ -77,7 +77,7 @@ def _write_set(folder: Path, config: MotionTubesConfig) -> None:
     ]
     tubes: dict[str, dict[int, list[np.ndarray]]] = {}
     videos: tuple[list[str], list[str]] = ([], [])
-    for part, label, index in track_iter_progress(tasks):
+    for part, label, index in tracked(tasks, len(tasks), "writing videos"):
         motion = config.classes[label]
         video = f"{motion}/{('train', 'test')[part]}_{index:03d}"
         clip, boxes = render_clip(

@@ -9,30 +9,62 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vared_mm.files import half_written, plain_name
+
+# MPEG-4 has rates as fractions of two numbers of 16 bits, and OpenCV makes them of decimals.
+LARGEST, LEAST_RATE = 65535, 0.002
+USUAL_RATE = 25.0
+
 
 @contextmanager
 def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Takes BGR frames uint8 (H, W, 3); the first one tells the size.
+    """Takes BGR frames uint8 (H, W, 3) of one size; the file appears when it is whole.
 
     Args:
-        rate: frames per second.
+        rate: frames per second; the nearest that MPEG-4 has is taken, 25 for what is none.
 
     Raises:
         OSError: The file cannot be written, or OpenCV was built without the encoder.
     """
     writer = cv2.VideoWriter()
+    sizes: list[tuple[int, int]] = []
+    with half_written(path) as half, plain_name(half) as name:
 
-    def write(frame: np.ndarray) -> None:
-        if not writer.isOpened():
-            size, codec = (frame.shape[1], frame.shape[0]), cv2.VideoWriter.fourcc(*"mp4v")
-            if not writer.open(str(path), codec, rate, size):
-                raise OSError(
-                    f"OpenCV {cv2.__version__} cannot write {path}: its folder cannot be written, "
-                    "or it has no MPEG-4 encoder, which the opencv-python wheels have"
-                )
-        writer.write(frame)
+        def write(frame: np.ndarray) -> None:
+            sizes.append((frame.shape[1], frame.shape[0]))
+            if len(sizes) == 1:
+                open_writer(writer, name, rate_of(rate), sizes[0])
+            elif sizes[-1] != sizes[0]:
+                raise ValueError(f"a frame of {sizes[-1]} pixels follows frames of {sizes[0]}")
+            writer.write(frame)
 
-    try:
-        yield write
-    finally:
-        writer.release()
+        try:
+            yield write
+        finally:
+            writer.release()
+        # The writer is silent of what it could not write.
+        if (whole := frames_in(name)) != len(sizes):
+            raise OSError(f"{whole} of {len(sizes)} frames are in it; is the disk full?")
+
+
+def open_writer(writer: cv2.VideoWriter, name: str, rate: float, size: tuple[int, int]) -> None:
+    if not writer.open(name, cv2.VideoWriter.fourcc(*"mp4v"), rate, size):
+        raise OSError(
+            f"OpenCV {cv2.__version__} opens no MPEG-4 encoder for {size} pixels at {rate} frames "
+            "per second, as the opencv-python wheels do, or its folder cannot be written"
+        )
+
+
+def rate_of(rate: float) -> float:
+    if not 0 < rate < 1000:
+        return USUAL_RATE
+    decimals = next(d for d in (3, 2, 1, 0) if rate * 10**d <= LARGEST)
+    return max(round(rate, decimals), LEAST_RATE)
+
+
+def frames_in(name: str) -> int:
+    video, count = cv2.VideoCapture(name), 0
+    while video.grab():
+        count += 1
+    video.release()
+    return count

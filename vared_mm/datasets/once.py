@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vared_mm.files import write_bytes
+
 
 def make_once(out: Path, what: str, config: dict[str, Any], write: Callable[[Path], None]) -> Path:
     """Fills the folder `out` by `write`, unless the same set is there already.
@@ -62,6 +64,5 @@ def _is_complete(out: Path, what: str, config: dict[str, Any]) -> bool:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Grey or BGR; OpenCV alone would pass over a full disk in silence."""
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"OpenCV {cv2.__version__} could not write {path}; is the disk full?")
+    """Grey or BGR, in the format of the suffix; OpenCV alone would pass over a full disk."""
+    write_bytes(path, cv2.imencode(path.suffix, image)[1].tobytes())

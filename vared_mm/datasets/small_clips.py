@@ -6,21 +6,24 @@ Beside the clips stand `train.txt` and `val.txt`, MMAction2's lists, and `classe
 
 from __future__ import annotations
 
-import csv
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
-import decord
 import numpy as np
-from mmengine.utils import track_iter_progress
 
 from vared_mm.datasets.motion_clips import write_video
-from vared_mm.datasets.video_guard import fault_of
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.datasets.tables import AnnotationError, read_table
+from vared_mm.datasets.video_faults import fault_of, first_line, open_video
+from vared_mm.datasets.video_lists import normalised
 from vared_mm.files import write_text
+from vared_mm.screen import tracked
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
         What to tell of it.
 
     Raises:
-        AnnotationError: A column, a split or a video is missing, a video is broken, or two would
-            be one clip.
+        AnnotationError: A column, a split, a label or a video is missing, a video is broken, or
+            two would be one clip.
     """
     rows = read_rows(labels, config)
     names = sorted({row[config.label] for row in rows})
@@ -67,7 +70,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
     with ThreadPoolExecutor() as pool:
         work = partial(shrink, config=config)
         done = pool.map(work, [videos / row[config.file] for row in rows], targets)
-        for _ in track_iter_progress((done, len(rows))):
+        for _ in tracked(done, len(rows), "making clips"):
             pass
     counts = []
     for list_name, values in (("train", config.train), ("val", config.val)):
@@ -79,26 +82,52 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
         write_text(out / f"{list_name}.txt", "".join(lines))
         counts.append(len(lines))
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
-    return f"{out}: {counts[0]} clips to train on, {counts[1]} to validate, {len(names)} classes"
+    return (
+        f"{out}: {counts[0]} clips to train on, {counts[1]} to validate, {len(names)} classes"
+        + "".join(f"; {note}" for note in slips(rows, config))
+    )
+
+
+def slips(rows: Sequence[dict[str, str]], config: SmallClipsConfig) -> list[str]:
+    """What looks like a slip of who wrote the labels."""
+    names = sorted({row[config.label] for row in rows})
+    notes = []
+    for values, what in ((config.train, "train on"), (config.val, "validate")):
+        there = {row[config.label] for row in rows if row[config.split] in values}
+        lacking = [name for name in names if name not in there]
+        if lacking:
+            notes.append(f"there is no clip to {what} of {lacking}")
+    spelt: dict[str, list[str]] = {}
+    for name in names:
+        spelt.setdefault(normalised(unicodedata.normalize("NFKC", name)), []).append(name)
+    alike = [same for same in spelt.values() if len(same) > 1]
+    return notes + [f"the classes {same} are spelt nearly alike" for same in alike]
 
 
 def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
-    """The rows of the two splits; refuses a csv that lacks a column or a split."""
-    with labels.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    """The rows of the two splits; refuses what tells no class or split, or two of one video."""
     wanted = (config.file, config.label, config.split)
-    missing = [name for name in wanted if not rows or name not in rows[0]]
-    if missing:
-        raise AnnotationError(
-            f"{labels} has the columns {list(rows[0]) if rows else []}; {missing} is not among them"
-        )
-    there = {row[config.split] for row in rows}
+    # Rows of other splits may well have no label.
+    table = read_table(labels, wanted, (config.file, config.split))
+    there = {row[config.split] for _, row in table}
     absent = [value for value in (*config.train, *config.val) if value not in there]
     if absent:
         raise AnnotationError(
             f"no row of {labels} has {absent} as its {config.split!r}; there are {sorted(there)}"
         )
-    return [row for row in rows if row[config.split] in (*config.train, *config.val)]
+    rows: dict[str, tuple[int, dict[str, str]]] = {}
+    for line, row in table:
+        if row[config.split] in (*config.train, *config.val):
+            name = os.path.normpath(row[config.file])
+            if not row[config.label]:
+                raise AnnotationError(f"{labels}, line {line} has no {config.label} for {name}")
+            first, before = rows.setdefault(name, (line, row))
+            if (told := [row[key] for key in wanted[1:]]) != [before[key] for key in wanted[1:]]:
+                raise AnnotationError(
+                    f"{labels}, lines {first} and {line} tell two things of {name}: "
+                    f"{[before[key] for key in wanted[1:]]} and {told}"
+                )
+    return [row for _, row in rows.values()]
 
 
 # decord 0.6 reads videos of these widths with rows of a wrong length.
@@ -116,7 +145,7 @@ def targets_of(names: list[str], folder: Path) -> list[Path]:
     """Where the clip of each video goes; refused where two would be one file."""
     targets: dict[Path, str] = {}
     for name in names:
-        target = (folder / name.replace("/", "-").replace(" ", "_")).with_suffix(".mp4")
+        target = (folder / re.sub(r"\s", "_", name.replace("/", "-"))).with_suffix(".mp4")
         if target in targets:
             raise AnnotationError(f"{targets[target]} and {name} would both become {target}")
         targets[target] = name
@@ -130,13 +159,25 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
     fault = fault_of(str(file))
     if fault:
         raise AnnotationError(f"{file} {fault}; take its row out of the csv")
-    video = decord.VideoReader(str(file), num_threads=1)
-    picks = np.linspace(0, len(video) - 1, config.frames).round().astype(int)
-    frames = np.stack([video[int(i)].asnumpy() for i in picks])
-    height, width = frames.shape[1:3]
-    size = size_of(height, width, config.short_side)
-    small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
+    small = small_frames(file, config)
     target.parent.mkdir(parents=True, exist_ok=True)
     half = target.with_name(f"half-{target.name}")
-    write_video(half, small)
-    half.replace(target)
+    try:
+        write_video(half, small)
+        half.replace(target)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def small_frames(file: Path, config: SmallClipsConfig) -> np.ndarray:
+    """RGB, (frames, height, width, 3)."""
+    try:
+        video = open_video(file)
+        picks = np.linspace(0, len(video) - 1, config.frames).round().astype(int)
+        frames = [video[int(i)].asnumpy() for i in picks]
+    # What decord raises does not tell of which file.
+    except Exception as error:
+        raise AnnotationError(f"{file} cannot be decoded ({first_line(error)})") from error
+    height, width = frames[0].shape[:2]
+    size = size_of(height, width, config.short_side)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])

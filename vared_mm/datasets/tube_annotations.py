@@ -9,12 +9,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.datasets.tables import AnnotationError
 from vared_mm.files import write_bytes
 
 BUILTINS = {"bytes", "list", "dict", "set", "int"}
@@ -103,7 +104,7 @@ def check_tubes(annotations: TubeAnnotations, source: str | Path) -> None:
     """Raises one `AnnotationError` that tells how much is wrong, and the first of it."""
     try:
         faults = list(_faults(annotations))
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, LookupError, OverflowError) as error:
         raise AnnotationError(
             f"{source} does not hold what TubeAnnotations describes, such as "
             f"gttubes[video][number of the class] = [array of frame x1 y1 x2 y2, ...]: {error}"
@@ -116,6 +117,10 @@ def check_tubes(annotations: TubeAnnotations, source: str | Path) -> None:
 
 
 def _faults(annotations: TubeAnnotations) -> Iterator[str]:
+    check_form(annotations)
+    labels = list(annotations.labels)
+    if twice := [name for name in dict.fromkeys(labels) if labels.count(name) > 1]:
+        yield f"the label {twice[0]!r} stands twice among the {len(labels)} labels"
     splits = [*annotations.train_videos, *annotations.test_videos]
     for video in dict.fromkeys(name for split in splits for name in split):
         lacking = [
@@ -126,21 +131,38 @@ def _faults(annotations: TubeAnnotations) -> Iterator[str]:
         if lacking:
             yield f"{video} is in a split and not in {', '.join(lacking)}"
             continue
+        frames, resolution = annotations.nframes[video], annotations.resolution[video]
         for label, tubes in annotations.gttubes[video].items():
-            if not 0 <= label < len(annotations.labels):
-                yield f"{video} has the label {label}; there are {len(annotations.labels)} labels"
+            if not 0 <= label < len(labels):
+                yield f"{video} has the label {label}; there are {len(labels)} labels"
             for tube in tubes:
-                fault = tube_fault(
-                    np.asarray(tube), annotations.nframes[video], annotations.resolution[video]
-                )
-                if fault:
+                if fault := tube_fault(np.asarray(tube), frames, resolution):
                     yield f"{video}: {fault}"
+
+
+def check_form(annotations: TubeAnnotations) -> None:
+    """Raises a TypeError for what would be read as something else than was meant."""
+    labels = annotations.labels
+    if isinstance(labels, (str, dict)) or not all(isinstance(name, str) for name in labels):
+        raise TypeError(f"labels are {labels!r:.60}, wanted a list of names in their order")
+    if any(
+        isinstance(split, str) for split in (*annotations.train_videos, *annotations.test_videos)
+    ):
+        raise TypeError("train_videos and test_videos are to hold a list of names for each split")
+    for video, frames in annotations.nframes.items():
+        if not isinstance(frames, Integral) or frames < 1:
+            raise TypeError(f"nframes[{video!r}] is {frames!r}, wanted a whole number from 1 on")
+    for video, tubes in annotations.gttubes.items():
+        if odd := [label for label in tubes if not isinstance(label, Integral)]:
+            raise TypeError(f"gttubes[{video!r}] has the label {odd[0]!r}, wanted its number")
 
 
 def tube_fault(tube: np.ndarray, frames: int, resolution: tuple[int, int]) -> str | None:
     """What is wrong with a tube, or None. A box may reach out of the frame, not lie outside."""
     if tube.ndim != 2 or tube.shape[1] != 5 or not len(tube):
         return f"a tube has the shape {tube.shape}; wanted rows of frame x1 y1 x2 y2"
+    if tube.dtype.kind not in "iuf" or not np.isfinite(tube[:, 0]).all() or (tube[:, 0] % 1).any():
+        return f"a tube has the frames {tube[:, 0].tolist()!r:.60}, wanted whole numbers"
     if tube[:, 0].min() < 1 or tube[:, 0].max() > frames:
         return (
             f"a tube has the frames {tube[:, 0].min():.0f} to {tube[:, 0].max():.0f} of a video "
@@ -152,7 +174,12 @@ def tube_fault(tube: np.ndarray, frames: int, resolution: tuple[int, int]) -> st
     x1, y1, x2, y2 = tube[:, 1:].T
     inverted = ~((x1 < x2) & (y1 < y2))
     outside = (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0)
-    faults = (inverted, "is empty or inverted, in a frame"), (outside, "is outside the frame")
+    endless = ~np.isfinite(tube[:, 1:]).all(axis=1)
+    faults = (
+        (inverted, "is empty or inverted, in a frame"),
+        (outside, "is outside the frame"),
+        (endless, "has no end, in a frame"),
+    )
     for wrong, what in faults:
         if wrong.any():
             row = tube[int(np.argmax(wrong))]

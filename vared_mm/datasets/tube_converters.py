@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
+from vared_mm.datasets.folders import files_below, is_hidden
+from vared_mm.datasets.tables import AnnotationError, decoded, is_number, read_table, text_of
 from vared_mm.datasets.tube_rows import Row
-from vared_mm.datasets.video_lists import AnnotationError, decoded, text_of
 
 
 def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
@@ -30,7 +30,7 @@ def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
                 label = labels[int(number) - 1] if number >= 1 and number.is_integer() else ""
             except (ValueError, IndexError):
                 label, box = "", []
-            if not label or len(box) != 4:
+            if not label or len(box) != 4 or not all(map(math.isfinite, box)):
                 raise AnnotationError(
                     f"{path} has the line {line!r}; wanted `label x1 y1 x2 y2` with a label from 1 "
                     f"to {len(labels)}"
@@ -43,22 +43,33 @@ def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
 def text_files(source: Path) -> Iterator[tuple[Path, str]]:
     """Path within the source and content of every text file."""
     if source.is_dir():
-        for path in sorted(source.rglob("*.txt")):
-            yield path.relative_to(source), text_of(path)
+        for path in files_below(source):
+            if path.suffix.lower() == ".txt":
+                yield path, text_of(source / path)
     elif source.is_file() and is_zipfile(source):
-        with ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith(".txt"):
-                    yield Path(name), decoded(Path(name), archive.read(name))
+        yield from zipped_texts(source)
     else:
         raise AnnotationError(f"{source} is neither a folder nor a zip of text files")
 
 
+def zipped_texts(source: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        with ZipFile(source) as archive:
+            for name in sorted(archive.namelist()):
+                if name.lower().endswith(".txt") and not is_hidden(PurePath(name)):
+                    yield Path(name), decoded(source / name, archive.read(name))
+    except AnnotationError:
+        raise
+    # A damaged or encrypted archive may raise anything at all.
+    except Exception as error:
+        raise AnnotationError(f"{source} cannot be unpacked: {error}") from error
+
+
 def video_and_frame(path: Path, label: str) -> tuple[str, int]:
-    flat = re.fullmatch(rf"{re.escape(label)}_(.+)_(\d+)", path.stem)
+    flat = re.fullmatch(rf"{re.escape(label)}_(.+)_([0-9]{{1,9}})", path.stem)
     if flat:
         return f"{label}/{flat[1]}", int(flat[2])
-    if path.stem.isdigit() and len(path.parts) > 2:
+    if is_number(path.stem) and len(path.parts) > 2:
         return "/".join(path.parts[-3:-1]), int(path.stem)
     raise AnnotationError(
         f"{path} tells no video and frame; wanted <label>/<video>/<frame>.txt or "
@@ -105,6 +116,11 @@ def matlab_files(folder: Path, name: str, variable: str) -> Iterator[tuple[str, 
             raise AnnotationError(f"{path} has no {variable}; it has {sorted(content)}")
         # MATLAB leaves out a last dimension of 1.
         array = np.atleast_3d(content[variable])
+        if array.ndim != 3 or array.dtype.kind not in "biuf":
+            raise AnnotationError(
+                f"{path} has {variable} of {array.dtype} and the shape {array.shape}; wanted "
+                "numbers, of three dimensions, the last one that of the frames"
+            )
         yield path.parent.relative_to(folder).as_posix(), array
 
 
@@ -113,27 +129,34 @@ COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
 
 def rows_of_table(file: Path) -> Iterator[Row]:
     """Of a csv with the columns `COLUMNS`; videos have no suffix, labels are names."""
-    table = csv.DictReader(StringIO(text_of(file), newline=""))
-    missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-    if missing:
-        raise AnnotationError(
-            f"{file} has no {', '.join(missing)}; wanted the columns {', '.join(COLUMNS)}"
-        )
-    for line, row in enumerate(table, 2):
+    for line, row in read_table(file, COLUMNS, ("video", "label", "frame")):
         try:
             box = tuple(float(row[name]) for name in COLUMNS[4:])
-            yield Row(row["video"], row["tube"], row["label"], int(row["frame"]), box)
-        except (TypeError, ValueError) as error:
+            frame = int(row["frame"])
+        except ValueError as error:
             raise AnnotationError(f"{file}, line {line}: {error}") from None
+        if not all(map(math.isfinite, box)) or not is_number(row["frame"]):
+            raise AnnotationError(
+                f"{file}, line {line} has the frame {row['frame']} and the box {box}; wanted a "
+                "whole number and x1 y1 x2 y2 in pixels"
+            )
+        yield Row(row["video"], row["tube"], row["label"], frame, box)
 
 
 def rows_of_hands(folder: Path) -> Iterator[Row]:
     """Of asl24's `labels.csv` and `tubes_auto.npz`: boxes of hands, of the clean clips alone."""
-    with (folder / "labels.csv").open(newline="") as stream:
-        labels = {row["file"]: row["label"] for row in csv.DictReader(stream)}
-    with np.load(folder / "tubes_auto.npz") as tubes:
-        for file, clean, boxes in zip(
-            tubes["files"], tubes["clean"], tubes["boxes_xyxy_200"], strict=True
-        ):
-            for frame, box in enumerate(boxes if clean else (), 1):
-                yield Row(Path(file).stem, "0", labels[file], frame, tuple(map(float, box)))
+    table, arrays = folder / "labels.csv", folder / "tubes_auto.npz"
+    labels = {row["file"]: row["label"] for _, row in read_table(table, ("file", "label"))}
+    try:
+        with np.load(arrays) as tubes:
+            held = [tubes[name] for name in ("files", "clean", "boxes_xyxy_200")]
+    # A damaged archive may raise anything at all.
+    except Exception as error:
+        raise AnnotationError(f"{arrays} cannot be read: {error}") from error
+    if len(set(map(len, held))) > 1:
+        raise AnnotationError(f"{arrays} has arrays of different lengths, {[*map(len, held)]}")
+    for file, clean, boxes in zip(*held, strict=True):
+        if clean and file not in labels:
+            raise AnnotationError(f"{table} has no row for {file}, which is in {arrays}")
+        for frame, box in enumerate(boxes if clean else (), 1):
+            yield Row(Path(file).stem, "0", labels[file], frame, tuple(map(float, box)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +9,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from vared_mm.datasets.tables import AnnotationError, is_number
 from vared_mm.datasets.tube_annotations import TubeAnnotations
-from vared_mm.datasets.video_lists import AnnotationError
+from vared_mm.datasets.video_faults import fault_of, open_video
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 Size = tuple[int, tuple[int, int]]
 """Number of frames, and height and width."""
@@ -81,23 +83,32 @@ def numbered(
 
 
 def size_of_frames(folder: Path) -> Size:
-    """Of a folder of numbered images."""
-    names = sorted(n for n in os.listdir(folder) if n.split(".")[0].isdigit())
-    image = cv2.imread(str(folder / names[0])) if names else None
-    if image is None:
+    """Of a folder of numbered images; the same frame in two formats is one."""
+    files = {
+        int(path.stem): path
+        for path in sorted(folder.iterdir(), reverse=True)
+        if path.suffix.lower() in IMAGES and is_number(path.stem)
+    }
+    if not files:
         raise AnnotationError(f"{folder} holds no frames like 00001.png")
-    return len(names), image.shape[:2]
+    lost = [number for number in range(1, max(files) + 1) if number not in files]
+    if lost or min(files) < 1:
+        raise AnnotationError(
+            f"{folder} holds {len(files)} frames with the numbers {min(files)} to {max(files)}"
+            + (f", of which {len(lost)} are missing, as {lost[0]}" if lost else "")
+            + "; wanted all from 1 on"
+        )
+    image = cv2.imdecode(np.fromfile(files[1], np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise AnnotationError(f"{files[1]} is no image that OpenCV can read")
+    return len(files), image.shape[:2]
 
 
 def size_of_video(file: Path) -> Size:
-    """Decodes the first frame."""
-    from decord import VideoReader
-
+    """Decodes all of it, as a training would come upon what is broken."""
     if not file.is_file():
         raise AnnotationError(f"there is no video {file}")
-    try:
-        video = VideoReader(str(file), num_threads=1)
-        return len(video), video[0].shape[:2]
-    # DECORDError, and for some files a plain RuntimeError or IndexError.
-    except (RuntimeError, IndexError) as error:
-        raise AnnotationError(f"{file} is no video that decord can read: {error}") from error
+    if fault := fault_of(str(file)):
+        raise AnnotationError(f"{file} is no video that decord can read: it {fault}")
+    video = open_video(file)
+    return len(video), video[0].shape[:2]

@@ -2,108 +2,198 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import multiprocessing
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmengine.dataset import BaseDataset, RepeatDataset
+import torch
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
+
+from vared_mm.datasets.video_faults import fault_in, place_of
+from vared_mm.datasets.video_faults import fault_of as fault_of
 
 BROKEN = ("raise", "skip")
 
 
 class BrokenVideoError(RuntimeError):
-    """A video file that is missing, empty or not to be decoded."""
+    """A video that is missing, empty or not to be decoded."""
 
 
 @DATASETS.register_module()
-class VaRedVideoGuard(RepeatDataset):
+class VaRedVideoGuard(BaseDataset):
     """A video data set whose broken files are named, and skipped and counted on request.
 
+    Whatever else a data set is asked for, the one inside answers.
+
     Args:
-        dataset: Any data set of mmengine whose samples have a `filename`.
+        dataset: Any data set, built or its settings, also a wrapper around others. Its samples tell
+            a `filename` or, of frames, a `frame_dir`.
         broken: "raise" stops with a `BrokenVideoError`; "skip" takes the next readable sample
             instead, for training alone.
-        pipeline: That of the data set, if its config does not hold one; MMAction2's inferencer
-            looks for it in the outermost data set.
+        pipeline: That of each data set inside, in place of what its settings hold; MMAction2's
+            inferencer looks for it in the outermost data set.
     """
+
+    _fully_initialized: bool
 
     def __init__(
         self,
-        dataset: BaseDataset | Mapping[str, Any],
+        dataset: Any,
         broken: str = "raise",
         pipeline: list[Any] | None = None,
     ) -> None:
         if broken not in BROKEN:
             raise ValueError(f"broken is {broken!r}; wanted one of {BROKEN}")
-        if pipeline is not None and isinstance(dataset, Mapping):
-            dataset = {**dataset, "pipeline": pipeline}
-        super().__init__(dataset, times=1)
-        if broken == "skip" and self.dataset.test_mode:
+        if isinstance(dataset, Mapping):
+            dataset = DATASETS.build(with_pipeline(dataset, pipeline) if pipeline else dataset)
+        elif pipeline:
+            give_pipeline(dataset, pipeline)
+        self.dataset = dataset
+        if broken == "skip" and self.test_mode:
             raise ValueError(
                 "broken='skip' would evaluate another video in place of a broken one; use it for "
                 "training, and take broken videos out of the test annotations"
             )
         self.broken = broken
-        # Shared memory, as the workers of a data loader find what the main process reports.
-        self._skipped = multiprocessing.RawArray("b", len(self))
+        self.full_init()
+
+    def full_init(self) -> None:
+        if not self._fully_initialized:
+            if hasattr(self.dataset, "full_init"):
+                self.dataset.full_init()
+            # Shared memory, as the workers of a data loader find what the main process reports.
+            self._skipped = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
+            self._fully_initialized = True
+
+    def __getattr__(self, name: str) -> Any:
+        # A copy in the making has no data set yet, and a data loader would go past the guard by the
+        # `__getitems__` of the one inside.
+        if name == "dataset" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._skipped.share_memory_()
+
+    @property
+    def metainfo(self) -> dict:
+        return copy.deepcopy(getattr(self.dataset, "metainfo", {}))
+
+    @property
+    def test_mode(self) -> bool:
+        return any(getattr(part, "test_mode", False) for part in innermost(self.dataset))
+
+    @property
+    def pipeline(self) -> Any:
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Any) -> None:
+        self.dataset.pipeline = pipeline
+
+    def prepare_data(self, idx: int) -> Any:
+        return self.dataset.prepare_data(idx)
+
+    def get_data_info(self, idx: int) -> dict:
+        return self.dataset.get_data_info(idx)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        return self.dataset.get_cat_ids(idx)
+
+    def get_subset(self, indices: Sequence[int] | int) -> VaRedVideoGuard:
+        return type(self)(self.dataset.get_subset(indices), self.broken)
+
+    def get_subset_(self, indices: Sequence[int] | int) -> None:
+        self.dataset.get_subset_(indices)
+        self._fully_initialized = False
+        self.full_init()
 
     @property
     def skipped(self) -> list[str]:
         """The files found broken so far, by any worker."""
-        return [self.get_data_info(i)["filename"] for i, bad in enumerate(self._skipped) if bad]
+        found = [self._named(int(i)) for i in self._skipped.nonzero()]
+        return list(dict.fromkeys(found))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        for candidate in range(index, index + len(self)):
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        for candidate in range(int(index), int(index) + len(self)):
             sample = candidate % len(self)
             if not self._skipped[sample]:
                 try:
-                    return super().__getitem__(sample)
+                    return self.dataset[sample]
                 except Exception as error:
                     self._judge(sample, error)
         raise BrokenVideoError(f"none of the {len(self)} videos of the data set can be read")
 
     def _judge(self, sample: int, error: Exception) -> None:
         """Passes over a broken video if told to; whatever else went wrong is raised."""
-        filename = self.get_data_info(sample)["filename"]
-        fault = fault_of(filename)
+        fault, name = fault_in(self._info(sample), error), self._named(sample)
         if fault is None:
+            # Python 3.10 has no notes.
+            getattr(error, "add_note", bool)(f"sample {sample} of the data set is {name}")
             raise error
         if self.broken == "raise":
             raise BrokenVideoError(
-                f"{filename} {fault}; take it out of the annotations, or train with "
+                f"{name} {fault}; take it out of the annotations, or train with "
                 "broken='skip' in VaRedVideoGuard"
             ) from error
-        self._skipped[sample] = 1
-        count = sum(self._skipped)
+        self._skipped[sample] = True
+        count = int(self._skipped.sum())
         print_log(
-            f"skipped {filename}, which {fault}; {count} of {len(self)} videos so far",
+            f"skipped {name}, which {fault}; {count} of {len(self)} videos so far",
             "current",
             # mmengine shows nothing less of the processes behind the first one.
             logging.ERROR,
         )
 
+    def _info(self, sample: int) -> Mapping[str, Any]:
+        try:
+            return self.dataset.get_data_info(sample)
+        # What is asked for in an error's name shall not take that error's place.
+        except Exception:
+            return {}
 
-def fault_of(filename: str) -> str | None:
-    """What is wrong with a video file, or None; decodes all of it, where decord is installed."""
-    path = Path(filename)
-    if path.is_dir():
-        return "is a folder"
-    if not path.is_file():
-        return "does not exist"
-    if not path.stat().st_size:
-        return "is empty (0 bytes)"
-    try:
-        import decord
-    except ImportError:
-        return None
-    try:
-        reader = decord.VideoReader(filename, num_threads=1)
-        for frame in range(len(reader)):
-            reader[frame]
-    except Exception as error:
-        return f"cannot be decoded ({str(error).splitlines()[0]})"
-    return "holds no frame" if not len(reader) else None
+    def _named(self, sample: int) -> str:
+        return place_of(self._info(sample)) or f"sample {sample}"
+
+
+def innermost(dataset: Any) -> Iterator[Any]:
+    """The data sets, or their settings, in any wrappers around them."""
+    held = dataset if isinstance(dataset, Mapping) else getattr(dataset, "__dict__", {})
+    parts = held.get("datasets") or [held.get("dataset")]
+    parts = [p for p in parts if hasattr(p, "__getitem__") and not isinstance(p, str)]
+    if not parts:
+        yield dataset
+        return
+    for part in parts:
+        yield from innermost(part)
+
+
+def with_pipeline(settings: Mapping[str, Any], pipeline: list[Any]) -> dict[str, Any]:
+    """The settings, whose data sets inside of wrappers have this pipeline."""
+    copied = copy.deepcopy(dict(settings))
+    for part in innermost(copied):
+        if not isinstance(part, dict):
+            give_pipeline(part, pipeline)
+        else:
+            part["pipeline"] = copy.deepcopy(pipeline)
+    return copied
+
+
+def give_pipeline(dataset: Any, pipeline: list[Any]) -> None:
+    """To the data sets, built already, which have none; refuses those that have one."""
+    for part in innermost(dataset):
+        if getattr(getattr(part, "pipeline", None), "transforms", None):
+            raise ValueError(
+                f"pipeline= was given for a {type(part).__name__} that is built with a pipeline of "
+                "its own; give its settings in place of the data set, or leave pipeline= out"
+            )
+        part.pipeline = Compose(pipeline)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vared_mm.datasets.folders import files_below
+from vared_mm.datasets.tables import AnnotationError, is_number, read_lines, read_table, records
+
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+# Seconds as a csv may have them: 12, 12.5 or 1.2e1.
+TIME = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # YouTube's ids have 11 characters, of which some may be "_"; the times follow in most downloads.
 YOUTUBE_STEM = re.compile(r"(?P<id>.{11})(_\d+_\d+)?")
-
-
-class AnnotationError(ValueError):
-    """A source or a folder from which no annotation file can be made."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +47,23 @@ def kinetics_entries(source: Path, folder: Path, classes: Mapping[str, int]) -> 
 def clip_name(source: Path, row: Mapping[str, str]) -> str:
     """What downloads call the clip of a row: its YouTube id, and where it begins and ends."""
     times = [row["time_start"], row["time_end"]]
-    try:
-        start, end = (int(float(time)) for time in times)
-    except ValueError:
+    starts = [float(time) if TIME.fullmatch(time) else math.inf for time in times]
+    if not all(map(math.isfinite, starts)):
         raise AnnotationError(
             f"{source} has the times {times} for the video {row['youtube_id']!r}, wanted seconds"
-        ) from None
+        )
+    start, end = map(int, starts)
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
 def kinetics_rows(source: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(text_of(source)), restval=""))
-    missing = [name for name in KINETICS_COLUMNS if not rows or name not in rows[0]]
-    if missing:
-        raise AnnotationError(
-            f"{source} has no {', '.join(missing)}; wanted the official csv with the columns "
-            f"{', '.join(KINETICS_COLUMNS)}"
-        )
-    return rows
+    return [row for _, row in read_table(source, KINETICS_COLUMNS, KINETICS_COLUMNS[:2])]
+
+
+def class_names(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """The classes of the rows, sorted; of several spellings of one, the first in that order."""
+    names = sorted({row["label"] for row in rows}, reverse=True)
+    return sorted({normalised(name): name for name in names}.values())
 
 
 def videos_by_stem(folder: Path) -> dict[str, list[str]]:
@@ -73,12 +71,9 @@ def videos_by_stem(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise AnnotationError(f"there is no folder {folder}")
     files: dict[str, list[str]] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            if path.suffix.lower() in SUFFIXES:
-                files.setdefault(path.stem, []).append(path.relative_to(folder).as_posix())
+    for path in files_below(folder):
+        if path.suffix.lower() in SUFFIXES:
+            files.setdefault(path.stem, []).append(path.as_posix())
     return files
 
 
@@ -87,10 +82,13 @@ def moments_entries(source: Path, folder: Path, categories: Mapping[str, int]) -
     if not folder.is_dir():
         raise AnnotationError(f"there is no folder {folder}")
     entries = []
-    for row in filter(None, csv.reader(io.StringIO(text_of(source)))):
+    for line, row in records(source):
         label = normalised(row[1] if len(row) > 1 else Path(row[0]).parent.name)
-        if label not in categories:
-            raise AnnotationError(f"{source} has the category {label!r}, which is not listed")
+        if label not in categories or not row[0]:
+            raise AnnotationError(
+                f"{source}, line {line} has the video {row[0]!r} and the category {label!r}; "
+                f"wanted a path and one of the {len(categories)} categories that are listed"
+            )
         there = (folder / row[0]).is_file()
         entries.append(Entry(row[0], row[0] if there else None, categories[label]))
     return entries
@@ -142,7 +140,7 @@ def read_annotation(file: Path) -> list[tuple[str, int]]:
     pairs = []
     for line in read_lines(file):
         path, *label = line.rsplit(maxsplit=1)
-        if not (label and label[0].isdecimal()):
+        if not (label and is_number(label[0])):
             raise AnnotationError(f"{file} has the line {line!r}, wanted a path and its label")
         pairs.append((path, int(label[0])))
     return pairs
@@ -163,27 +161,13 @@ def normalised(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name.strip().strip("\"'")).lower()
 
 
-def read_lines(file: Path) -> list[str]:
-    return [line.strip() for line in text_of(file).splitlines() if line.strip()]
-
-
-def text_of(file: Path) -> str:
-    return decoded(file, file.read_bytes())
-
-
-def decoded(file: Path, content: bytes) -> str:
-    """Text in UTF-8, with or without the mark that some editors put before it."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(
-            f"{file} is no text in UTF-8: {error.reason}; save it as such"
-        ) from None
-
-
 def labels_of(names: Iterable[str], count: int, source: Path) -> dict[str, int]:
     """Label by name, in the order of the names; refuses another number of classes than wanted."""
-    ordered = list(dict.fromkeys(map(normalised, names)))
+    spelt = list(names)
+    ordered = list(dict.fromkeys(map(normalised, spelt)))
+    if len(ordered) < len(spelt):
+        twice = next(name for name in ordered if [*map(normalised, spelt)].count(name) > 1)
+        raise AnnotationError(f"{source} names the class {twice!r} twice; wanted each once")
     if len(ordered) != count:
         raise AnnotationError(
             f"{source} names {len(ordered)} classes, wanted {count}; --num-classes tells another "
@@ -195,7 +179,7 @@ def labels_of(names: Iterable[str], count: int, source: Path) -> dict[str, int]:
 def category_labels(file: Path, count: int) -> dict[str, int]:
     """Label by category from lines like 'yawning,0', Moments-In-Time's official form."""
     pairs = [line.rpartition(",") for line in read_lines(file)]
-    if not all(name and label.strip().isdigit() for name, _, label in pairs):
+    if not all(name and is_number(label.strip()) for name, _, label in pairs):
         raise AnnotationError(f"{file} has lines that are not a category, a comma and its label")
     labels = {normalised(name): int(label) for name, _, label in pairs}
     if sorted(labels.values()) != list(range(count)):

@@ -26,6 +26,9 @@ class ProgressBarHook(Hook):
     @master_only
     def _start(self, what: str, total: int, done: int = 0) -> None:
         self._stop()
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return
         bar = "{task.completed:.0f}/{task.total:.0f}"
         columns: tuple[Any, ...] = (
             SpinnerColumn(),
@@ -37,7 +40,7 @@ class ProgressBarHook(Hook):
             TextColumn(bar),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
         )
         self._progress.start()
         self._task = self._progress.add_task(what, total=total, completed=done, note="")

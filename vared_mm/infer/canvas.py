@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import cv2
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from pathlib import Path
+
 import numpy as np
+from matplotlib import get_data_path
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
 
 from vared_mm.engine.cost_metric import SampleCost, summarise
+from vared_mm.launch import escape, visible
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+USUAL_FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+SIZE = 12
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 Colour = tuple[int, int, int]
@@ -20,7 +28,56 @@ def paper(height: int, width: int) -> np.ndarray:
 
 
 def write(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:
-    cv2.putText(canvas, text, place, FONT, 0.42, colour, 1, cv2.LINE_AA)
+    """`place` is the left end of the line that the letters stand on."""
+    text, font = lettering(text)
+    x, y = place
+    top = max(y - 2 * SIZE, 0)
+    strip = canvas[top : y + SIZE]
+    picture = Image.fromarray(strip)
+    ImageDraw.Draw(picture).text((x, y - top), text, colour, font, anchor="ls")
+    strip[:] = picture
+
+
+def width_of(text: str) -> int:
+    text, font = lettering(text)
+    return round(font.getlength(text))
+
+
+@lru_cache(maxsize=4096)
+def lettering(text: str) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The text and a font that has all its letters, or the letters that none has as escapes, by
+    which names still differ."""
+    text = visible(text)
+    for file in fonts():
+        if set(text) <= letters_of(file):
+            return text, font_in(file)
+    known = letters_of(str(USUAL_FONT))
+    return "".join(c if c in known else escape(c) for c in text), font_in(str(USUAL_FONT))
+
+
+def fonts() -> Iterator[str]:
+    """Files of those installed, the usual one first."""
+    yield str(USUAL_FONT)
+    # It may look through the whole system, which most texts do not need.
+    from matplotlib.font_manager import fontManager
+
+    installed = sorted({font.fname for font in fontManager.ttflist})
+    # LastResort draws the same box for all letters of a script.
+    yield from (file for file in installed if "LastResort" not in file)
+
+
+@cache
+def letters_of(file: str) -> frozenset[str]:
+    try:
+        font_in(file)
+        return frozenset(map(chr, FT2Font(file).get_charmap()))
+    except (OSError, RuntimeError):  # gone since matplotlib looked, or of one size alone
+        return frozenset()
+
+
+@cache
+def font_in(file: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, SIZE)
 
 
 def note(cost: SampleCost) -> str:

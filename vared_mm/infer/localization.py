@@ -21,11 +21,12 @@ from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, summarise
 from vared_mm.infer.canvas import note
-from vared_mm.infer.frame_files import UnreadableFileError, drawn_into, frames, targets
+from vared_mm.infer.frame_files import drawn_into, frames, targets, warning_of
 from vared_mm.infer.localization_drawing import draw_boxes
+from vared_mm.infer.rows import Row, check_finite, classes_of, rows_of
 from vared_mm.metrics.tubes import LinkConfig, Tube, link, tube_iou
+from vared_mm.settings import data_of, innermost, kind, pipeline_of
 
-Row = dict[str, Any]
 # Tubes that are told: above this score, and at most so much over a better one.
 SCORE, OVERLAP = 0.1, 0.5
 
@@ -50,41 +51,36 @@ def infer(
     `label`, `name`, `score`, and a box x1 y1 x2 y2 in pixels for each of its `frames`, which are
     counted from 1; of all classes that one place has, only the likeliest. `key_frames` tell the
     GMACs of each clip with gates and cheap operations, the row itself their mean, least and most.
-    A video that cannot be read has an `error` in place of the rest.
+    A video that cannot be read has an `error` in place of the rest, one that lacks a few frames a
+    `warning`.
+
+    Raises:
+        ValueError: the classes are not the model's, or two drawings would have one name.
     """
     init_default_scope(config.get("default_scope", "mmaction"))
-    names = names_of(model, config)
-    drawings = targets(files, out, "actions")
+    names = classes_of(model, config, int(model.bbox_head.num_classes))["classes"]
+    after_decoding(pipeline_of(config))  # refuses a pipeline before the work
+    drawings = dict(zip(files, targets(files, out, "actions"), strict=True))
     end = around_forward(model.eval(), "predict", CostWatch(model))
+    # Boxes whose confidence is no number are not kept, and would not be missed.
+    watch = model.bbox_head.register_forward_hook(lambda head, args, raw: check_finite(raw))
     try:
-        return [localize(model, config, names, *pair) for pair in zip(files, drawings, strict=True)]
+        return rows_of(files, lambda file: localize(model, config, names, file, drawings[file]))
     finally:
         end()
-
-
-def names_of(model: BaseModel, config: Config) -> list[str]:
-    """From what the checkpoint says of its data set, else from the config's, else numbers."""
-    classes = int(model.bbox_head.num_classes)
-    metas = getattr(model, "dataset_meta", None), config.test_dataloader.dataset.get("metainfo")
-    for meta in metas:
-        if meta and len(meta.get("classes", ())) == classes:
-            return list(meta["classes"])
-    return [f"class {i}" for i in range(classes)]
+        watch.remove()
 
 
 def localize(
     model: BaseModel, config: Config, names: list[str], file: Path, drawing: Path | None
 ) -> Row:
-    try:
-        found = list(key_frames(model, config, file))
-    except UnreadableFileError as error:
-        return {"file": str(file), "error": str(error)}
+    warning = warning_of(file)
+    found = list(key_frames(model, config, file))
     tubes = told(linked(found, link_config(config)))
     if drawing is not None:
         draw(file, drawing, tubes, names, found)
     cost = summarise([key.cost for key in found])
     return {
-        "file": str(file),
         "tubes": [
             {
                 "label": label,
@@ -105,14 +101,14 @@ def localize(
         "dense_gmacs": cost["dense_gmacs"],
         "share": cost["share"]["avg"],
         "drawing": None if drawing is None else str(drawing),
+        **warning,
     }
 
 
 def key_frames(model: BaseModel, config: Config, file: Path) -> Iterator[KeyFrame]:
-    dataset = config.test_dataloader.dataset
-    sample, pipeline = after_decoding(dataset.pipeline)
+    sample, pipeline = after_decoding(pipeline_of(config))
     pictures = (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames(file))
-    every = dataset.get("every", 1)
+    every = innermost(data_of(config)).get("every", 1)
     for key, clip in clips_around(pictures, sample.clip_len, sample.intervals[0], every):
         shape = clip[0].shape[:2]
         packed = pipeline(
@@ -123,14 +119,15 @@ def key_frames(model: BaseModel, config: Config, file: Path) -> Iterator[KeyFram
             (one,) = model.test_step({name: [value] for name, value in packed.items()})
         found = one.pred_instances
         scores = found.objectness[:, None] * found.class_probs
+        check_finite(found.bboxes, scores)
         cost = one.metainfo["mac_cost"]
         yield KeyFrame(key + 1, found.bboxes.cpu().numpy(), scores.cpu().numpy(), cost)
 
 
 def after_decoding(pipeline: Sequence[dict[str, Any]]) -> tuple[SampleAroundKeyFrame, Compose]:
     """How the test pipeline chooses frames, and what it does to those that are decoded."""
-    kinds = [step["type"] for step in pipeline]
-    decode = next((i for i, kind in enumerate(kinds) if kind.endswith("Decode")), None)
+    kinds = [kind(step) for step in pipeline]
+    decode = next((i for i, name in enumerate(kinds) if name.endswith("Decode")), None)
     if "SampleAroundKeyFrame" not in kinds or decode is None:
         raise ValueError(
             "the test pipeline of a clip detector has SampleAroundKeyFrame and a step that "
@@ -173,8 +170,8 @@ def link_config(config: Config) -> LinkConfig:
     """That of the config's `JHMDBMetric`."""
     evaluators = config.get("test_evaluator") or []
     for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-        if evaluator["type"] == "JHMDBMetric":
-            return LinkConfig(**evaluator.get("link", {}))
+        if kind(evaluator) == "JHMDBMetric":
+            return LinkConfig(**(evaluator.get("link") or {}))
     return LinkConfig()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +12,61 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 
-from vared_mm.datasets.video_guard import fault_of
+from vared_mm.datasets.video_faults import fault_of
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.files import plain_name
+from vared_mm.infer.frame_files import UnreadableFileError, warning_of
+from vared_mm.infer.rows import Row, check_finite, rows_of
+from vared_mm.settings import pipeline_of
 
 
 def infer(
-    model: BaseModel, config: Config, files: list[Path], out: Path | None = None
-) -> list[dict[str, Any]]:
+    model: BaseModel, config: Config, files: Sequence[Path], out: Path | None = None
+) -> list[Row]:
     """A row for each video, with one for each of its clips.
 
     The config's test pipeline takes the clips; the video's scores are their mean. A video that
-    cannot be read has an `error` in place of the rest. There are no pictures to write into `out`.
+    cannot be read has an `error` in place of the rest, one that lacks a few frames a `warning`.
+    There are no pictures to write into `out`.
     """
     init_default_scope(config.get("default_scope", "mmaction"))
-    pipeline = Compose(test_pipeline(config))
+    pipeline = Compose(pipeline_of(config))
     end = around_forward(model, "predict", CostWatch(model))
     try:
-        return [row_of(model, pipeline, file) for file in track_iter_progress(files)]
+        return rows_of(files, lambda file: recognize(model, pipeline, file))
     finally:
         end()
 
 
-def test_pipeline(config: Config) -> list[dict[str, Any]]:
-    """That of the test set, which may stand in another one."""
-    dataset = config.test_dataloader.dataset
-    while "pipeline" not in dataset:
-        dataset = dataset.dataset
-    return dataset.pipeline
-
-
-def row_of(model: BaseModel, pipeline: Compose, file: Path) -> dict[str, Any]:
-    fault = fault_of(str(file))
-    if fault:
-        return {"file": str(file), "error": fault}
-    packed = pipeline(dict(filename=str(file), label=-1, start_index=0, modality="RGB"))
+def recognize(model: BaseModel, pipeline: Compose, file: Path) -> Row:
+    with plain_name(file) as name:
+        if fault := fault_of(name):
+            raise UnreadableFileError(fault)
+        warning = warning_of(file)
+        packed = pipeline(dict(filename=name, label=-1, start_index=0, modality="RGB"))
     with torch.no_grad():
         samples = model.test_step(one_sample_a_clip(packed["inputs"], packed["data_samples"]))
-    scores = torch.stack([sample.pred_score for sample in samples])
+    scores = torch.stack([one_score_a_class(sample.pred_score) for sample in samples])
+    check_finite(scores)
     clips = [
         {**best(score), **cost_of(sample)} for score, sample in zip(scores, samples, strict=True)
     ]
     mean = sum(clip["gmacs"] for clip in clips) / len(clips)
-    return {"file": str(file), **best(scores.mean(0)), "gmacs": mean, "clips": clips}
+    return {**best(scores.mean(0)), "gmacs": mean, "clips": clips, **warning}
 
 
 def one_sample_a_clip(inputs: torch.Tensor, sample: Any) -> dict[str, list[Any]]:
     """A batch from the clips of one video: (clips, C, T, H, W); 2-D networks see (T, C, H, W)."""
     clips = [clip[None] for clip in inputs] if inputs.ndim == 5 else [inputs]
     return {"inputs": clips, "data_samples": [copy.deepcopy(sample) for _ in clips]}
+
+
+def one_score_a_class(scores: torch.Tensor) -> torch.Tensor:
+    """Of a head that averages its views; without `average_clips` it gives (views, classes), not
+    yet probabilities."""
+    return scores if scores.ndim == 1 else scores.softmax(dim=-1).mean(dim=0)
 
 
 def best(scores: torch.Tensor) -> dict[str, Any]:

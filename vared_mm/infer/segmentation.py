@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import TRANSFORMS, init_default_scope
 
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, summarise
 from vared_mm.infer.canvas import note
-from vared_mm.infer.frame_files import UnreadableFileError, drawn_into, frames, targets
+from vared_mm.infer.frame_files import drawn_into, frames, is_picture, targets, warning_of
+from vared_mm.infer.rows import Row, check_finite, classes_of, rows_of
 from vared_mm.infer.segmentation_overlay import Legend, draw_overlay, shares
-
-Row = dict[str, Any]
+from vared_mm.settings import kind, pipeline_of
 
 
 def infer(
@@ -32,93 +33,115 @@ def infer(
     pixels that each class has, most frequent first, and the GMACs with gates and cheap operations;
     `dense_gmacs` is what the plain network would have computed, `share` the part of its dynamic
     convolutions' MACs that was. Of a video these are averages over its frames, whose number and
-    range of GMACs it has besides. A file that cannot be read has an `error` in place of the rest.
+    range of GMACs it has besides. A file that cannot be read has an `error` in place of the rest, a
+    video that lacks a few frames a `warning`.
 
     Raises:
         ValueError: the classes are not the model's, or two drawings would have one name.
     """
     init_default_scope(config.get("default_scope", "mmseg"))
-    drawings = targets(files, out, "segments")
+    drawings = dict(zip(files, targets(files, out, "segments"), strict=True))
     legend = legend_of(model, config)
-    pipeline = frame_pipeline(config)
+    load, pipeline = frame_pipeline(config)
     end = around_forward(model.eval(), "predict", CostWatch(model))
+
+    def answer(file: Path) -> Row:
+        return segment(model, load, pipeline, legend, file, drawings[file])
+
     try:
-        return [
-            segment(model, pipeline, legend, file, drawing)
-            for file, drawing in zip(files, drawings, strict=True)
-        ]
+        return rows_of(files, answer)
     finally:
         end()
 
 
 def legend_of(model: BaseModel, config: Config) -> Legend:
-    """From what the checkpoint says of its data set, else from the config's."""
-    meta = getattr(model, "dataset_meta", None) or {}
-    if not meta.get("classes"):
-        dataset = config.test_dataloader.dataset
-        meta = dataset.get("metainfo") or getattr(DATASETS.get(dataset.type), "METAINFO", {})
-    classes = meta.get("classes") or [f"class {i}" for i in range(model.num_classes)]
-    if len(classes) != model.num_classes:
+    meta = classes_of(model, config, model.num_classes)
+    names, palette = tuple(meta["classes"]), meta.get("palette")
+    if palette is None or len(palette) != len(names):
+        palette = np.random.default_rng(0).integers(0, 256, (len(names), 3))
+    return Legend(names, np.array(palette, np.uint8))
+
+
+def frame_pipeline(config: Config) -> tuple[Any, Compose]:
+    """The config's test pipeline without labels: the step that loads a picture, and the others."""
+    steps = [step for step in pipeline_of(config) if "Annotation" not in kind(step)]
+    if not steps or not kind(steps[0]).startswith("Load"):
         raise ValueError(
-            f"the data set has {len(classes)} classes, the model {model.num_classes}; is the "
-            "config the checkpoint's?"
+            "wanted a test pipeline whose first step loads a picture; this one has "
+            f"{[kind(step) for step in steps]}"
         )
-    palette = meta.get("palette")
-    if palette is None:
-        palette = np.random.default_rng(0).integers(0, 256, (len(classes), 3))
-    return Legend(tuple(classes), np.array(palette, np.uint8))
+    load, *others = map(built, steps)
+    return load, Compose(others)
 
 
-def frame_pipeline(config: Config) -> Compose:
-    """The config's test pipeline, for frames that are in memory and have no labels."""
-    steps = [dict(step) for step in config.test_pipeline if step["type"] != "LoadAnnotations"]
-    return Compose([{"type": "mmseg.LoadImageFromNDArray"}, *steps[1:]])
+def built(step: dict[str, Any]) -> Any:
+    try:
+        return TRANSFORMS.build(step)
+    except KeyError:  # mmcv's own steps are not found under a toolbox's scope
+        return TRANSFORMS.build({**step, "type": kind(step)})
+
+
+def samples_of(file: Path, load: Any) -> Iterator[dict[str, Any]]:
+    """Pictures as `load` reads them, frames of videos in the colours that it asks for."""
+    held = dict(img_path=str(file), seg_fields=[], reduce_zero_label=False)
+    images = frames(file)
+    if is_picture(file):
+        next(images)  # raises for one that cannot be read
+        yield load(held)
+        return
+    for image in images:
+        if getattr(load, "color_type", "color") == "grayscale":
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = image.astype(np.float32) if getattr(load, "to_float32", False) else image
+        yield dict(held, img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
 
 def segment(
-    model: BaseModel, pipeline: Compose, legend: Legend, file: Path, drawing: Path | None
+    model: BaseModel,
+    load: Any,
+    pipeline: Compose,
+    legend: Legend,
+    file: Path,
+    drawing: Path | None,
 ) -> Row:
-    """The row of one file."""
+    """The row of one file, without its name."""
+    warning = warning_of(file)
     part: list[np.ndarray] = []
     costs: list[SampleCost] = []
-    try:
-        with drawn_into(drawing, file) as draw:
-            for frame in frames(file):
-                labels, cost = predict(model, pipeline, frame)
-                part.append(shares(labels, len(legend.classes)))
-                costs.append(cost)
-                if drawing is not None:
-                    draw(draw_overlay(frame, labels, legend, note(cost)))
-    except UnreadableFileError as error:
-        return {"file": str(file), "error": str(error)}
-    return row(file, drawing, legend, np.mean(part, axis=0), costs)
+    with drawn_into(drawing, file) as draw:
+        for sample in samples_of(file, load):
+            image = sample["img"]
+            labels, cost = predict(model, pipeline(sample))
+            part.append(shares(labels, len(legend.classes)))
+            costs.append(cost)
+            if drawing is not None:
+                draw(draw_overlay(image, labels, legend, note(cost)))
+    return {**row(drawing, legend, np.mean(part, axis=0), costs), **warning}
 
 
-def predict(
-    model: BaseModel, pipeline: Compose, frame: np.ndarray
-) -> tuple[np.ndarray, SampleCost]:
-    """Labels (H, W) of a BGR frame (H, W, 3), and their cost."""
-    packed = pipeline({"img": frame})
+def predict(model: BaseModel, packed: dict[str, Any]) -> tuple[np.ndarray, SampleCost]:
+    """Labels (H, W) of a picture of that size, and their cost."""
     data = {"inputs": [packed["inputs"]], "data_samples": [packed["data_samples"]]}
     with torch.no_grad():
         (sample,) = model.test_step(data)
+    if "seg_logits" in sample:
+        check_finite(sample.seg_logits.data)
     labels = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
     return labels, sample.metainfo["mac_cost"]
 
 
-def row(
-    file: Path, drawing: Path | None, legend: Legend, part: np.ndarray, costs: list[SampleCost]
-) -> Row:
+def row(drawing: Path | None, legend: Legend, part: np.ndarray, costs: list[SampleCost]) -> Row:
     cost = summarise(costs)
     of_video = {
         "frames": len(costs),
         "gmacs_min": cost["full_gmacs"]["min"],
         "gmacs_max": cost["full_gmacs"]["max"],
     }
-    order = [i for i in np.argsort(-part, kind="stable") if part[i] > 0]
+    parts = dict.fromkeys(legend.classes, 0.0)  # classes of one name are one
+    for name, its in zip(legend.classes, part, strict=True):
+        parts[name] += float(its)
     return {
-        "file": str(file),
-        "classes": {legend.classes[i]: float(part[i]) for i in order},
+        "classes": {n: its for n, its in sorted(parts.items(), key=lambda p: -p[1]) if its > 0},
         "gmacs": cost["full_gmacs"]["avg"],
         "dense_gmacs": cost["dense_gmacs"],
         "share": cost["share"]["avg"],

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vared_mm.infer.canvas import paper, write
+from vared_mm.infer.canvas import paper, width_of, write
 
+# LEGEND_WIDTH is the least; longer names get more.
 LINE, LEGEND_WIDTH = 18, 220
 
 
@@ -25,16 +26,29 @@ def shares(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(labels.ravel(), minlength=classes) / labels.size
 
 
+def legend_width(legend: Legend) -> int:
+    longest = max(width_of(f"100.0% {name}") for name in legend.classes)
+    return max(LEGEND_WIDTH, longest + 36)
+
+
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """BGR uint8 (H, W, 3) of any channels: the first three, or the first as grey."""
+    image = image.reshape(*image.shape[:2], -1)
+    if image.dtype != np.uint8:
+        image = (image * (255 / max(255, image.max()))).clip(0, 255).astype(np.uint8)
+    return image[..., :3] if image.shape[2] > 2 else image[..., [0, 0, 0]]
+
+
 def draw_overlay(image: np.ndarray, labels: np.ndarray, legend: Legend, note: str) -> np.ndarray:
-    """A BGR picture (H, W, 3) mixed with its labels' colours, and the legend on its right.
+    """A picture (H, W) or (H, W, C) mixed with its labels' colours, and the legend on its right.
 
     The legend names the most frequent classes first, as many as there is room for, and ends with
     `note`. Height and width are even, as video codecs ask.
     """
     height, width = labels.shape
-    canvas = paper(max(height, 12 * LINE), width + LEGEND_WIDTH)
-    colours = legend.palette[labels][..., ::-1]
-    canvas[:height, :width] = cv2.addWeighted(image, 0.5, np.ascontiguousarray(colours), 0.5, 0)
+    canvas = paper(max(height, 12 * LINE), width + legend_width(legend))
+    colours = np.ascontiguousarray(legend.palette[labels][..., ::-1])
+    canvas[:height, :width] = cv2.addWeighted(in_colour(image), 0.5, colours, 0.5, 0)
 
     part = shares(labels, len(legend.classes))
     room = len(canvas) // LINE - 2

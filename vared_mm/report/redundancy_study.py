@@ -13,7 +13,6 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -22,6 +21,7 @@ from vared_mm.method.observe import dynamic_convs
 from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
 from vared_mm.report.redundancy import LayerTally, Thresholds, maps_of
+from vared_mm.screen import tracked
 
 AXES = ("time", "channel")
 MEASURES = ("cc", "rmse", "rp")
@@ -50,7 +50,7 @@ def study(
     # of which validation sets have none, would be taken for further frames.
     of_one_clip = getattr(model.data_preprocessor, "format_shape", None) == "NCHW"
     with torch.no_grad(), watched(convs, tallies, of_one_clip) as shapes:
-        for batch in track_iter_progress((islice(loader, count), count)):
+        for batch in tracked(islice(loader, count), count, "batches"):
             model.test_step(batch)
     rows = [
         {"name": name, "shape": shapes.get(name), **tally.summary()}
