@@ -116,6 +116,16 @@ def test_a_video_that_has_changed_is_decoded_again(tmp_path):
     assert check_videos(tmp_path, ["a.mp4"], journal, 1) == {"a.mp4": None}
 
 
+def test_what_a_former_way_of_looking_found_good_is_decoded_again(tmp_path):
+    journal, video = tmp_path / "journal", tmp_path / "a.mp4"
+    video.write_bytes(b"no video")
+    found = video.stat()
+    entry = dict(video="a.mp4", state=[found.st_size, found.st_mtime_ns], fault=None)
+    lines = [json.dumps(entry), "5", "{}", '{"video"', "\0\0"]
+    journal.write_bytes("\n".join(lines).encode() + b"\xff\n")
+    assert check_videos(tmp_path, ["a.mp4"], journal, 1)["a.mp4"].startswith("cannot be decoded")
+
+
 def crash_on_b(file):
     if file.endswith("b.mp4"):
         os._exit(11)
@@ -186,6 +196,17 @@ def test_classes_are_labelled_in_the_order_of_their_file(kinetics, monkeypatch):
             r"has the times \['', ''\] for the video 'y', wanted seconds",
         ),
         (
+            lambda f: (f / "train.csv").write_text(
+                HEADER + "singing,x,5,15\nriding a bike,y,inf,1\n"
+            ),
+            r"has the times \['inf', '1'\] for the video 'y', wanted seconds",
+        ),
+        (
+            lambda f: (f / "train.csv").write_text(HEADER + "singing,x,5,15\n,y,0,1\n"),
+            "train.csv, line 3 has no label",
+        ),
+        (lambda f: (f / "classes.txt").write_text("singing\nSinging\n"), "'singing' twice"),
+        (
             lambda f: (f / "train.csv").write_bytes(HEADER.encode() + b"caf\xe9,x,5,15\n"),
             "train.csv is no text in UTF-8: invalid continuation byte; save it as such",
         ),
@@ -196,6 +217,44 @@ def test_a_source_that_does_not_fit_is_named(kinetics, monkeypatch, change, mess
     with pytest.raises(SystemExit, match=message):
         run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
     assert not (kinetics / "train.txt").exists()
+
+
+def test_names_that_a_list_cannot_hold_are_left_out_and_named(kinetics, monkeypatch):
+    odd = os.fsencode(kinetics / "videos") + b"/cl\xe4p"
+    try:
+        os.rename(kinetics / "videos" / "riding_a_bike", odd)
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    assert (kinetics / "train.txt").read_text() == f"singing/{SING}.mp4 1\n"
+    left = (kinetics / "train.left_out.txt").read_text()
+    assert f"'cl\\udce4p/{RIDE}_000010_000020.mp4'\thas a name that is no UTF-8" in left
+
+
+def test_a_list_of_no_video_is_not_written(kinetics, monkeypatch):
+    for file in (kinetics / "videos").rglob("*.mp4"):
+        file.write_bytes(b"")
+    with pytest.raises(SystemExit, match=f"none of the 5 videos can be listed .*{RIDE}"):
+        run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    assert not (kinetics / "train.txt").exists()
+
+
+def test_two_labels_of_one_video_are_told(kinetics, monkeypatch, capsys):
+    with (kinetics / "train.csv").open("a") as file:
+        file.write(f"riding a bike,{SING},5,15,train,0\n")
+    run(monkeypatch, "kinetics400.py", *kinetics_arguments(kinetics))
+    assert f"1 videos have several labels, as singing/{SING}.mp4" in capsys.readouterr().out
+
+
+def test_a_category_whose_label_is_no_number_is_named(tmp_path, monkeypatch):
+    (tmp_path / "yawning").mkdir()
+    (tmp_path / "t.csv").write_text("yawning/a.mp4,yawning,3,0\n")
+    (tmp_path / "c.txt").write_text("yawning,²\n")
+    with pytest.raises(SystemExit, match=r"c.txt has lines that are not a category"):
+        run(
+            monkeypatch, "moments_in_time.py", tmp_path / "t.csv", tmp_path, tmp_path / "o.txt",
+            "--categories", tmp_path / "c.txt", "--num-classes", 1,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -247,6 +306,7 @@ def test_mini_kinetics_refuses_another_number_of_classes_and_unknown_ones(listed
     ("change", "message"),
     [
         (("ids.txt", "eeeeeeeeeee\n"), "none of the 1 YouTube ids is in .*kinetics.txt"),
+        (("kinetics.txt", f"a.mp4 {'9' * 5000}\n"), "wanted a path and its label"),
         (("kinetics.txt", "a b.mp4\n"), "has the line 'a b.mp4', wanted a path and its label"),
         (("kinetics.txt", "ccccccccccc.mp4 7\n"), "has the label 7, but there are names for 3"),
     ],

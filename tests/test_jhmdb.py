@@ -178,6 +178,19 @@ def test_a_frame_without_boxes_goes_through_training(folder):
 
 
 FAULTS = {
+    "a frame that is no number": (
+        dict(gttubes={"walk/a": {1: [np.array([[np.nan, 0, 0, 9, 9]])]}, "run/b": {}}),
+        "a tube has the frames .nan., wanted whole numbers",
+    ),
+    "a frame between two": (
+        dict(gttubes={"walk/a": {1: [np.array([[1.5, 0, 0, 9, 9]])]}, "run/b": {}}),
+        "a tube has the frames .1.5., wanted whole numbers",
+    ),
+    "a box without end": (
+        dict(gttubes={"walk/a": {1: [np.array([[1, 0, 0, np.inf, 9]])]}, "run/b": {}}),
+        "the box 0 0 inf 9 .* has no end",
+    ),
+    "a label twice": (dict(labels=["run", "walk", "run"]), "the label 'run' stands twice"),
     "a tube longer than the video": (
         dict(nframes={"walk/a": 3, "run/b": 2}, gttubes={"walk/a": {1: [WALK]}, "run/b": {}}),
         "walk/a: a tube has the frames 1 to 4 of a video of 3, whose first is 1",
@@ -221,6 +234,10 @@ OTHER_FORMS = {
     "labels by name": dict(gttubes={"walk/a": {"walk": [WALK]}, "run/b": {}}),
     "no labels at all": dict(gttubes={"walk/a": [WALK], "run/b": []}),
     "one side for both": dict(resolution={"walk/a": 60, "run/b": 60}),
+    "labels as a mapping": dict(labels={"walk": 1, "run": 0}),
+    "a label between two": dict(gttubes={"walk/a": {0.7: [WALK]}, "run/b": {}}),
+    "a length as a float": dict(nframes={"walk/a": 5.5, "run/b": 2}),
+    "a split that is one name": dict(train_videos=["walk/a"]),
     "lengths as text": dict(nframes={"walk/a": "5", "run/b": "2"}),
 }
 

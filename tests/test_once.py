@@ -57,6 +57,13 @@ def test_a_set_made_with_other_values_is_not_taken_for_the_one_asked_for(tmp_pat
         make_once(tmp_path / "set", "things", {"seed": 2}, write)
 
 
+def test_a_set_whose_file_of_settings_is_damaged_is_named(tmp_path):
+    make_once(tmp_path / "set", "things", CONFIG, write)
+    (tmp_path / "set" / "things.json").write_text("")
+    with pytest.raises(FileExistsError, match=r"things.json is damaged"):
+        make_once(tmp_path / "set", "things", CONFIG, never)
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="is no set of things: choose another folder"):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import vared_mm  # noqa: F401
+from vared_mm.datasets import small_clips
 from vared_mm.datasets.motion_clips import write_video
 from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips, size_of
 from vared_mm.datasets.video_lists import AnnotationError
@@ -104,3 +105,51 @@ def test_a_broken_video_is_named(source):
     (source[1] / "deep" / "v 1.mp4").write_bytes(b"")
     with pytest.raises(AnnotationError, match=r"v 1\.mp4 is empty \(0 bytes\); take its row out"):
         make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+
+
+def told(source, rows):
+    source[0].write_text("file,label,fold\n" + "\n".join(rows))
+    settings = SmallClipsConfig(**{**SETTINGS, "train": ("0",)})
+    return make_small_clips(*source, settings).partition("classes")[2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (["deep/v 0.mp4,a ,0", "deep/v 1.mp4, a,2", "deep/v 2.mp4,,9"], ""),
+        (["deep/v 0.mp4,a,0", "./deep/v 0.mp4,a,0", "deep/v 1.mp4,a,2"], ""),
+        (["deep/v 0.mp4,a,0", "deep/v 1.mp4,b,2"], "no clip to train on of ['b']"),
+        (["deep/v 0.mp4,a b,0", "deep/v 1.mp4,A_b,0", "deep/v 2.mp4,a b,2"], "['A_b', 'a b'] are"),
+    ],
+)
+def test_what_looks_like_a_slip_is_told_and_blanks_are_none(source, rows, note):
+    found = told(source, rows)
+    assert note in found
+    assert bool(note) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["deep/v 0.mp4,a,0", "deep/v 1.mp4,,2"], r"labels.csv, line 3 has no label for deep/v 1"),
+        (["deep/v 0.mp4,a,0", "deep/v 1.mp4,a,"], r"labels.csv, line 3 has no fold"),
+        (
+            ["deep/v 0.mp4,a,0", "deep/v 0.mp4,b,2"],
+            r"lines 2 and 3 tell two things of deep/v 0.mp4: \['a', '0'\] and \['b', '2'\]",
+        ),
+    ],
+)
+def test_rows_that_tell_nothing_or_two_things_are_named(source, rows, message):
+    with pytest.raises(AnnotationError, match=message):
+        told(source, rows)
+
+
+def test_a_clip_that_cannot_be_written_leaves_nothing_behind(source, monkeypatch):
+    def full(path, clip):
+        path.write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(small_clips, "write_video", full)
+    with pytest.raises(OSError, match="full"):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert list((source[2] / "clips_4x40").iterdir()) == []

@@ -72,6 +72,7 @@ def test_text_in_a_zip_tells_label_video_and_frame_in_its_name(tmp_path):
         ("catch_a_00001.txt", "0 1 2 11 12", "label from 1 to 2"),
         ("catch_a_00001.txt", "1.5 1 2 11 12", "label from 1 to 2"),
         ("catch_a_00001.txt", "inf 1 2 11 12", "label from 1 to 2"),
+        ("catch_a_00001.txt", "1 nan 2 11 12", "has the line '1 nan 2 11 12'"),
         ("catch_a_00001.txt", "1 1 2 11 12 é", "catch_a_00001.txt is no text in UTF-8"),
         ("catch_a_00001.txt", "1 1 2 11", "has the line '1 1 2 11'"),
         ("catch_a_00001.txt", "catch 1 2 11 12", "has the line 'catch 1 2 11 12'"),
@@ -89,6 +90,22 @@ def test_what_is_no_source_is_refused(tmp_path):
         list(rows_of_text(tmp_path / "nothing", LABELS))
     with pytest.raises(AnnotationError, match=r"no <label>/<video>/puppet_mask.mat in"):
         list(rows_of_masks(tmp_path))
+
+
+def test_a_zip_packed_on_a_mac_reads_alike(tmp_path):
+    with zipfile.ZipFile(tmp_path / "truth.zip", "w") as archive:
+        archive.writestr("truth/catch_a_00007.TXT", "1 1 2 11 12\n")
+        archive.writestr("__MACOSX/truth/._catch_a_00007.txt", b"\0\x05\xb0\xff")
+    assert len(list(rows_of_text(tmp_path / "truth.zip", LABELS))) == 1
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    file = tmp_path / "truth.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("catch_a_00007.txt", "1 1 2 11 12\n")
+    file.write_bytes(file.read_bytes().replace(b"1 1 2", b"9 9 9"))
+    with pytest.raises(AnnotationError, match=r"truth.zip cannot be unpacked: Bad CRC"):
+        list(rows_of_text(file, LABELS))
 
 
 def test_masks_by_hand_and_a_frame_without_one(tmp_path):
@@ -141,6 +158,9 @@ def test_a_table_by_hand(tmp_path):
     table(file, ("walk/a", 7, "walk", "x", 1.5, 2, 11, 12))
     with pytest.raises(AnnotationError, match=r"boxes.csv, line 2: invalid literal"):
         list(rows_of_table(file))
+    for odd in (("walk/a", 7, "walk", 3, "inf", 2, 11, 12), ("walk/a", 7, "walk", -3, 1, 2, 3, 4)):
+        with pytest.raises(AnnotationError, match=r"boxes.csv, line 2 has the frame"):
+            list(rows_of_table(table(file, odd)))
     rows = table(file, ("walk/a", 7, "walk", 3, 1.5, 2, 11, 12)).read_text()
     file.write_text(rows, encoding="utf-8-sig")
     assert len(list(rows_of_table(file))) == 1
@@ -190,6 +210,32 @@ def test_sizes_are_read_from_frames_and_videos(tmp_path):
     (tmp_path / "w.mp4").write_text("no video")
     with pytest.raises(AnnotationError, match=r"w.mp4 is no video that decord can read"):
         size_of_video(tmp_path / "w.mp4")
+
+
+def test_frames_are_numbered_images_each_counted_once(tmp_path):
+    write_frames(tmp_path / "v", np.zeros((4, 32, 48, 3), np.uint8))
+    for number in range(1, 5):
+        (tmp_path / "v" / f"{number:05d}.json").touch()
+        (tmp_path / "v" / f"{number:05d}.jpg").write_bytes(
+            (tmp_path / "v" / "00001.png").read_bytes()
+        )
+    (tmp_path / "v" / "².png").touch()
+    assert size_of_frames(tmp_path / "v") == (4, (32, 48))
+    for suffix in ("png", "jpg"):
+        (tmp_path / "v" / f"00002.{suffix}").unlink()
+    with pytest.raises(AnnotationError, match=r"3 frames .* 1 to 4, of which 1 are missing, as 2;"):
+        size_of_frames(tmp_path / "v")
+
+
+def test_hands_without_their_row_or_array_are_named(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\nb.mp4,A\n")
+    (tmp_path / "tubes_auto.npz").write_bytes(b"no archive")
+    with pytest.raises(AnnotationError, match="tubes_auto.npz cannot be read"):
+        list(rows_of_hands(tmp_path))
+    arrays = dict(files=["a.mp4"], clean=[True], boxes_xyxy_200=np.ones((1, 1, 4)))
+    np.savez(tmp_path / "tubes_auto.npz", **arrays)
+    with pytest.raises(AnnotationError, match=r"labels.csv has no row for a.mp4"):
+        list(rows_of_hands(tmp_path))
 
 
 def test_the_tool_makes_a_pickle_from_videos_and_a_table(tmp_path, tool):

@@ -1,12 +1,20 @@
 """A video that cannot be read is named, or on request passed over and counted."""
 
+import copy
+import errno
+import pickle
+from multiprocessing.reduction import ForkingPickler
+
 import cv2
+import decord
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
+import vared_mm  # noqa: F401
+from vared_mm.datasets.video_faults import fault_of_frames
 from vared_mm.datasets.video_guard import BrokenVideoError, VaRedVideoGuard, fault_of
 
 
@@ -22,17 +30,20 @@ def write_video(path, frames=6):
 class Videos(BaseDataset):
     """Reads as MMAction2's DecordInit does: any fault of the file is a decord error."""
 
-    def __init__(self, files, wrong_code=False, **settings):
-        self.files, self.wrong_code = files, wrong_code
+    def __init__(self, files, wrong_code=False, raises=None, **settings):
+        self.files, self.wrong_code, self.raises = files, wrong_code, raises
         super().__init__(serialize_data=False, **settings)
 
     def load_data_list(self):
         return [{"filename": str(file)} for file in self.files]
 
-    def prepare_data(self, index):
-        import decord
+    def get_cat_ids(self, index):
+        return [index % 2]
 
+    def prepare_data(self, index):
         name = self.get_data_info(index)["filename"]
+        if self.raises:
+            raise self.raises
         count = len(decord.VideoReader(name))
         return name, count, {}["missing"] if self.wrong_code else index
 
@@ -113,3 +124,166 @@ def test_a_whole_video_has_no_fault(files):
 
 def test_a_folder_is_not_called_missing(tmp_path):
     assert fault_of(str(tmp_path)) == "is a folder"
+
+
+class CutReader:
+    """decord's on what is left of a download whose index, of 40 frames, stands in front."""
+
+    def __init__(self, source, num_threads):
+        self.frames = 40 if hasattr(source, "read") else 9
+
+    def __len__(self):
+        return self.frames
+
+    def __getitem__(self, index):
+        if index >= 9:
+            raise decord.DECORDError("Error sending packet.\nStack")
+
+
+def test_a_download_that_broke_off_is_opened_as_the_pipeline_does(files, monkeypatch):
+    monkeypatch.setattr(decord, "VideoReader", CutReader)
+    assert fault_of(str(files[0])) == "cannot be decoded (Error sending packet.)"
+
+
+def test_a_relative_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4").rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert fault_of("12:30.mp4") is None
+
+
+def test_what_a_decoder_says_of_a_file_that_looks_whole_is_told_with_its_name(files):
+    broken = guard(files[:1], raises=decord.DECORDError("lost a frame"))
+    with pytest.raises(BrokenVideoError, match=r"good0.mp4 cannot be read \(lost a frame\)"):
+        broken[0]
+
+
+def test_what_the_machine_lacks_is_not_blamed_on_the_video(files):
+    with pytest.raises(OSError, match="files"):
+        guard(files[:1], "skip", raises=OSError(errno.EMFILE, "too many files"))[0]
+
+
+BUILT = {
+    "repeated": lambda s: VaRedVideoGuard(dict(type="RepeatDataset", times=2, dataset=s)),
+    "balanced": lambda s: VaRedVideoGuard(
+        dict(type="ClassBalancedDataset", oversample_thr=0.1, dataset=s)
+    ),
+    "beside each other": lambda s: VaRedVideoGuard(dict(type="ConcatDataset", datasets=[s, s])),
+    "around what is built": lambda s: VaRedVideoGuard(
+        ConcatDataset([DATASETS.build(s), DATASETS.build(s)])
+    ),
+    "inside what is built": lambda s: ConcatDataset([VaRedVideoGuard(s), VaRedVideoGuard(s)]),
+    "inside and built": lambda s: RepeatDataset(VaRedVideoGuard(DATASETS.build(s)), 2),
+    "around torch's own": lambda s: VaRedVideoGuard(
+        torch.utils.data.Subset(
+            torch.utils.data.ConcatDataset([DATASETS.build(s), DATASETS.build(s)]), [2, 3]
+        )
+    ),
+    "in itself": lambda s: VaRedVideoGuard(VaRedVideoGuard(s)),
+}
+
+
+@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
+def test_a_guard_goes_around_and_into_every_wrapper(files, build):
+    data = build(dict(type="Videos", files=[files[0], files[2]], metainfo=dict(classes=("a",))))
+    assert len(data) in (2, 4)
+    if hasattr(data.dataset if isinstance(data, VaRedVideoGuard) else data, "metainfo"):
+        assert data.metainfo == dict(classes=("a",))
+        assert data.get_data_info(0)["filename"] == str(files[0])
+    assert data[0][0] == str(files[0])
+    with pytest.raises(BrokenVideoError, match="empty.mp4 is empty"):
+        data[1]
+
+
+PIPELINE = [dict(type="PackActionInputs")]
+
+
+def test_a_pipeline_reaches_the_data_sets_inside_and_replaces_theirs(files):
+    import mmaction.datasets.transforms  # noqa: F401
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmaction")
+    part = dict(type="mmengine.Videos", files=files)
+    nested = dict(type="RepeatDataset", times=2, dataset=dict(part, pipeline=[]))
+    settings = dict(type="ConcatDataset", datasets=[nested, part, DATASETS.build(part)])
+    held = VaRedVideoGuard(dict(type="RepeatDataset", times=1, dataset=settings), "raise", PIPELINE)
+    first, *others = held.dataset.dataset.datasets
+    for inner in (first.dataset, *others):
+        assert len(inner.pipeline.transforms) == 1
+    assert "pipeline" not in part
+    with pytest.raises(ValueError, match="a Videos that is built with a pipeline of its own"):
+        VaRedVideoGuard(others[0], pipeline=PIPELINE)
+
+
+def test_a_test_set_within_wrappers_is_not_skipped_either(files):
+    inner = dict(type="Videos", files=files, test_mode=True)
+    with pytest.raises(ValueError, match="evaluate another video"):
+        VaRedVideoGuard(dict(type="ConcatDataset", datasets=[inner]), "skip")
+
+
+COPIES = {
+    "deep": copy.deepcopy,
+    "pickled": lambda data: pickle.loads(pickle.dumps(data)),
+    "for a worker": lambda data: pickle.loads(ForkingPickler.dumps(data)),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_knows_what_was_skipped_and_its_workers_count_together(files, copied):
+    data = guard(files, "skip")
+    assert data[1] == data[4]
+    other = copied(data)
+    assert other.skipped == [str(file) for file in files[1:4]]
+    assert other[0] == data[0]
+    assert other._skipped.is_shared()
+
+
+def test_a_subset_is_guarded_too(files):
+    assert guard(files, "skip").get_subset([0, 1, 4])[1] == (str(files[4]), 6, 2)
+    data = guard(files)
+    data.get_subset_([0])
+    assert [sample[0] for sample in data] == [str(files[0])]
+
+
+def test_nobody_goes_past_the_guard(files):
+    data = guard(files, "skip")
+    data.dataset.__getitems__ = None
+    assert not hasattr(data, "__getitems__")
+    with pytest.raises(IndexError, match="sample 5 of 5"):
+        data[5]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda folder: None, None),
+        (lambda folder: (folder / "img_00002.jpg").unlink(), "lacks 1 of 3 frames, as img_00002"),
+        (lambda folder: (folder / "img_00003.jpg").write_bytes(b""), "the frame img_00003.jpg"),
+        (lambda folder: (folder / "img_00003.jpg").write_bytes(b"no"), "which cannot be decoded"),
+    ],
+)
+def test_frames_of_a_folder_are_looked_at_one_by_one(tmp_path, change, fault):
+    for number in (1, 2, 3):
+        cv2.imwrite(str(tmp_path / f"img_{number:05d}.jpg"), np.zeros((8, 8, 3), np.uint8))
+    change(tmp_path)
+    info = dict(frame_dir=str(tmp_path), total_frames=3, start_index=1, modality="RGB")
+    found = fault_of_frames(info)
+    assert found == fault or fault in found
+    assert fault_of_frames({**info, "frame_dir": str(tmp_path / "no")}) == "does not exist"
+
+
+@pytest.mark.parametrize("wrong", ["Videos", None, 3])
+def test_what_is_no_data_set_is_refused(wrong):
+    with pytest.raises(TypeError, match="wanted a data set or its settings"):
+        VaRedVideoGuard(wrong)
+
+
+def test_a_sample_that_tells_no_file_keeps_its_own_error():
+    class Plain(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        VaRedVideoGuard(Plain(), "skip")[0]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from rich.table import Table
@@ -30,6 +31,7 @@ from vared_mm.fast import prepare_for_inference
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import console, told_in_a_line
+from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
 
 CONFIGS = {
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget finished parts")
     args = parser.parse_args()
     start = time.time()
+    quiet(MMLogger.get_current_instance())
     if args.fresh:
         for name in CONFIGS:
             shutil.rmtree(work_dir(name), ignore_errors=True)
@@ -70,20 +73,26 @@ def work_dir(name: str) -> Path:
 
 def run(tool: str, *options: str) -> None:
     print(f"$ python {tool} {' '.join(options)}", flush=True)
-    if code := subprocess.run([sys.executable, tool, *options]).returncode:
-        raise ValueError(f"{tool} ended with {code}; what it says stands above")
+    code = subprocess.run([sys.executable, tool, *options]).returncode
+    if code:
+        raise SystemExit(f"{tool} ended with code {code}; what it says stands above")
 
 
 def trained_and_tested(name: str) -> dict:
     result = work_dir(name) / "result.json"
-    if not result.exists():
+    if kept(result) is None:
         run("tools/train.py", CONFIGS[name], "--resume")
         checkpoint = (work_dir(name) / "last_checkpoint").read_text()
         run("tools/test.py", CONFIGS[name], checkpoint, "--json", str(result))
+    return kept(result) or {}
+
+
+def kept(result: Path) -> dict | None:
+    """What a finished part has written; None where that is damaged or not there."""
     try:
         return json.loads(result.read_text())
-    except ValueError as error:
-        raise ValueError(f"{result} is damaged ({error}); --fresh makes it again") from error
+    except (OSError, ValueError):
+        return None
 
 
 def measure(results: dict[str, dict]) -> dict[str, dict[str, Speed]]:

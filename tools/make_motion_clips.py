@@ -4,9 +4,10 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -16,8 +17,7 @@ def main() -> None:
     for name, value in asdict(default).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value, metavar="N")
     options = vars(parser.parse_args())
-    with ending_in_a_line():
-        print(make_motion_clips(options.pop("out"), MotionClipsConfig(**options)))
+    print(make_motion_clips(options.pop("out"), MotionClipsConfig(**options)))
 
 
 if __name__ == "__main__":

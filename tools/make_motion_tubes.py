@@ -4,9 +4,10 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -17,8 +18,7 @@ def main() -> None:
     for name, value in settings.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value, metavar="N")
     options = vars(parser.parse_args())
-    with ending_in_a_line():
-        print(make_motion_tubes(options.pop("out"), MotionTubesConfig(**options)))
+    print(make_motion_tubes(options.pop("out"), MotionTubesConfig(**options)))
 
 
 if __name__ == "__main__":

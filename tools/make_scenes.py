@@ -4,9 +4,10 @@ import argparse
 from dataclasses import asdict
 
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import told_in_a_line
 
 
+@told_in_a_line()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -15,8 +16,7 @@ def main() -> None:
     for name, value in asdict(ScenesConfig()).items():
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N")
     options = vars(parser.parse_args())
-    with ending_in_a_line():
-        print(make_scenes(options.pop("out"), ScenesConfig(**options)))
+    print(make_scenes(options.pop("out"), ScenesConfig(**options)))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ An interrupted training goes on from its last checkpoint with --resume.
 
 from __future__ import annotations
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.launch import processes, read_config, run_parser, use_amp
+from vared_mm.screen import QuietRunner
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     if last:
         config.resume, config.load_from = True, last
     with processes(config):
-        Runner.from_cfg(config).train()
+        QuietRunner.from_cfg(config).train()
 
 
 if __name__ == "__main__":

@@ -101,25 +101,6 @@ def read_names(path: str | Path) -> list[str]:
     return names
 
 
-def read_names(path: str | Path) -> list[str]:
-    """Names, one a line, as of classes, whichever editor wrote them.
-
-    Raises:
-        ValueError: The file cannot be read as UTF-8, holds no name, or has an empty line between
-            two names, whose numbers would be others without it.
-    """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as names in UTF-8, one a line: {error}") from error
-    names = [line.strip() for line in text.rstrip().split("\n")]
-    if names == [""]:
-        raise ValueError(f"{path} holds no name; wanted one a line")
-    if "" in names:
-        raise ValueError(f"line {names.index('') + 1} of {path} is empty; wanted a name a line")
-    return names
-
-
 def new_file(name: str) -> Path:
     """For argparse: a file that can be written, as far as can be told before the work."""
     if os.path.isdir(name):

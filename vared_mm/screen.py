@@ -1,13 +1,14 @@
-"""What command lines show while they work, and how they end where something is wrong."""
+"""What command lines show while they work: how far they are, and what their user needs to know."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 
@@ -41,15 +42,47 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def ending_in_a_line() -> Iterator[None]:
-    """Ends the program with an error's text alone, where its user can cause that error.
+# How messages begin that the log file alone needs.
+FOR_THE_FILE = (
+    "------------------------------------------------------------\nSystem environment:",
+    "Config:",
+    "Hooks will be executed in the following order:",
+    "Distributed training is not used, all SyncBatchNorm",
+    "paramwise_options -- ",
+    "Exp name:",
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+)
 
-    Names of files that are no UTF-8 are shown with escapes, which print() would refuse.
-    """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from None
+
+def quiet(logger: logging.Logger) -> logging.Logger:
+    """The logger, on whose screen stands only what a user needs; its file has everything."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.addFilter(is_for_the_screen)
+            if sys.stdout.isatty():
+                handler.stream = _Screen()
+    return logger
+
+
+def is_for_the_screen(record: logging.LogRecord) -> bool:
+    return not record.getMessage().strip().startswith(FOR_THE_FILE)
+
+
+class _Screen:
+    """Where print() goes, which a progress bar has written above itself while it is there."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner with a `quiet` logger, which tells first where the rest is."""
+
+    def build_logger(self, *args: Any, **settings: Any) -> Any:
+        logger = quiet(super().build_logger(*args, **settings))
+        logger.info(f"versions, config and all messages are in {self.log_dir}")
+        return logger

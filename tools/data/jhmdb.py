@@ -14,7 +14,7 @@ The csv has the columns video, tube, label, frame, x1, y1, x2, y2, with frames c
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -22,18 +22,19 @@ from vared_mm.datasets import tube_converters as convert
 from vared_mm.datasets.tables import AnnotationError, read_lines, read_table
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
 from vared_mm.datasets.tube_rows import Size, annotations_of, size_of_frames, size_of_video
-from vared_mm.files import read_names
-from vared_mm.screen import ending_in_a_line
+from vared_mm.files import new_file, read_names
+from vared_mm.launch import Parser, told_in_a_line, visible
 
 # The boxes of asl24 are in pixels of 200 x 200, its videos are smaller and have 32 frames each.
 ASL24_SIZE = (32, (200, 200))
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("kind", choices=["text", "masks", "joints", "csv", "asl24"])
     parser.add_argument("source", type=Path, help="file or folder of the annotations")
-    parser.add_argument("out", type=Path, help="pickle to write")
+    parser.add_argument("out", type=new_file, help="pickle to write")
     parser.add_argument("--frames", type=Path, help="folder of <video>/00001.png, ...")
     parser.add_argument("--videos", type=Path, help="folder of <video><suffix>, in place of frames")
     parser.add_argument("--suffix", default=".mp4", help="of the video files")
@@ -44,12 +45,10 @@ def main() -> None:
         parser.error("give --test and either --frames or --videos")
     if args.kind == "text" and not args.labels:
         parser.error("text annotations have numbers as labels: give --labels with their names")
-    with ending_in_a_line():
-        if args.out.is_dir():
-            raise AnnotationError(f"{args.out} is a folder; wanted the pickle to write")
-        annotations = asl24(args.source) if args.kind == "asl24" else converted(args)
-        write_tubes(args.out, annotations)
-    print(f"{args.out}: {len(annotations.gttubes)} videos, {len(annotations.labels)} classes")
+    annotations = asl24(args.source) if args.kind == "asl24" else converted(args)
+    write_tubes(args.out, annotations)
+    counts = f"{len(annotations.gttubes)} videos, {len(annotations.labels)} classes"
+    print(visible(f"{args.out}: {counts}"))
 
 
 def converted(args: Namespace) -> TubeAnnotations:

@@ -9,17 +9,17 @@ goes on where it stopped. Those missing or broken are left out and listed in *.l
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
 from vared_mm.files import read_names, write_text
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import Parser, told_in_a_line, visible
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("csv", type=Path, help="official csv of one split")
     parser.add_argument("videos", type=Path, help="folder of its videos")
     annotation_files.add_output_options(parser, 400)
@@ -30,17 +30,14 @@ def main() -> None:
     )  # fmt: skip
     annotation_files.add_check_options(parser)
     args = parser.parse_args()
-    with ending_in_a_line():
-        rows = video_lists.kinetics_rows(args.csv)
-        exists = args.classes.exists()
-        names = read_names(args.classes) if exists else video_lists.class_names(rows)
-        labels = video_lists.labels_of(
-            names, args.num_classes, args.classes if exists else args.csv
-        )
-        if not exists:
-            write_text(args.classes, "".join(f"{name}\n" for name in names))
-        entries = video_lists.kinetics_entries(args.csv, args.videos, labels)
-        print(annotation_files.write_checked(entries, args.videos, args))
+    rows = video_lists.kinetics_rows(args.csv)
+    exists = args.classes.exists()
+    names = read_names(args.classes) if exists else video_lists.class_names(rows)
+    labels = video_lists.labels_of(names, args.num_classes, args.classes if exists else args.csv)
+    if not exists:
+        write_text(args.classes, "".join(f"{name}\n" for name in names))
+    entries = video_lists.kinetics_entries(args.csv, args.videos, labels)
+    print(visible(annotation_files.write_checked(entries, args.videos, args)))
 
 
 if __name__ == "__main__":

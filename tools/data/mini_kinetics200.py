@@ -11,17 +11,17 @@ that the Kinetics-400 file does not have are listed in *.left_out.txt.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
 from vared_mm.files import read_names
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import Parser, told_in_a_line, visible
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("kinetics", type=Path, help="annotation file of Kinetics-400")
     annotation_files.add_output_options(parser, 200)
     parser.add_argument(
@@ -34,18 +34,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.names is None and args.ids is None:
         parser.error("give --names, --ids or both")
-    with ending_in_a_line():
-        lines = read_names(args.kinetics_classes)
-        kinetics = video_lists.labels_of(lines, len(lines), args.kinetics_classes)
-        ids = None if args.ids is None else video_lists.read_ids(args.ids)
-        names = (
-            video_lists.classes_of_ids(args.kinetics, kinetics, ids or ())
-            if args.names is None
-            else read_names(args.names)
-        )
-        labels = video_lists.labels_of(names, args.num_classes, args.names or args.ids)
-        entries = video_lists.mini_kinetics_entries(args.kinetics, kinetics, labels, ids)
-        print(annotation_files.write_annotation(entries, {}, args.out, args.delimiter))
+    lines = read_names(args.kinetics_classes)
+    kinetics = video_lists.labels_of(lines, len(lines), args.kinetics_classes)
+    ids = None if args.ids is None else video_lists.read_ids(args.ids)
+    names = (
+        video_lists.classes_of_ids(args.kinetics, kinetics, ids or ())
+        if args.names is None
+        else read_names(args.names)
+    )
+    labels = video_lists.labels_of(names, args.num_classes, args.names or args.ids)
+    entries = video_lists.mini_kinetics_entries(args.kinetics, kinetics, labels, ids)
+    print(visible(annotation_files.write_annotation(entries, {}, args.out, args.delimiter)))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ are left out and listed in *.left_out.txt.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
-from vared_mm.screen import ending_in_a_line
+from vared_mm.launch import Parser, told_in_a_line, visible
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("csv", type=Path, help="trainingSet.csv or validationSet.csv")
     parser.add_argument("videos", type=Path, help="folder of its videos")
     annotation_files.add_output_options(parser, 339)
@@ -28,10 +28,9 @@ def main() -> None:
     )  # fmt: skip
     annotation_files.add_check_options(parser)
     args = parser.parse_args()
-    with ending_in_a_line():
-        labels = video_lists.category_labels(args.categories, args.num_classes)
-        entries = video_lists.moments_entries(args.csv, args.videos, labels)
-        print(annotation_files.write_checked(entries, args.videos, args))
+    labels = video_lists.category_labels(args.categories, args.num_classes)
+    entries = video_lists.moments_entries(args.csv, args.videos, labels)
+    print(visible(annotation_files.write_checked(entries, args.videos, args)))
 
 
 if __name__ == "__main__":

@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips
-from vared_mm.screen import ending_in_a_line
+from vared_mm.files import new_folder
+from vared_mm.launch import Parser, told_in_a_line, visible
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("labels", type=Path, help="csv with a row for each video")
     parser.add_argument("videos", type=Path, help="folder that its file names start from")
-    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("out", type=new_folder, help="folder to write")
     parser.add_argument("--split", required=True, help="column that tells the split")
     parser.add_argument("--train", nargs="+", required=True, help="its values to train on")
     parser.add_argument("--val", nargs="+", required=True, help="its values to validate on")
@@ -29,8 +30,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     labels, videos, out = (args.pop(name) for name in ("labels", "videos", "out"))
     args |= {name: tuple(args[name]) for name in ("train", "val")}
-    with ending_in_a_line():
-        print(make_small_clips(labels, videos, out, SmallClipsConfig(**args)))
+    print(visible(make_small_clips(labels, videos, out, SmallClipsConfig(**args))))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from pathlib import Path
 from vared_mm.datasets.check_videos import check_videos
 from vared_mm.datasets.tables import AnnotationError, is_number
 from vared_mm.datasets.video_lists import Entry
-from vared_mm.files import write_text
+from vared_mm.files import new_file, write_text
 
 
 def add_output_options(parser: ArgumentParser, classes: int) -> None:
-    parser.add_argument("out", type=Path, help="annotation file to write")
+    parser.add_argument("out", type=new_file, help="annotation file to write")
     parser.add_argument("--num-classes", type=int, default=classes, help="default: %(default)s")
     parser.add_argument(
         "--delimiter", default=" ", help="between path and label; 'tab' for paths with spaces"
@@ -43,8 +43,6 @@ def positive(text: str) -> int:
 def write_checked(entries: Sequence[Entry], folder: Path, args: Namespace) -> str:
     """Decodes the videos and writes those that can be read; returns what to tell of it."""
     paths = [entry.path for entry in entries if entry.path is not None]
-    if args.out.is_dir():
-        raise AnnotationError(f"{args.out} is a folder; wanted the file to write")
     if not paths:
         wanted = entries[0].name if entries else "none"
         raise AnnotationError(
@@ -115,6 +113,8 @@ def fault_of_name(path: str) -> str | None:
 def check_delimiter(paths: Iterable[str], delimiter: str) -> str:
     """The delimiter as it is written; refuses one that a path holds."""
     delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    if not delimiter:
+        raise AnnotationError("--delimiter is empty; wanted what stands between path and label")
     for path in paths:
         if delimiter in path:
             raise AnnotationError(

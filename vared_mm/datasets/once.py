@@ -54,7 +54,12 @@ def _is_complete(out: Path, what: str, config: dict[str, Any]) -> bool:
     done = done_file(out, what)
     if not done.is_file():
         raise FileExistsError(f"{out} exists and is no set of {what}: choose another folder")
-    found = json.loads(done.read_text())
+    try:
+        found = json.loads(done.read_text())
+    except ValueError:
+        raise FileExistsError(
+            f"{done} is damaged, so that nobody knows what {out} holds: remove that folder"
+        ) from None
     if found != config:
         raise FileExistsError(
             f"{out} holds {what} made with {found}, asked for were {config}: "

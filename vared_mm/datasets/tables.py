@@ -107,5 +107,5 @@ def records(file: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, list
 
 
 def is_number(text: str) -> bool:
-    """Whether it is written in the digits 0 to 9 alone."""
-    return text.isascii() and text.isdecimal()
+    """Whether it is written in the digits 0 to 9 alone, and no more of them than a count has."""
+    return text.isascii() and text.isdecimal() and len(text) < 19

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from vared_mm.datasets.video_faults import fault_in, place_of
 from vared_mm.datasets.video_faults import fault_of as fault_of
+from vared_mm.datasets.wrappers import give_pipeline, info_of, innermost, with_pipeline
 
 BROKEN = ("raise", "skip")
 
@@ -51,6 +52,8 @@ class VaRedVideoGuard(BaseDataset):
             dataset = DATASETS.build(with_pipeline(dataset, pipeline) if pipeline else dataset)
         elif pipeline:
             give_pipeline(dataset, pipeline)
+        if isinstance(dataset, str) or not hasattr(dataset, "__len__"):
+            raise TypeError(f"dataset is {dataset!r}; wanted a data set or its settings")
         self.dataset = dataset
         if broken == "skip" and self.test_mode:
             raise ValueError(
@@ -156,44 +159,10 @@ class VaRedVideoGuard(BaseDataset):
 
     def _info(self, sample: int) -> Mapping[str, Any]:
         try:
-            return self.dataset.get_data_info(sample)
+            return info_of(self.dataset, sample)
         # What is asked for in an error's name shall not take that error's place.
         except Exception:
             return {}
 
     def _named(self, sample: int) -> str:
         return place_of(self._info(sample)) or f"sample {sample}"
-
-
-def innermost(dataset: Any) -> Iterator[Any]:
-    """The data sets, or their settings, in any wrappers around them."""
-    held = dataset if isinstance(dataset, Mapping) else getattr(dataset, "__dict__", {})
-    parts = held.get("datasets") or [held.get("dataset")]
-    parts = [p for p in parts if hasattr(p, "__getitem__") and not isinstance(p, str)]
-    if not parts:
-        yield dataset
-        return
-    for part in parts:
-        yield from innermost(part)
-
-
-def with_pipeline(settings: Mapping[str, Any], pipeline: list[Any]) -> dict[str, Any]:
-    """The settings, whose data sets inside of wrappers have this pipeline."""
-    copied = copy.deepcopy(dict(settings))
-    for part in innermost(copied):
-        if not isinstance(part, dict):
-            give_pipeline(part, pipeline)
-        else:
-            part["pipeline"] = copy.deepcopy(pipeline)
-    return copied
-
-
-def give_pipeline(dataset: Any, pipeline: list[Any]) -> None:
-    """To the data sets, built already, which have none; refuses those that have one."""
-    for part in innermost(dataset):
-        if getattr(getattr(part, "pipeline", None), "transforms", None):
-            raise ValueError(
-                f"pipeline= was given for a {type(part).__name__} that is built with a pipeline of "
-                "its own; give its settings in place of the data set, or leave pipeline= out"
-            )
-        part.pipeline = Compose(pipeline)

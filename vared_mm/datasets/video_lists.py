@@ -72,7 +72,7 @@ def videos_by_stem(folder: Path) -> dict[str, list[str]]:
         raise AnnotationError(f"there is no folder {folder}")
     files: dict[str, list[str]] = {}
     for path in files_below(folder):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and (folder / path).exists():
             files.setdefault(path.stem, []).append(path.as_posix())
     return files
 
