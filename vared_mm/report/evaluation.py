@@ -80,7 +80,7 @@ def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
 
 def prepared(config: Config, job: Job, folder: Path) -> Config:
     """The config for one evaluation into `folder`, with what counts and shows it."""
-    config = copy.deepcopy(config)
+    given, config = config, copy.deepcopy(config)
     for part in ("test_dataloader", "test_evaluator"):
         if not config.get(part):
             raise ValueError(f"{job.file} has no {part}, which tells what to evaluate on and by")
@@ -98,7 +98,7 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
     config.test_cfg = {
         **(config.get("test_cfg") or {}),
         "type": "ResumableTestLoop",
-        "key": key(config, job),
+        "key": key(given, job),
         "folder": str(folder / "chunks"),
         "chunk": job.chunk,
         "classes": job.classes,

@@ -76,7 +76,10 @@ def untold(sample: Mapping[str, Any]) -> Answer:
 def right_label(sample: Mapping[str, Any]) -> Answer:
     label, scores = sample.get("gt_label"), sample.get("pred_score")
     known = -1 if label is None or label.numel() != 1 else int(label)
-    best = int(scores.argmax()) if isinstance(scores, torch.Tensor) and scores.ndim == 1 else -1
+    best = -1
+    # Of NaN, which is no answer, `argmax` would make one.
+    if isinstance(scores, torch.Tensor) and scores.ndim == 1 and bool(scores.isfinite().all()):
+        best = int(scores.argmax())
     return known, best, math.nan if -1 in (known, best) else float(known == best)
 
 
