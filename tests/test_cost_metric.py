@@ -1,6 +1,8 @@
 """What each evaluated clip cost, by hand, and written beside the accuracy."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,17 @@ def test_a_static_model_has_share_one_and_its_dense_cost():
     report = summarise([one])
     assert report["share"]["avg"] == 1
     assert report["dense_gmacs"] == report["full_gmacs"]["avg"] == 2
+
+
+def test_a_cost_is_pickled_as_plain_values_and_read_by_the_metric():
+    one = cost([100, 300])
+    plain = pickle.loads(pickle.dumps(one))
+    assert plain == dict(names=["a", "b"], dense=[100.0, 300.0], paper=[100.0, 300.0],
+                         full=[50.0, 150.0], static=10.0, views=1, pixels=None)  # fmt: skip
+    assert b"vared_mm" not in pickle.dumps(one)
+    assert copy.deepcopy(one) is one
+    metric = CostMetric()
+    assert metric.compute_metrics([plain, one]) == metric.compute_metrics([one, one])
 
 
 def test_the_metric_alone_collects_what_the_samples_carry():

@@ -29,6 +29,7 @@ from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
 from vared_mm.report.comparison import common_accuracy
 from vared_mm.report.evaluation import Job, evaluate
+from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_loop import chunks_of, packed
 from vared_mm.report.evaluation_samples import (
     describe,
@@ -133,6 +134,7 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
         k: np.nan if v is None else v for k, v in result.metrics.items()
     }
     assert result.task == make.__name__
+    assert result.weights == weights_digest(build_model(config, str(checkpoint)).state_dict())
     assert common_accuracy([result]) in wanted, "what pictures and tables judge by is measured"
     assert wanted["cost/full_gmacs_min"] < wanted["cost/full_gmacs_max"]
 
@@ -210,6 +212,30 @@ def other_metric(config):
 
 def other_model(config):
     config.model.loss_weight = 2.0
+
+
+def test_a_damaged_chunk_is_made_again(tmp_path, counted):
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    whole = evaluate(config, job(tmp_path, checkpoint))[1]
+    first, second, _ = sorted((job(tmp_path, checkpoint).folder / "chunks").glob("*/*.pt"))
+    first.write_bytes(b"")
+    second.write_bytes(second.read_bytes()[:-1])
+    again = evaluate(config, job(tmp_path, checkpoint))[1]
+    assert counted.batches == 5 + 4
+    assert again.metrics == whole.metrics
+
+
+def test_scores_that_are_no_numbers_end_an_evaluation(tmp_path):
+    config = toy_config(tmp_path)
+    state = torch.load(weights(config, tmp_path / "w.pth"))["state_dict"]
+    state["cls_head.bias"].fill_(torch.nan)
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="pred of sample 0 of batch 0 holds NaN or infinite"):
+        evaluate(config, job(tmp_path, tmp_path / "w.pth"))
+    assert right_label(dict(gt_label=torch.tensor([0]), pred_score=torch.tensor([torch.nan, 1])))[
+        :2
+    ] == (0, -1)
 
 
 @pytest.mark.parametrize("change", [other_data, other_metric, other_model])

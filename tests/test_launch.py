@@ -1,11 +1,15 @@
 """What command lines print and how they end."""
 
 import os
+import socket
+from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
 from rich.table import Table
 
-from vared_mm.launch import Parser, console, told_in_a_line, visible
+from vared_mm.launch import Parser, console, processes, told_in_a_line, visible
 
 BYTES = os.fsdecode(b"cl\xe4p")
 
@@ -52,3 +56,36 @@ def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
     parser.add_argument("--json")
     found = parser.parse_args(["-h0.mp4", "--json", "a"])
     assert (found.files, found.json) == (["./-h0.mp4"], "a")
+
+
+def gloo_threads():
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def work(fails):
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    model.itself = model  # as mmengine's runner and its loops hold each other
+    torch.distributed.all_gather_object([None], "what")
+    assert gloo_threads()
+    if fails:
+        raise ValueError("no")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs mmengine starts the processes")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are told in /proc")
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_group_and_no_thread_of_it_outlives_the_work(monkeypatch, fails):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=0, WORLD_SIZE=1)
+    for name, value in {**here, "GLOO_SOCKET_IFNAME": "lo"}.items():
+        monkeypatch.setenv(name, str(value))
+    try:
+        with processes(Config(dict(launcher="pytorch"))):
+            work(fails)
+    except ValueError:
+        assert fails
+    assert not torch.distributed.is_initialized()
+    assert not gloo_threads()

@@ -96,7 +96,11 @@ def test_seeds_of_different_data_are_refused_with_the_files():
         paper_board(TABLES[2], mixed)
     assert "VideoDataset val.txt, 100 samples [abcdef01]: 0/result.json\n" in str(caught.value)
     assert "99 samples [99]: 1/result.json\n" in str(caught.value)
-    assert texts(paper_board(TABLES[2], mixed, mixed=True), "R(2+1)D")["results"] == "2"
+    rows = [[cell.text for cell in row[:2]] for row in paper_board(TABLES[2], mixed, True).rows]
+    assert rows[:2] == [
+        ["R(2+1)D (VideoDataset val.txt, 100 [abcdef01])", "1"],
+        ["R(2+1)D (VideoDataset val.txt, 99 [99])", "1"],
+    ]
     twins = inputs(result(STATIC), result(f"vared-{STATIC}", data=other))
     with pytest.raises(MixedDataError, match="in Table 2"):
         paper_board(TABLES[2], twins)
@@ -140,13 +144,115 @@ def test_the_free_table_tells_the_speed_with_its_quartiles():
     board = free_board(inputs(one, other, other))
     assert texts(board, "a")["dynamic/s"] == "110.0 (100.0 to 120.0)"
     assert texts(board, "b")["dynamic/s"] == "–"
-    twice = free_board(inputs(one, one))
+    twice = free_board(inputs(one, replace(one, checkpoint="b/last.pth")))
     assert texts(twice, "a")["dynamic/s"] == "110.0 ± 0.0"
+
+
+SPEED = {"dynamic": {"median": 10.0, "low": 9.0, "high": 11.0}}
+HOW = {"device": "a CPU", "threads": 2, "batch": 8, "engine": "prepared", "precision": "fp32"}
+
+
+@pytest.mark.parametrize("change", [
+    dict(device="a GPU"), dict(threads=4), dict(batch=1), dict(engine="plain"),
+    dict(precision="bf16"), dict(shape=[8, 3, 8]),
+])  # fmt: skip
+def test_speeds_that_were_measured_otherwise_are_told_one_by_one(change):
+    name = f"vared-{STATIC}"
+    one = result(name, speed={**SPEED, "conditions": HOW}, checkpoint="a/last.pth")
+    fast = {"dynamic": {"median": 990.0, "low": 900.0, "high": 999.0}}
+    other = replace(one, speed={**fast, "conditions": {**HOW, **change}}, checkpoint="b/last.pth")
+    board = free_board(inputs(one, other))
+    assert texts(board, name)["dynamic/s"] == "10.0 / 990.0"
+    notes = [note for note in board.notes if note.startswith("Speed of ours (")]
+    assert ["a/last.pth" in note for note in notes] == [True, False]
+    (value,) = change.values()
+    assert str(value) in notes[1]
+    paper = texts(paper_board(TABLES[2], inputs(one, other)), "R(2+1)D, dynamic")
+    assert (paper["results"], paper["speed"], paper["speed diff"]) == ("2", "10.0 / 990.0", "–")
+    alike = replace(other, speed={**fast, "conditions": {**HOW, "repeats": 3}})
+    assert texts(free_board(inputs(one, alike)), name)["dynamic/s"].startswith("500.0 ±")
 
 
 def test_checkpoints_of_other_names_are_rows_of_their_own():
     two = inputs(result("a", checkpoint="epoch_1.pth"), result("a", checkpoint="epoch_2.pth"))
     assert [row[1].text for row in free_board(two).rows] == ["epoch_1", "epoch_2"]
+
+
+def counts(board):
+    place = board.columns.index("results")
+    return [row[place].text for row in board.rows if row[place].value]
+
+
+SEED = dict(checkpoint="seed2/last.pth", metrics={"acc/clip1": 0.75})
+APART = {
+    "epochs": (dict(checkpoint="epoch_1.pth"), "epoch_1"),
+    "options": (dict(options={"a": 1}), "a=1"),
+    "configs": (dict(config="other/net.py"), "other/net.py"),
+    "contents of configs": (dict(settings="fedcba9876"), "fedcba98"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), APART.values(), ids=APART)
+def test_what_are_no_seeds_of_one_model_stand_apart(change, told):
+    one = result(STATIC, settings="abcdef9876" if "settings" in change else None)
+    both = inputs(one, replace(one, **{**SEED, **change}))
+    assert counts(free_board(both)) == ["1", "1"]
+    assert any(told in cell.text for row in free_board(both).rows for cell in row)
+    board = paper_board(TABLES[2], both)
+    assert counts(board) == ["1", "1"]
+    assert any(told in row[0].text for row in board.rows)
+    seeds = inputs(one, replace(one, **SEED))
+    assert counts(free_board(seeds)) == counts(paper_board(TABLES[2], seeds)) == ["2"]
+
+
+def test_one_evaluation_counts_once_however_often_it_is_there():
+    one = result(STATIC, weights="cafe", speed={**SPEED, "conditions": HOW})
+    later = replace(one, checkpoint="copy/best.pth", created="2026-02-02T03:04:05+00:00",
+                    metrics={"acc/clip1": 0.75})  # fmt: skip
+    for again in (one, later):
+        for board in (free_board(inputs(again, one)), paper_board(TABLES[2], inputs(one, again))):
+            assert counts(board) == ["1"]
+            assert sum("Counted once, as evaluated again" in note for note in board.notes) == 1
+    assert texts(free_board(inputs(later, one)), STATIC)["acc/clip1"] == "0.75"
+    # Without digests it is the file and its numbers.
+    copied = replace(one, weights=None)
+    assert counts(free_board(inputs(copied, copied))) == ["1"]
+    other = replace(one, weights="beef")
+    assert counts(free_board(inputs(one, other))) == ["2"]
+
+
+def test_equal_studies_count_once_and_unlike_ones_stand_apart(tmp_path):
+    study_file(tmp_path / "a", "i3d_k400", 0.5, "work/last.pth")
+    study_file(tmp_path / "copy", "i3d_k400", 0.5, "work/last.pth")
+    assert counts(paper_board(TABLES[12], collect([tmp_path]))) == ["1", "1"]
+    study_file(tmp_path / "seed", "i3d_k400", 0.7, "other/last.pth")
+    assert counts(paper_board(TABLES[12], collect([tmp_path]))) == ["2", "2"]
+    study_file(tmp_path / "b", "i3d_k400", 0.9)
+    board = paper_board(TABLES[12], collect([tmp_path]))
+    assert counts(board) == ["2", "1", "2", "1"]
+    assert "(random weights)" in board.rows[5][0].text
+
+
+def test_files_in_folders_that_are_no_results_are_left_out_with_a_word(tmp_path):
+    write_result(tmp_path / "good", result("x"))
+    whole = (tmp_path / "good" / "result.json").read_text()
+    others = {
+        "foreign": '{"metrics": {}}', "cut": whole[:90], "empty": "", "list": "[1]",
+        "odd": whole.replace('"acc/clip1": 0.5', '"acc/clip1": "high"'), "bytes": "\udcff",
+        "no cost": json.dumps({**json.loads(whole), "cost": None}),
+        "no data": json.dumps({**json.loads(whole), "data": [1]}),
+        "nan": whole.replace('"dense_gmacs": 55.2', '"dense_gmacs": NaN'),
+    }  # fmt: skip
+    for name, text in others.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_bytes(text.encode(errors="surrogateescape"))
+    found = collect([tmp_path])
+    assert [r.name for r in found.results.values()] == ["x"]
+    assert len(found.left) == len(others)
+    for name in others:
+        assert any(f"{name}/result.json" in line for line in found.left)
+        with pytest.raises(ResultError, match=f"{name}/result.json"):
+            collect([tmp_path / "good", tmp_path / name / "result.json"])
 
 
 def study_file(folder, config, cc, checkpoint=None):
@@ -249,7 +355,7 @@ def test_markdown_escapes_what_it_would_read():
         "| --- | --: |\n"
         "| vared\\_x\\|y | 2.0 ± 0.5 |\n"
         "| 50% of {z} | – |\n"
-        "| =plain, \\<b\\> | 10.0 |\n\n"
+        "| \\=plain, \\<b\\> | 10.0 |\n\n"
         "Note #1.\n"
     )
 
@@ -258,7 +364,7 @@ def test_latex_escapes_what_it_would_read():
     text = FORMATS["latex"]([BOARD])
     head = "\\begin{tabular}{lr}\n\\toprule\nname & n \\\\\n\\midrule\n"
     assert f"\\caption{{A \\& B\\_1}}\n{head}" in text
-    assert "vared\\_x|y & 2.0 $\\pm$ 0.5 \\\\\n50\\% of \\{z\\} & -- \\\\\n" in text
+    assert "vared\\_x\\textbar{}y & 2.0 $\\pm$ 0.5 \\\\\n50\\% of \\{z\\} & -- \\\\\n" in text
     assert "=plain, \\textless{}b\\textgreater{} & 10.0 \\\\\n\\bottomrule\n" in text
     assert "Note \\#1." in text
 
@@ -267,7 +373,7 @@ def test_csv_holds_whole_numbers_and_the_deviation():
     rows = list(csv.reader(io.StringIO(FORMATS["csv"]([BOARD]))))
     assert rows == [
         ["name", "n", "n std"], ["vared_x|y", "2.0", "0.5"], ["50% of {z}", "", ""],
-        ["=plain, <b>", "10.0", ""],
+        ["'=plain, <b>", "10.0", ""],
     ]  # fmt: skip
     unmeasured = FORMATS["csv"]([replace(BOARD, rows=BOARD.rows[1:2])])
     assert unmeasured == "name,n\n50% of {z},\n"
@@ -283,6 +389,30 @@ def test_html_and_terminal_show_texts_as_they_are():
     assert "[bold]x" in shown
     assert "vared_x|y" in shown
     assert "Note #1." in shown
+
+
+ODD = ["=1+1", "+1", "-1", "@x", "\t=1", "\x1b[2J", "[5pt]", "*", "a\u202eb", "a\nb", "[red]x",
+       ":cat:", "$x$", "&lt;"]  # fmt: skip
+
+
+def odd_board(text):
+    return Board(text, (text, "n"), ((Cell(text), Cell("1", 1.0)),), (text,))
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("form", FORMATS)
+def test_texts_of_others_are_letters_in_every_format(form, text):
+    shown = FORMATS[form]([odd_board(text)])
+    assert not {"\x1b", "\u202e", "\t"} & set(shown)
+    if form == "csv":
+        assert not [c for row in csv.reader(io.StringIO(shown)) for c in row if c[0] in "=+-@"]
+    if form == "latex":
+        body = shown[shown.index("\\toprule") :]
+        assert not [line for line in body.splitlines() if line.startswith(("[", "*"))]
+    if form == "terminal" and text.isprintable():
+        assert shown.count(text) == 4
+    if form == "markdown" and text == "&lt;":
+        assert "\\&lt;" in shown
 
 
 def run(*options):

@@ -125,6 +125,25 @@ def test_runs_of_other_steps_are_not_taken_for_these(calls, clips, monkeypatch):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--steps", "800")
 
 
+def test_runs_on_other_clips_of_the_same_name_are_not_taken_for_these(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
+    (clips / "val.txt").write_text("other.mp4 1\n")
+    with pytest.raises(SystemExit, match=r"holds runs with .*'clips': .*give another --out"):
+        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
+
+
+@pytest.mark.parametrize("name", ["notes", "i3d-static-best", "my-net-0"])
+def test_other_folders_are_no_runs(calls, clips, monkeypatch, name):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--forms", "static")
+    out = Path("work_dirs/study/clips")
+    (out / name).mkdir()
+    (out / name / "result.json").write_text("{}")
+    assert study.report(out).count("i3d") == 1
+    (out / "i3d-static-0" / "result.json").write_text("{")
+    with pytest.raises(ValueError, match="i3d-static-0/result.json is damaged"):
+        study.report(out)
+
+
 def test_it_is_called_in_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="no configs/small here; call the study in the repository"):

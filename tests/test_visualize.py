@@ -18,6 +18,7 @@ from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.report import policy_pictures
+from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_samples import describe
 from vared_mm.report.result import write_result, write_samples
 
@@ -257,6 +258,26 @@ def test_what_is_not_here_any_more_is_an_error_if_asked_for_and_else_told(
         call(tmp_path, "--only", kind)
     call(tmp_path, "--only", f"rates,{kind}", "--out", tmp_path)
     assert f"Left out {kind}: " in capsys.readouterr().out
+
+
+def test_feature_maps_are_those_of_the_weights_that_were_evaluated(call, user, tmp_path):
+    result, samples = tool.read_result(user / "dynamic"), tool.read_samples(user / "dynamic")
+    model = build_model(config_of("vared_net.py"), "net.pth")
+    own = weights_digest(model.state_dict())
+    for weights, folder in ((own, "own"), ("0123", "other")):
+        write_samples(tmp_path / folder, samples)
+        write_result(tmp_path / folder, replace(result, weights=weights))
+    call(tmp_path / "own", "--only", "features", "--layers", ".*branch_1.*")
+    with pytest.raises(SystemExit, match=r"net.pth holds other weights than vared_net was evalua"):
+        call(tmp_path / "other", "--only", "features")
+
+
+def test_samples_of_another_evaluation_are_refused(call, user, tmp_path):
+    result, samples = tool.read_result(user / "dynamic"), tool.read_samples(user / "dynamic")
+    write_samples(tmp_path, samples)
+    write_result(tmp_path, replace(result, data=replace(result.data, samples=3)))
+    with pytest.raises(SystemExit, match=r"result.json tells of 3 samples, samples.npz of 9"):
+        call(tmp_path, "--only", "rates")
 
 
 def test_samples_that_are_not_there_are_asked_for(call, user, tmp_path):

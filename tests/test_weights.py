@@ -1,11 +1,17 @@
 """A checkpoint that is not the model's is refused, where mmengine only logs what does not fit."""
 
+import re
+
 import pytest
 import torch
 import toy
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
+from torch import nn
 
+from vared_mm import weights
 from vared_mm.method.gate import Gate
-from vared_mm.weights import load_weights
+from vared_mm.weights import CheckedRunner, load_weights
 
 
 def model(**dynamic):
@@ -33,13 +39,27 @@ def gates_of_one_layer():
     return {k: v for k, v in state.items() if not k.startswith(("backbone.1.g", "backbone.1.c"))}
 
 
+def without(*ends):
+    return {k: v for k, v in model(search_space=2).state_dict().items() if not k.endswith(ends)}
+
+
+def with_more(**more):
+    return model(search_space=2).state_dict() | more
+
+
 STATES = {
-    "other shape": (other_head, r"1 of 24 weights do not fit; cls_head.weight is \(3, 8\) here and"
-                    r" \(400, 8\) there"),
-    "other network": (lambda: {"a": torch.ones(1)}, "10 of 10 weights .* missing there"),
+    "other shape": (other_head, r"1 weights do not fit, as size mismatch for cls_head.weight: "
+                    r".*\[400, 8\]\) from checkpoint, .* is torch.Size\(\[3, 8\]"),
+    "other statistics": (lambda: with_more(**{"backbone.2.running_mean": torch.ones(4)}),
+                         "1 weights do not fit, as size mismatch for backbone.2.running_mean"),
+    "no statistics": (lambda: without("2.running_mean", "2.running_var"),
+                      "2 weights are missing there, as backbone.2.running_mean"),
+    "other network": (lambda: {"a": torch.ones(1)}, "12 weights are missing there, as backbone.0"),
     "other project": (lambda: {"model_state": model().state_dict(), "epoch": 3},
-                      "10 of 10 weights .* missing there"),
-    "fewer gates": (gates_of_one_layer, r"backbone.1.gate.weight1 is \(16, 4\) here and missing"),
+                      r"other.pth is no checkpoint \(ValueError: it holds no weights\)"),
+    "deeper network": (lambda: with_more(**{"backbone.5.weight": torch.ones(8, 8)}),
+                       "1 weights have no place here, as backbone.5.weight"),
+    "fewer gates": (gates_of_one_layer, "weights are missing there, as backbone.1.gate.weight1"),
     "other space": (lambda: model(search_space=3).state_dict(), "does not fit: the checkpoint's "
                     ".*gate.* trained with other settings"),
 }  # fmt: skip
@@ -58,6 +78,70 @@ def test_a_dynamic_checkpoint_does_not_answer_without_its_gates(tmp_path):
         SystemExit, match=r"the config's has no backbone.1.gate.*: without its gates"
     ):
         load_weights(model(), str(tmp_path / "dynamic.pth"))
+
+
+def left_behind():
+    state = with_more(**{"auxiliary_head.weight": torch.ones(2, 2)})
+    return {k: v for k, v in state.items() if not k.endswith("2.num_batches_tracked")}
+
+
+def nan_head():
+    return with_more(**{"cls_head.bias": torch.full((3,), torch.nan)})
+
+
+@pytest.mark.parametrize(("state", "word"), [
+    (left_behind, "left out auxiliary_head, which the config's network lacks"),
+    (nan_head, "holds NaN or infinite numbers in 1 weights, as cls_head.bias"),
+    (lambda: model().state_dict(), "is of the static network: the gates .* are not trained"),
+])  # fmt: skip
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_what_fits_in_part_is_loaded_with_a_word(tmp_path, monkeypatch, state, word, prefix):
+    told = []
+    monkeypatch.setattr(weights, "print_log", lambda text, *how: told.append(text))
+    theirs = {f"{prefix}{name}": value for name, value in state().items()}
+    torch.save(dict(state_dict=theirs), tmp_path / "some.pth")
+    own = model(search_space=2)
+    nn.init.zeros_(own.cls_head.weight)
+    load_weights(own, str(tmp_path / "some.pth"))
+    assert torch.equal(own.cls_head.weight, theirs[f"{prefix}cls_head.weight"])
+    (line,) = told
+    assert re.search(word, line)
+
+
+class Augmented(BaseTTAModel):
+    def merge_preds(self, data_samples_list):
+        return data_samples_list
+
+
+class Renamed(Hook):
+    def after_load_checkpoint(self, runner, checkpoint):
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name.removeprefix("old."): v for name, v in state.items()}
+
+
+def loaded(folder, state, hooks=(), wrap=lambda settings: settings):
+    torch.save(dict(state_dict=state), folder / "w.pth")
+    settings = toy.runner_settings(folder, dynamic={}, hooks=[dict(type="CostHook")])
+    settings["model"] = wrap(settings["model"])
+    runner = CheckedRunner(**settings, load_from=str(folder / "w.pth"))
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.load_or_resume()
+    return runner.model
+
+
+def test_a_test_takes_the_names_that_hooks_give_and_models_in_wrappers(tmp_path):
+    state = {name: value + 1 for name, value in model(search_space=2).state_dict().items()}
+    old = {f"old.{name}": value for name, value in state.items()}
+    found = loaded(tmp_path, old, [Renamed()])
+    assert torch.equal(found.cls_head.bias, state["cls_head.bias"])
+    wrapped = loaded(tmp_path, state, wrap=lambda settings: Augmented(settings))
+    assert torch.equal(wrapped.module.cls_head.bias, state["cls_head.bias"])
+
+
+def test_a_test_refuses_the_static_network_s_checkpoint_where_gates_are_wanted(tmp_path):
+    with pytest.raises(SystemExit, match=r"w.pth is of the static network and has no backbone.1.g"):
+        loaded(tmp_path, model().state_dict())
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut short"])

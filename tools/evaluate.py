@@ -25,42 +25,43 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
-from vared_mm.launch import config_of, start_without_gpu
+from vared_mm.files import new_folder, read_names
+from vared_mm.launch import Parser, config_of, processes, told_in_a_line, visible
 from vared_mm.report.evaluation import Job, evaluate
 from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.result import Result, write_result
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    options = args.cfg_options or {}
-    config = config_of(args.config, options)
+    config = config_of(args.config, args.cfg_options)
     config.launcher = args.launcher
-    start_without_gpu(config)
-    for checkpoint in args.checkpoints:
-        job = Job(args.config, options, checkpoint, args.out, args.chunk, names_in(args.classes))
-        try:
-            runner, result = evaluate(config, job)
-        except ValueError as error:
-            raise SystemExit(f"error: {error}") from error
-        if result is not None:
-            if not args.no_speed:
-                result = with_speed(result, unwrapped(runner.model).eval(), config, args)
-                write_result(job.folder, result)
-            tell(result, job.folder)
-        # The others wait, as they would slow down what is timed.
-        barrier()
+    names = tuple(read_names(args.classes)) if args.classes else None
+    with processes(config):
+        for checkpoint in args.checkpoints:
+            options = args.cfg_options or {}
+            one(config, Job(args.config, options, checkpoint, args.out, args.chunk, names), args)
+
+
+def one(config: Config, job: Job, args: argparse.Namespace) -> None:
+    runner, result = evaluate(config, job)
+    if result is not None:
+        if not args.no_speed:
+            result = with_speed(result, unwrapped(runner.model).eval(), config, args)
+            write_result(job.folder, result)
+        tell(result, job.folder)
+    # The others wait, as they would slow down what is timed.
+    barrier()
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="checkpoint")
     parser.add_argument(
-        "--out", type=Path, default=Path("work_dirs/results"), help="default: %(default)s"
+        "--out", type=new_folder, default=Path("work_dirs/results"), help="default: %(default)s"
     )
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of "
@@ -84,10 +85,6 @@ def parsed() -> argparse.Namespace:
         if not file.is_file():
             parser.error(f"there is no file {file}")
     return args
-
-
-def names_in(file: Path | None) -> tuple[str, ...] | None:
-    return None if file is None else tuple(file.read_text().splitlines())
 
 
 def with_speed(
@@ -116,7 +113,7 @@ def tell(result: Result, folder: Path) -> None:
         if speed := (result.speed or {}).get(network):
             rates = "{median:.1f} ({low:.1f} to {high:.1f})".format(**speed)
             lines.append(f"  {network}, per second: {rates}")
-    print(f"{folder}: result.json, samples.npz", *lines, sep="\n")
+    print(*map(visible, [f"{folder}: result.json, samples.npz", *lines]), sep="\n")
 
 
 if __name__ == "__main__":

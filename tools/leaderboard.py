@@ -18,7 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vared_mm.files import write_text
+from vared_mm.files import new_file, write_text
+from vared_mm.launch import Parser, told_in_a_line, visible
 from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched
 from vared_mm.report.leaderboard_formats import FORMATS, terminal
 from vared_mm.report.leaderboard_inputs import Inputs, collect
@@ -26,26 +27,24 @@ from vared_mm.report.leaderboard_rows import Filter, filtered, ordered
 from vared_mm.report.paper_tables import TABLES
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
-    try:
-        inputs = collect(args.results)
-        boards, left = chosen(args.table, inputs, args.mixed_data)
-        filters = [Filter.parse(text) for text in args.filter]
-        boards = [filtered(board, filters) for board in boards]
-        if args.sort:
-            boards = [ordered(board, args.sort) for board in boards]
-        on_screen = args.format == "terminal" and not args.out and sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns
-        text = terminal(boards, width) if on_screen else FORMATS[args.format](boards)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    inputs = collect(args.results)
+    boards, left = chosen(args.table, inputs, args.mixed_data)
+    filters = [Filter.parse(text) for text in args.filter]
+    boards = [filtered(board, filters) for board in boards]
+    if args.sort:
+        boards = [ordered(board, args.sort) for board in boards]
+    on_screen = args.format == "terminal" and not args.out and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns
+    text = terminal(boards, width) if on_screen else FORMATS[args.format](boards)
     if args.out:
         write_text(args.out, text)
     else:
         sys.stdout.write(text)
-    for what in left:
-        print(f"in no row: {what}", file=sys.stderr)
+    for what in (*left, *inputs.left):
+        print(visible(f"in no row: {what}"), file=sys.stderr)
 
 
 def chosen(table: str, inputs: Inputs, mixed: bool) -> tuple[Sequence[Board], list[str]]:
@@ -58,16 +57,14 @@ def chosen(table: str, inputs: Inputs, mixed: bool) -> tuple[Sequence[Board], li
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
     parser.add_argument(
         "--table", choices=["free", "all", *map(str, TABLES)], default="free", metavar="N",
         help="of the paper, 1 to 13 or all; default: free, one table of all results",
     )  # fmt: skip
     parser.add_argument("--format", choices=list(FORMATS), default="terminal")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: printed")
+    parser.add_argument("--out", type=new_file, metavar="FILE", help="default: printed")
     parser.add_argument(
         "--sort", metavar="COLUMN", help="descending with a leading -: --sort=-share"
     )

@@ -12,6 +12,7 @@ Finished runs are kept and an interrupted one goes on; results.json and results.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -23,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vared_mm.files import write_json, write_text
+from vared_mm.files import new_folder, read_names, write_json, write_text
+from vared_mm.launch import Parser, told_in_a_line
 
 # Network: how many steps it takes to learn the motion clips.
 NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
@@ -36,15 +38,23 @@ FORMS = {
 }
 
 
+LISTS = ("train.txt", "val.txt", "classes.txt")
+
+
 class Clips(NamedTuple):
     """A folder with train.txt, val.txt and classes.txt."""
 
     folder: Path
 
+    @property
+    def digest(self) -> str:
+        """Of what is learned and asked: another set may have a folder of the same name."""
+        texts = [(self.folder / name).read_bytes() for name in LISTS]
+        return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
     def environment(self) -> dict[str, str]:
-        classes = (self.folder / "classes.txt").read_text().split("\n")
-        count = str(sum(bool(name.strip()) for name in classes))
-        return {"VARED_CLIPS": str(self.folder), "VARED_CLASSES": count}
+        count = len(read_names(self.folder / "classes.txt"))
+        return {"VARED_CLIPS": str(self.folder), "VARED_CLASSES": str(count)}
 
 
 class Run(NamedTuple):
@@ -61,11 +71,12 @@ class Run(NamedTuple):
         return f"configs/small/{FORMS[self.form][0]}{self.network}.py"
 
 
+@told_in_a_line()
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
     settings = ("start_steps", "steps", "dynamic_options")
-    keep_settings(out, {name: getattr(args, name) for name in settings})
+    keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
     call("tools/make_motion_clips.py", str(motion.folder))
     runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
@@ -85,9 +96,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
@@ -103,17 +112,15 @@ def parse() -> argparse.Namespace:
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
         help="settings of the dynamic forms, as custom_hooks.0.weight=3.0",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="default: work_dirs/study/<name of the folder>")
+    parser.add_argument(
+        "--out", type=new_folder, help="default: work_dirs/study/<name of the folder>"
+    )
     args = parser.parse_args()
     if not Path("configs/small").is_dir():
         raise SystemExit(
             "there is no configs/small here; call the study in the repository's folder"
         )
-    missing = [
-        name
-        for name in ("train.txt", "val.txt", "classes.txt")
-        if not (args.clips / name).is_file()
-    ]
+    missing = [name for name in LISTS if not (args.clips / name).is_file()]
     if missing:
         raise SystemExit(
             f"{args.clips} has no {', '.join(missing)}; tools/data/small_clips.py makes such a "
@@ -125,7 +132,8 @@ def parse() -> argparse.Namespace:
 def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder whose finished runs had others: they would be told as these."""
     file = out / "settings.json"
-    kept = json.loads(file.read_text()) if file.exists() else settings
+    # Folders of former studies do not tell of their clips.
+    kept = {"clips": settings["clips"], **read_json(file)} if file.exists() else settings
     if kept != settings:
         raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
     write_json(file, settings)
@@ -170,12 +178,15 @@ def changed(run: Run, *more: str) -> list[str]:
 
 
 def call(tool: str, *options: str, env: dict[str, str] | None = None) -> None:
-    subprocess.run([sys.executable, tool, *options], check=True, env={**os.environ, **(env or {})})
+    environment = {**os.environ, **(env or {})}
+    if code := subprocess.run([sys.executable, tool, *options], env=environment).returncode:
+        raise ValueError(f"{tool} ended with {code}; what it says stands above")
 
 
 def report(out: Path) -> str:
     """Gathers the finished runs into results.json and results.md; returns the table."""
-    rows = [row_of(path) for path in sorted(out.glob("*/result.json"))]
+    names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
+    rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
     write_json(out / "results.json", rows)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -194,9 +205,15 @@ def report(out: Path) -> str:
     return table
 
 
+def seeds_in(out: Path) -> list[int]:
+    """Of the runs there; other folders, which the study did not make, are no runs."""
+    ends = {path.name.rpartition("-")[2] for path in out.iterdir()}
+    return [int(end) for end in ends if end.isascii() and end.isdigit()]
+
+
 def row_of(path: Path) -> dict[str, Any]:
     network, form, seed = path.parent.name.rsplit("-", 2)
-    result = json.loads(path.read_text())
+    result = read_json(path)
     cost = result["cost"]
     return {
         "network": network,
@@ -226,6 +243,13 @@ def line_of(network: str, form: str, rows: list[dict[str, Any]]) -> str:
             spread([row["share"]["avg"] for row in rows], 2) + " |",
         )
     )
+
+
+def read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
 
 
 def spread(values: list[float], digits: int) -> str:

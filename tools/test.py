@@ -8,34 +8,57 @@ and to the file that --json names.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.cost_hook import cost_report
-from vared_mm.files import write_json
-from vared_mm.launch import read_config, run_parser, start_without_gpu
+from vared_mm.engine.finite_scores_hook import NotFiniteError
+from vared_mm.files import new_file, write_json
+from vared_mm.launch import processes, read_config, run_parser
+from vared_mm.weights import CheckedRunner
 
 
 def main() -> None:
     parser = run_parser(__doc__ or "")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--dump", metavar="FILE.pkl", help="save all predictions")
-    parser.add_argument("--json", metavar="FILE", help="write metrics and costs there too")
+    parser.add_argument("--dump", type=dump_file, metavar="FILE.pkl", help="save all predictions")
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="write metrics and costs there too"
+    )
     args = parser.parse_args()
     if not Path(args.checkpoint).is_file():
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
 
     config = read_config(args)
-    config.load_from = args.checkpoint
+    config.load_from, config.resume = args.checkpoint, False
     if args.dump:
         evaluators = config.test_evaluator
         evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
-        config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
-    start_without_gpu(config)
-    runner = Runner.from_cfg(config)
+        config.test_evaluator = [
+            *evaluators,
+            dict(type="DumpResults", out_file_path=str(args.dump)),
+        ]
+    config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="FiniteScoresHook")]
+    try:
+        with processes(config):
+            test(config, args)
+    except (NotFiniteError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def dump_file(name: str) -> Path:
+    """As mmengine's DumpResults takes it."""
+    if not name.endswith((".pkl", ".pickle")):
+        raise argparse.ArgumentTypeError(f"{name} has another ending than .pkl or .pickle")
+    return new_file(name)
+
+
+def test(config: Config, args: argparse.Namespace) -> None:
+    runner = CheckedRunner.from_cfg(config)
     metrics = runner.test()
     if args.json and is_main_process():
         report = {"config": args.config, "checkpoint": args.checkpoint}

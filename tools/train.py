@@ -11,7 +11,7 @@ from __future__ import annotations
 from mmengine.runner import find_latest_checkpoint
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.launch import read_config, run_parser, start_without_gpu, use_amp
+from vared_mm.launch import processes, read_config, run_parser, use_amp
 from vared_mm.screen import QuietRunner
 
 
@@ -47,8 +47,8 @@ def main() -> None:
     last = find_latest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
     if last:
         config.resume, config.load_from = True, last
-    start_without_gpu(config)
-    QuietRunner.from_cfg(config).train()
+    with processes(config):
+        QuietRunner.from_cfg(config).train()
 
 
 if __name__ == "__main__":

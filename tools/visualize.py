@@ -16,39 +16,37 @@ for light and for dark paper. A static model has no policy: it is told, not draw
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import write_text
+from vared_mm.files import new_file, new_folder, write_bytes, write_text
+from vared_mm.launch import Parser, told_in_a_line, visible
 from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
 from vared_mm.report.html_page import Picture, Section, page
 from vared_mm.report.model_report import comparison_sections, model_sections
 from vared_mm.report.plot_style import NoPictureError, picture
 from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
-from vared_mm.report.result import read_result, read_samples
+from vared_mm.report.result import Result, ResultError, Samples, read_result, read_samples
 
 SCATTER = "scatter"
 
 
+@told_in_a_line()
 def main() -> None:
     args = parsed()
-    try:
-        sections = model(args) if len(args.results) == 1 else comparison(args)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    sections = model(args) if len(args.results) == 1 else comparison(args)
     if args.report:
         names = ", ".join(dict.fromkeys(read_result(path).name for path in args.results))
         write_text(args.report, page(names, sections))
-        print(args.report)
+        print(visible(str(args.report)))
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), metavar="KIND,KIND",
@@ -68,10 +66,10 @@ def parsed() -> argparse.Namespace:
         help="of feature maps, one of those evaluated; default: that of least computation",
     )
     parser.add_argument(
-        "--out", type=Path,
+        "--out", type=new_folder,
         help="default: pictures/ in the folder of the result, work_dirs/comparison of several",
     )  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a report there")
+    parser.add_argument("--report", type=new_file, metavar="FILE.html", help="write a report there")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
     args = parser.parse_args()
     for kind in args.only or ():
@@ -87,11 +85,12 @@ def model(args: argparse.Namespace) -> list[Section]:
     (path,) = args.results
     result = read_result(path)
     kinds = args.only or list(KINDS)
+    samples = samples_of(path, result)
     drawn, left_out = policy(args, path, kinds)
     if SCATTER in kinds:
         drawn |= scattered([result])
     write(drawn, args.out or folder_of(path) / "pictures")
-    return model_sections(result, read_samples(path), list(drawn.values()), left_out)
+    return model_sections(result, samples, list(drawn.values()), left_out)
 
 
 def comparison(args: argparse.Namespace) -> list[Section]:
@@ -107,7 +106,7 @@ def comparison(args: argparse.Namespace) -> list[Section]:
         return sections
     for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
         own, left_out = policy(args, path, kinds)
-        write(own, out / f"{number}_{result.name}")
+        write(own, out / f"{number}_{file_name(result.name)}")
         text = "\n\n".join([result.checkpoint, *left_out])
         sections.append(Section(f"{number}: {result.name}", text, list(own.values())))
     return sections
@@ -117,7 +116,8 @@ def policy(
     args: argparse.Namespace, path: Path, kinds: list[str]
 ) -> tuple[dict[str, Picture], list[str]]:
     """One model's pictures, and why some of the kinds cannot be drawn."""
-    result, samples = read_result(path), read_samples(path)
+    result = read_result(path)
+    samples = samples_of(path, result)
     drawn: dict[str, Picture] = {}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
@@ -130,7 +130,7 @@ def policy(
         raise NoPictureError("; ".join(reasons))
     left_out = [f"Left out {', '.join(kinds)}: {reason}." for reason, kinds in reasons.items()]
     for line in left_out:
-        print(line)
+        print(visible(line))
     return drawn, left_out
 
 
@@ -152,16 +152,32 @@ def wishes(args: argparse.Namespace) -> Wishes:
     return Wishes(classes, args.layers, args.clip, args.cfg_options or {})
 
 
+def samples_of(path: Path, result: Result) -> Samples:
+    """Those beside the result, which another evaluation may have written meanwhile."""
+    samples = read_samples(path)
+    if len(samples) != result.data.samples:
+        raise ResultError(
+            f"{path}: result.json tells of {result.data.samples} samples, samples.npz of "
+            f"{len(samples)}; run tools/evaluate.py again"
+        )
+    return samples
+
+
+def file_name(text: str) -> str:
+    """Names of models and layers stand in files that others may have written."""
+    return re.sub(r"[^\w.-]", "_", text)
+
+
 def folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
 def write(pictures: dict[str, Picture], out: Path) -> None:
     for name, one in pictures.items():
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{name}.png").write_bytes(one.light)
-        (out / f"{name}_dark.png").write_bytes(one.dark or one.light)
-        print(out / f"{name}.png")
+        stem = file_name(name)
+        write_bytes(out / f"{stem}.png", one.light)
+        write_bytes(out / f"{stem}_dark.png", one.dark or one.light)
+        print(visible(str(out / f"{stem}.png")))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
+import traceback
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+# Functions of it take the group that is there when it is imported as their default, for good.
+import torch.distributed.nn
 from mmengine.config import Config, DictAction
+from mmengine.dist import barrier
 from rich.console import Console
 from rich.text import Text
 
@@ -120,6 +126,27 @@ def console() -> Console:
         # Letters that the encoding of the output has not shall not cost the table.
         sys.stdout.reconfigure(errors="backslashreplace")
     return PlainConsole(width=None if sys.stdout.isatty() else 150)
+
+
+@contextmanager
+def processes(config: Config) -> Iterator[None]:
+    """Joins the launcher's processes, and leaves them at the end of the work, also by an error.
+
+    Threads of gloo that give back tensors while the interpreter ends would abort it. They end with
+    the last reference to the group: a distributed model, and all that holds it, has to be gone.
+    """
+    start_without_gpu(config)
+    try:
+        yield
+        # The first process holds the store that the others still talk to.
+        barrier()
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+            gc.collect()
 
 
 def start_without_gpu(config: Config) -> None:

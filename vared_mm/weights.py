@@ -1,60 +1,144 @@
-"""Trained weights into a model: those of its whole network, or a message that tells what is not."""
+"""Trained weights into a model: those of its whole network, or a message that tells what is not.
+
+mmengine only logs what does not fit, and a model would answer with random weights.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmengine.runner import load_checkpoint
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor, nn
 
 from vared_mm.method import DynamicError
+from vared_mm.method.observe import dynamic_convs
 
-NEW_KEYS = (".gate.", ".cheap.")
+NEW_PARTS = ("gate", "cheap")
+
+
+class CheckedRunner(Runner):
+    """mmengine's, for tests: its `load_from` has to fit, with all gates of the model."""
+
+    def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
+        checkpoint = read_checkpoint(filename)
+        # In it hooks may give weights the names that the model has.
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        put_into(self.model, checkpoint, filename, gates_too=True)
+        self._has_loaded = True
+        return checkpoint
 
 
 def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
     """Loads a checkpoint, and returns what it tells beside the weights, its `meta`.
 
-    One of the static network has no gates, and they stay as they are; one of a dynamic network has
-    to have all of them.
-
-    mmengine only logs what does not fit, and a model would answer with random weights.
+    One of the static network has no gates, and they stay as they are, which is told; one of a
+    dynamic network has to have all of them.
 
     Raises:
         SystemExit: The file cannot be read, or is of another network.
     """
+    checkpoint = read_checkpoint(file)
+    put_into(model, checkpoint, file)
+    return checkpoint.get("meta") or {}
+
+
+def read_checkpoint(file: str) -> dict[str, Any]:
+    """Raises `SystemExit` for what cannot be read or holds no weights."""
     try:
-        loaded = load_checkpoint(model, file, map_location="cpu")
+        checkpoint = CheckpointLoader.load_checkpoint(file, map_location="cpu")
+        weights = checkpoint.get("state_dict", checkpoint)
+        if not any(isinstance(value, Tensor) for value in weights.values()):
+            raise ValueError("it holds no weights")
     except FileNotFoundError:
         raise SystemExit(f"there is no checkpoint {file}") from None
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise SystemExit(f"{file} is no checkpoint ({type(error).__name__}: {told})") from None
+    return checkpoint
+
+
+def put_into(
+    model: nn.Module, checkpoint: Mapping[str, Any], file: str, gates_too: bool = False
+) -> None:
+    """Parameters and buffers of the model from a checkpoint that was read from `file`.
+
+    Args:
+        gates_too: The static network's checkpoint is refused where the model has gates.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module  # type: ignore[assignment]
+    theirs = checkpoint.get("state_dict", checkpoint)
+    state = OrderedDict((str(name).removeprefix("module."), v) for name, v in theirs.items())
+    # By it modules tell the weights of their former versions.
+    state._metadata = getattr(theirs, "_metadata", None)  # type: ignore[attr-defined]
+    try:
+        missing, left = model.load_state_dict(state, strict=False)
     except DynamicError as error:
         raise SystemExit(f"{file} does not fit: {error}") from None
-    except Exception as error:
-        raise SystemExit(f"{file} is no checkpoint ({type(error).__name__}: {error})") from None
-    state = loaded.get("state_dict", loaded)
-    theirs = {
-        name.removeprefix("module."): tuple(value.shape)
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
-    dynamic = any(map(is_new, theirs))
-    ours = {n: tuple(p.shape) for n, p in model.named_parameters() if dynamic or not is_new(n)}
-    other = [name for name, shape in ours.items() if theirs.get(name) != shape]
-    if other:
-        name = other[0]
+    except RuntimeError as error:
+        # The first line names the class of the model, each other one a weight.
+        _, *faults = str(error).strip().splitlines()
+        raise SystemExit(other_network(file, faults, "do not fit")) from None
+    check_missing(model, state, missing, file, gates_too)
+    check_left(model, state, left, file)
+    odd = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if odd:
+        warn(f"{file} holds NaN or infinite numbers in {len(odd)} weights, as {odd[0]}")
+
+
+def check_missing(
+    model: nn.Module, state: Mapping[str, Any], names: Iterable[str], file: str, gates_too: bool
+) -> None:
+    """Of what the model has and the checkpoint lacks, counters and gates are no fault."""
+    own = tuple(f"{name}.{part}." for name in dynamic_convs(model) for part in NEW_PARTS)
+    is_static = not any(name.startswith(own) for name in state)
+    names = [name for name in names if not name.endswith("num_batches_tracked")]
+    gates = [name for name in names if name.startswith(own) and is_static]
+    if missing := [name for name in names if name not in gates]:
+        raise SystemExit(other_network(file, missing, "are missing there"))
+    if gates and gates_too:
         raise SystemExit(
-            f"{file} is of another network than the config: {len(other)} of {len(ours)} weights do "
-            f"not fit; {name} is {ours[name]} here and {theirs.get(name, 'missing')} there"
+            f"{file} is of the static network and has no {gates[0]}; give the config of the static "
+            "network, or a checkpoint that was trained with this one"
         )
-    gates = [name for name in theirs if is_new(name) and name not in model.state_dict()]
+    if gates:
+        warn(f"{file} is of the static network: the gates of the config's are not trained")
+
+
+def check_left(model: nn.Module, state: Mapping[str, Any], names: Iterable[str], file: str) -> None:
+    """A whole part that the model lacks, as a head for training alone, is left; nothing else."""
+    parts = {name.partition(".")[0] for name in model.state_dict()}
+    left = [name for name in names if is_weight(state[name])]
+    gates = [name for name in left if any(f".{part}." in name for part in NEW_PARTS)]
     if gates:
         raise SystemExit(
             f"{file} is of a dynamic network, and the config's has no {gates[0]}: without its "
             "gates it would answer otherwise; give the config that it was trained with"
         )
-    return loaded.get("meta") or {}
+    if more := [name for name in left if name.partition(".")[0] in parts]:
+        raise SystemExit(other_network(file, more, "have no place here"))
+    if left:
+        others = ", ".join(dict.fromkeys(name.partition(".")[0] for name in left))
+        warn(f"{file}: left out {others}, which the config's network lacks")
 
 
-def is_new(name: str) -> bool:
-    """Whether the static network lacks this weight."""
-    return any(key in name for key in NEW_KEYS)
+def warn(text: str) -> None:
+    print_log(text, "current", logging.WARNING)
+
+
+def is_weight(value: Any) -> bool:
+    """No index or counter, which modules keep or make anew as they like."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
+
+
+def other_network(file: str, faults: list[str], what: str) -> str:
+    return (
+        f"{file} is of another network than the config: {len(faults)} weights {what}, as "
+        f"{faults[0].strip()}"
+    )

@@ -5,6 +5,7 @@ from vared_mm.engine.check_labels_hook import CheckLabelsHook
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
 from vared_mm.engine.efficiency_loss_hook import EfficiencyLossHook
+from vared_mm.engine.finite_scores_hook import FiniteScoresHook
 from vared_mm.engine.jhmdb_metric import JHMDBMetric
 from vared_mm.engine.merged_groups import MergedGroupsConstructor
 from vared_mm.engine.policy_log_hook import PolicyLogHook
@@ -18,6 +19,7 @@ __all__ = [
     "CostHook",
     "CostMetric",
     "EfficiencyLossHook",
+    "FiniteScoresHook",
     "JHMDBMetric",
     "MergedGroupsConstructor",
     "PolicyLogHook",

@@ -5,13 +5,15 @@ The unit is the MAC. A sample is one clip: of several views of a video, their me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+
+KINDS = ("dense", "paper", "full")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class SampleCost:
     `names` are the L dynamic convolutions, `dense`, `paper` and `full` (L,) what they would cost
     plain, by the paper's formula, and what was really run; `static` is the rest of the network.
     `pixels` are those of an image as the network gets it, None for clips.
+
+    Pickled, as into what `tools/test.py --dump` writes, it is a dict of plain values, which is read
+    where there is no vared_mm.
     """
 
     names: list[str]
@@ -30,6 +35,24 @@ class SampleCost:
     static: float
     views: int
     pixels: int | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        arrays = {kind: getattr(self, kind).tolist() for kind in KINDS}
+        return dict, ({**vars(self), **arrays},)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SampleCost:
+        # Not by way of the pickled form.
+        return self
+
+
+def costs_of(results: Iterable[SampleCost | dict[str, Any]]) -> list[SampleCost]:
+    """Those that came from other processes or a file are the dicts that were pickled."""
+    return [
+        SampleCost(**{**one, **{kind: np.array(one[kind], float) for kind in KINDS}})
+        if isinstance(one, dict)
+        else one
+        for one in results
+    ]
 
 
 def together(costs: Sequence[SampleCost]) -> SampleCost:
@@ -70,8 +93,8 @@ class CostMetric(BaseMetric):
                 )
             self.results.append(sample["mac_cost"])
 
-    def compute_metrics(self, results: list[SampleCost]) -> dict[str, float]:
-        self.summary = summarise(results)
+    def compute_metrics(self, results: list[SampleCost | dict[str, Any]]) -> dict[str, float]:
+        self.summary = summarise(costs_of(results))
         metrics = {"dense_gmacs": self.summary["dense_gmacs"]}
         for name in ("share", "paper_gmacs", "full_gmacs", "full_gmacs_per_megapixel"):
             if spread := self.summary.get(name):
@@ -84,8 +107,7 @@ def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
     """Average, maximum and minimum over the samples; `layers` the same of each convolution."""
     views = np.array([cost.views for cost in costs])
     static = np.array([cost.static for cost in costs]) / views
-    kinds = ("dense", "paper", "full")
-    per_clip = {k: np.stack([getattr(c, k) for c in costs]) / views[:, None] for k in kinds}
+    per_clip = {k: np.stack([getattr(c, k) for c in costs]) / views[:, None] for k in KINDS}
     whole = {k: (static + table.sum(1)) / 1e9 for k, table in per_clip.items()}
     dense, paper = per_clip["dense"], per_clip["paper"]
     # A static network computes all of what it could leave out: nothing.

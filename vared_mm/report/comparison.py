@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from vared_mm.report.plot_style import COLOURS
 from vared_mm.report.result import Result
+from vared_mm.report.same_model import key_of, options_of, parts_of
 
 # What a task is judged by: the first of these that was measured.
 ACCURACIES = {
@@ -74,20 +75,30 @@ class Point:
     gmacs: float
     least: float
     most: float
+    model: Hashable = None
 
 
 def points_of(results: Sequence[Result], metric: str) -> list[Point]:
+    """Models whose configs are named alike are told by the configs' paths too."""
+    models = [key_of({**parts_of(result), "checkpoint": ""}) for result in results]
+    named = {(r.name, model) for r, model in zip(results, models, strict=True)}
+    names = [name for name, _ in named]
     return [
         Point(
-            config=result.name,
+            config=result.name if names.count(result.name) == 1 else told(result),
+            model=model,
             dynamic=result.dynamic,
             accuracy=float(result.metrics[metric] or 0),
             gmacs=result.cost["full_gmacs"]["avg"],
             least=result.cost["full_gmacs"]["min"],
             most=result.cost["full_gmacs"]["max"],
         )
-        for result in results
+        for result, model in zip(results, models, strict=True)
     ]
+
+
+def told(result: Result) -> str:
+    return " ".join(filter(None, (result.config, options_of(result))))
 
 
 # Filled for dynamic models, hollow for static ones; another one when the colours start again.
@@ -100,13 +111,13 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
     """Accuracy against GMACs; every config has a colour, its seeds too; bars from min to max."""
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     panel = figure.subplots()
-    kinds = dict.fromkeys((p.config, p.dynamic) for p in points)
+    kinds = dict.fromkeys((p.config, p.model, p.dynamic) for p in points)
     looks = {
         kind: (f"C{i % COLOURS}", MARKERS[i // COLOURS % len(MARKERS)])
         for i, kind in enumerate(kinds)
     }
     for point in points:
-        colour, marker = looks[point.config, point.dynamic]
+        colour, marker = looks[point.config, point.model, point.dynamic]
         panel.errorbar(
             point.gmacs, point.accuracy,
             # The mean of equal numbers may lie a rounding beside them.
@@ -114,7 +125,7 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
             color=colour, marker=marker, ms=7, mfc=colour if point.dynamic else "none",
             capsize=3 * (point.most > point.least), elinewidth=1,
         )  # fmt: skip
-    keys = [key(*kind, *looks[kind]) for kind in kinds]
+    keys = [key(config, dynamic, *looks[config, of, dynamic]) for config, of, dynamic in kinds]
     panel.set(xlabel="GMACs of a sample, gates and cheap operations included", ylabel=metric)
     whole = 1 if max(abs(point.accuracy) for point in points) <= 1 else 100
     if whole == 1:

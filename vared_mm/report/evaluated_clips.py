@@ -16,6 +16,7 @@ from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_samples import describe
 from vared_mm.report.feature_maps import LayerMaps, chosen, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
@@ -80,6 +81,11 @@ class EvaluatedClips:
         names, shares = self.samples.layer_names.tolist(), self.samples.layer_share[place]
         layers = chosen(names, shares, pattern)
         model = build_model(self.config, self.result.checkpoint)
+        if self.result.weights not in (None, weights_digest(model.state_dict())):
+            raise NoPictureError(
+                f"{self.result.checkpoint} holds other weights than {self.result.name} was "
+                "evaluated with; evaluate it again"
+            )
         convs = dynamic_convs(model)
         if missing := [name for name in layers if name not in convs]:
             raise ValueError(

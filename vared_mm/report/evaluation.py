@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import platform
-import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -24,16 +22,14 @@ import vared_mm
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.engine.cost_hook import cost_report
 from vared_mm.fast.benchmark import processor_name
+from vared_mm.report.evaluation_key import digest, settings_digest, weights_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
+from vared_mm.report.kept_chunks import remove_others
 from vared_mm.report.result import Result, write_result, write_samples
+from vared_mm.weights import CheckedRunner
 
 PACKAGES = (
     "torch", "numpy", "mmengine", "mmcv", "mmcv-lite", "mmaction2", "mmsegmentation", "mmdet",
-)  # fmt: skip
-# Of a config, what decides how the metrics come out.
-DECISIVE = (
-    "default_scope", "custom_imports", "model", "test_dataloader", "test_evaluator", "test_cfg",
-    "custom_hooks", "randomness",
 )  # fmt: skip
 
 
@@ -61,38 +57,38 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Of the checkpoint's place and the options: a checkpoint that is overwritten and evaluated
-        again is no second model."""
-        told = [str(self.checkpoint.resolve()), self.options]
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-        return self.out / self.name / f"{self.checkpoint.stem}-{digest[:8]}"
+        """Of the places of config and checkpoint and of the options: a checkpoint that is
+        overwritten and evaluated again is no second model."""
+        places = [str(Path(file).resolve()) for file in (self.file, self.checkpoint)]
+        told = digest(places, self.options)
+        return self.out / self.name / f"{self.checkpoint.stem}-{told[:8]}"
 
 
 def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
     """Runs or finishes an evaluation; the main process writes its files and has the result."""
     folder = job.folder
-    runner = Runner.from_cfg(prepared(config, job, folder))
+    runner = CheckedRunner.from_cfg(prepared(config, job, folder))
     metrics = runner.test()
     if not is_main_process():
         return runner, None
-    result = record(runner, job, metrics)
+    result = record(runner, job, metrics, settings_digest(config))
     write_samples(folder, runner.test_loop.samples)
     write_result(folder, result)
-    for other in (folder / "chunks").iterdir():
-        if other != runner.test_loop.folder:
-            shutil.rmtree(other)
+    remove_others(runner.test_loop.folder)
     return runner, result
 
 
 def prepared(config: Config, job: Job, folder: Path) -> Config:
     """The config for one evaluation into `folder`, with what counts and shows it."""
-    config = copy.deepcopy(config)
+    given, config = config, copy.deepcopy(config)
     for part in ("test_dataloader", "test_evaluator"):
         if not config.get(part):
             raise ValueError(f"{job.file} has no {part}, which tells what to evaluate on and by")
     if (kind := (config.get("test_cfg") or {}).get("type", "TestLoop")) != "TestLoop":
         raise ValueError(f"test_cfg has a {kind}; wanted TestLoop, in whose place chunks are run")
-    config.custom_hooks = with_types(config.get("custom_hooks"), "CostHook", "ProgressBarHook")
+    config.custom_hooks = with_types(
+        config.get("custom_hooks"), "CostHook", "ProgressBarHook", "FiniteScoresHook"
+    )
     config.test_evaluator = with_types(config.test_evaluator, "CostMetric")
     config.load_from, config.resume, config.work_dir = str(job.checkpoint), False, str(folder)
     # One process may evaluate several checkpoints, and mmengine keeps loggers by name.
@@ -102,7 +98,7 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
     config.test_cfg = {
         **(config.get("test_cfg") or {}),
         "type": "ResumableTestLoop",
-        "key": key(config, job),
+        "key": key(given, job),
         "folder": str(folder / "chunks"),
         "chunk": job.chunk,
         "classes": job.classes,
@@ -118,17 +114,12 @@ def with_types(present: Any, *kinds: str) -> list[Any]:
 
 
 def key(config: Config, job: Job) -> str:
-    """Of everything beside the data that chunks of one evaluation have in common."""
-    parts = {name: config.get(name) for name in DECISIVE}
-    loader = dict(parts["test_dataloader"])
-    for name in ("num_workers", "persistent_workers"):
-        loader.pop(name, None)
+    """Of everything beside data and code that chunks of one evaluation have in common."""
     weights = hashlib.sha256(job.checkpoint.read_bytes()).hexdigest()
-    told = [{**parts, "test_dataloader": loader}, weights, device(), packages(), commit()]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return digest(settings_digest(config), weights, device(), packages())
 
 
-def record(runner: Runner, job: Job, metrics: dict[str, Any]) -> Result:
+def record(runner: Runner, job: Job, metrics: dict[str, Any], settings: str) -> Result:
     loop = cast(ResumableTestLoop, runner.test_loop)
     report = cost_report(runner, metrics)
     numbers = {k: float(v) for k, v in report["metrics"].items() if isinstance(v, int | float)}
@@ -148,6 +139,8 @@ def record(runner: Runner, job: Job, metrics: dict[str, Any]) -> Result:
         metrics=numbers,
         cost=report["cost"],
         speed=None,
+        weights=weights_digest(unwrapped(runner.model).state_dict()),
+        settings=settings,
     )
 
 

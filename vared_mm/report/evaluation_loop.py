@@ -7,7 +7,6 @@ the data set, as if one process had run them all.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Sequence
@@ -24,9 +23,9 @@ from torch.utils.data import DataLoader
 
 from vared_mm.compat.safe_checkpoints import allowed
 from vared_mm.engine.around_forward import unwrapped
-from vared_mm.engine.cost_metric import CostMetric, SampleCost
-from vared_mm.files import write_bytes
+from vared_mm.engine.cost_metric import CostMetric, costs_of
 from vared_mm.metrics.localization import FrameResult
+from vared_mm.report.evaluation_key import code_digest, digest, times_of
 from vared_mm.report.evaluation_samples import (
     SampleAnswers,
     answers,
@@ -35,6 +34,7 @@ from vared_mm.report.evaluation_samples import (
     samples_of,
     task_of,
 )
+from vared_mm.report.kept_chunks import in_use, read_whole, write_whole
 from vared_mm.report.result import Samples
 
 
@@ -44,7 +44,7 @@ class ResumableTestLoop(TestLoop):
 
     Args:
         folder: Where chunks are kept, one that all processes see.
-        key: Of what the results depend on beside the data: chunks of another key are not read.
+        key: Of what the results depend on beside data and code: chunks of another key are not read.
         chunk: Samples of a chunk, rounded up to whole batches, so that these are the same ones
             however many processes there are.
         classes: Names of the classes, if the data set does not tell them.
@@ -71,8 +71,10 @@ class ResumableTestLoop(TestLoop):
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
         self.evaluator.metrics.append(SampleAnswers(answers(self.task, model, classes)))
-        key = hashlib.sha256(f"{key} {self.data.fingerprint} {chunk}".encode()).hexdigest()[:16]
-        self.folder = Path(folder, key)
+        # That of the first process, as files of other machines may have other times.
+        told = [digest(key, self.data.fingerprint, chunk, code_digest(), times_of(self.files))]
+        broadcast_object_list(told)
+        self.folder = Path(folder, told[0][:16])
         if self.dataloader.batch_size is None:
             raise ValueError(
                 "the test_dataloader has a batch_sampler; give it a batch_size instead"
@@ -81,9 +83,16 @@ class ResumableTestLoop(TestLoop):
         self.chunks = chunks_of(len(dataset), chunk, self.batch)
 
     def run(self) -> dict[str, float]:
+        with in_use(self.folder):
+            return self.run_missing()
+
+    def run_missing(self) -> dict[str, float]:
         rank, processes = get_dist_info()
-        mine = [i for i in range(rank, len(self.chunks), processes) if not self.file(i).exists()]
-        there = sum(self.file(i).exists() for i in range(len(self.chunks)))
+        missing = [i for i in range(len(self.chunks)) if read_whole(self.file(i)) is None]
+        # All have to find the same ones missing.
+        barrier()
+        mine = [i for i in missing if i % processes == rank]
+        there = len(self.chunks) - len(missing)
         print_log(f"{there} of {len(self.chunks)} chunks are there already", "current")
         self.dataloader = in_order(self.dataloader, [k for i in mine for k in self.chunks[i]])
         self.runner.call_hook("before_test")
@@ -106,7 +115,7 @@ class ResumableTestLoop(TestLoop):
 
     def keep(self, i: int) -> None:
         metrics = self.evaluator.metrics
-        write_bytes(self.file(i), packed(metrics))
+        write_whole(self.file(i), packed(metrics))
         for metric in metrics:
             metric.results.clear()
 
@@ -120,17 +129,18 @@ class ResumableTestLoop(TestLoop):
             prefix = f"{metric.prefix}/" if metric.prefix else ""
             metrics |= {prefix + k: v for k, v in metric.compute_metrics(results).items()}
         costs = next(results for metric, results in results_of if isinstance(metric, CostMetric))
-        self.samples = samples_of(self.files, whole[-1], costs)
+        self.samples = samples_of(self.files, whole[-1], costs_of(costs))
         return metrics
 
     def read(self, i: int) -> list[list[Any]]:
-        if not self.file(i).exists():
+        content = read_whole(self.file(i))
+        if content is None:
             raise FileNotFoundError(
-                f"there is no {self.file(i)}, which another process wrote; on several machines, "
-                "--out has to be a folder that all of them see"
+                f"there is no {self.file(i)}, which another process wrote, or it is damaged; on "
+                "several machines, --out has to be a folder that all of them see"
             )
         with torch.serialization.safe_globals(safe()):
-            return torch.load(self.file(i), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def chunks_of(samples: int, size: int, batch: int) -> list[range]:
@@ -171,6 +181,6 @@ def packed(metrics: Sequence[BaseMetric]) -> bytes:
 def safe() -> list[Any]:
     """What `safe_globals` has to add; what is allowed already it would forbid when it ends."""
     known = torch.serialization.get_safe_globals()
-    # Empty arrays are made of `bytes()`.
-    wanted = [*allowed(), bytes, SampleCost, FrameResult]
+    # Empty arrays are made of `bytes()`, costs of `dict()`.
+    wanted = [*allowed(), bytes, dict, FrameResult]
     return [one for one in wanted if one not in known]

@@ -19,6 +19,7 @@ from torch import nn
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
 from vared_mm.engine.cost_metric import SampleCost
 from vared_mm.engine.jhmdb_metric import frame_result
+from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
 from vared_mm.report.result import Data, Samples
 
@@ -75,7 +76,10 @@ def untold(sample: Mapping[str, Any]) -> Answer:
 def right_label(sample: Mapping[str, Any]) -> Answer:
     label, scores = sample.get("gt_label"), sample.get("pred_score")
     known = -1 if label is None or label.numel() != 1 else int(label)
-    best = int(scores.argmax()) if isinstance(scores, torch.Tensor) and scores.ndim == 1 else -1
+    best = -1
+    # Of NaN, which is no answer, `argmax` would make one.
+    if isinstance(scores, torch.Tensor) and scores.ndim == 1 and bool(scores.isfinite().all()):
+        best = int(scores.argmax())
     return known, best, math.nan if -1 in (known, best) else float(known == best)
 
 
@@ -119,7 +123,7 @@ def class_names(dataset: Any, given: Sequence[str] | None) -> Sequence[str] | No
         return names
     beside = Path(getattr(innermost(dataset), "ann_file", "")).parent / "classes.txt"
     if given is None and beside.is_file():
-        given = beside.read_text().splitlines()
+        given = read_names(beside)
     labels = [dataset.get_data_info(i).get("label") for i in range(len(dataset))]
     largest = max((label for label in labels if isinstance(label, int)), default=-1)
     if given is not None and largest >= len(given):

@@ -10,8 +10,10 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from html import escape
+from html import escape as markup_escape
 from pathlib import Path
+
+from vared_mm.launch import visible
 
 # Shown as text, as a number (None and NaN are missing), or as text that sorts as the number beside.
 Cell = str | float | None | tuple[str, float | None]
@@ -107,6 +109,11 @@ def page(title: str, sections: Sequence[Section]) -> str:
 </body>
 </html>
 """
+
+
+def escape(text: str) -> str:
+    """Letter for letter; what would turn or hide letters as an escape of its own."""
+    return markup_escape("\n".join(map(visible, text.split("\n"))))
 
 
 def section_html(anchor: str, section: Section) -> str:

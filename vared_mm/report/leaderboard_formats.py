@@ -6,30 +6,37 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from vared_mm.launch import PlainConsole, visible
 from vared_mm.report import html_page
-from vared_mm.report.leaderboard import MISSING, Board, Cell
+from vared_mm.report.leaderboard import Board
+from vared_mm.report.leaderboard_cells import MISSING, Cell
 
 
 def terminal(boards: Sequence[Board], width: int | None = None) -> str:
     """As wide as the tables want, unless a width is given."""
     held = io.StringIO()
-    console = Console(file=held, width=width or 10_000, color_system=None)
+    console = PlainConsole(file=held, width=width or 10_000, color_system=None)
     for board in boards:
-        table = Table(title=escape(board.title), title_justify="left")
+        table = Table(title=one_line(board.title), title_justify="left")
         for place, column in enumerate(board.columns):
-            table.add_column(escape(column), justify="right" if numeric(board, place) else "left")
+            side: Any = "right" if numeric(board, place) else "left"
+            table.add_column(one_line(column), justify=side)
         for row in board.rows:
-            table.add_row(*(escape(cell.text) for cell in row))
+            table.add_row(*(one_line(cell.text) for cell in row))
         console.print(table)
         for note in board.notes:
-            console.print(escape(note))
+            console.print(one_line(note))
         console.print()
     return "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n"
+
+
+def one_line(text: str) -> str:
+    """Texts are of files that others may have written: nothing in them steers what shows them."""
+    return visible(" ".join(text.split()))
 
 
 def numeric(board: Board, place: int) -> bool:
@@ -51,7 +58,9 @@ def markdown_of(board: Board) -> str:
 
 
 def markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", " ".join(text.split()))
+    """Also what is markup at the start of a line alone, in the middle of one word."""
+    marks = r"[\\`*_<>\[\]|~$]|&(?=#?\w+;)|^[-+=#]|(?<=^\d)[.)](?= )"
+    return re.sub(marks, r"\\\g<0>", one_line(text))
 
 
 def comma_separated(boards: Sequence[Board]) -> str:
@@ -65,7 +74,7 @@ def comma_separated(boards: Sequence[Board]) -> str:
     writer.writerow([
         name
         for column, several in zip(board.columns, spread, strict=True)
-        for name in ((column, f"{column} std") if several else (column,))
+        for name in ((csv_text(column), csv_text(f"{column} std"))[: 1 + several])
     ])  # fmt: skip
     for row in board.rows:
         line: list[str | float | None] = []
@@ -78,12 +87,20 @@ def comma_separated(boards: Sequence[Board]) -> str:
 
 def csv_value(cell: Cell) -> str | float | None:
     """Nothing where a number is missing, also where the whole column is."""
-    return cell.value if cell.value is not None or cell.text == MISSING else cell.text
+    return cell.value if cell.value is not None or cell.text == MISSING else csv_text(cell.text)
+
+
+def csv_text(text: str) -> str:
+    """Spreadsheets calculate what begins like a formula, unless a quote stands before it."""
+    text = one_line(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "²": r"$^2$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}",
+    # After the end of a row both are arguments of it.
+    "[": "{[}", "*": "{*}", "|": r"\textbar{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
 }  # fmt: skip
 
@@ -105,7 +122,7 @@ def latex_of(board: Board) -> str:
 
 
 def latex_text(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    return "".join(LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def html(boards: Sequence[Board]) -> str:

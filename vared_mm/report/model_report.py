@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vared_mm.report.html_page import Cell, Picture, Section, Table
+from vared_mm.report.leaderboard_cells import conditions
 from vared_mm.report.result import Result, Samples
 from vared_mm.report.sample_groups import groups_of
 
@@ -185,7 +186,8 @@ def comparison_sections(results: Sequence[Result], pictures: Sequence[Picture]) 
         f"{results[0].task} on {data.samples} samples of {data.name}, {data.file}. GMACs of one "
         "clip or image: convolutions by r/R as the paper counts, and all that ran."
     )
-    table = Table("Models", columns, [compared(result, names) for result in results])
+    note = " ".join(conditions(results))
+    table = Table("Models", columns, [compared(result, names) for result in results], note)
     return [Section("Comparison", text, [table, *pictures])]
 
 

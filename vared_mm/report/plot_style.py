@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vared_mm.report.html_page import Picture
+from vared_mm.report.plot_fonts import spell_out
 
 Draw = Callable[[], Figure]
 Margins = tuple[float, float]
@@ -56,14 +57,20 @@ def settings(dark: bool) -> Any:
         "axes.spines.right": False,
         "axes.prop_cycle": cycler(color=DARK_CYCLE if dark else LIGHT_CYCLE),
         "font.size": 9,
+        # Names are of the user: a dollar is a dollar.
+        "text.parse_math": False,
     }
 
 
 def png(draw: Draw, dark: bool = False, dpi: int = 130) -> bytes:
     """The picture as a PNG file's bytes."""
     with matplotlib.rc_context(settings(dark)):
-        file = BytesIO()
-        draw().savefig(file, format="png", dpi=dpi)
+        file, figure = BytesIO(), draw()
+        if fonts := spell_out(figure):
+            matplotlib.rcParams["font.family"] = [*matplotlib.rcParams["font.family"], *fonts]
+            figure = draw()
+            spell_out(figure)
+        figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,10 +16,13 @@ LABELS = {
     "rmse": "error (RMSE)",
     "rp": "redundant share (RP)",
 }
+# Names of layers are no formulas.
+PLAIN = matplotlib.rc_context({"text.parse_math": False})
 # Told apart by colour-blind readers and in grey.
 LOOKS = {"time": ("#0072B2", "o"), "channel": ("#D55E00", "s")}
 
 
+@PLAIN
 def plot_layers(report: dict[str, Any], path: Path) -> None:
     """CC, RMSE and RP from the first layer to the last."""
     rows = report["layers"]
@@ -38,6 +42,7 @@ def plot_layers(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+@PLAIN
 def plot_histograms(report: dict[str, Any], path: Path) -> None:
     """How the pairs of all layers spread, each layer counting once."""
     figure = Figure(figsize=(9, 6), layout="constrained")

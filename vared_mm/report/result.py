@@ -9,8 +9,8 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Result:
         cost: As `cost_metric.summarise` makes it.
         speed: None, or `static`, of a dynamic model `dynamic`, each with `median`, `low` and `high`
             (quartiles) clips or images per second, and `conditions`.
+        weights, settings: Digests of the model's parameters and buffers, and of its config; None of
+            results that were written without.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Result:
     metrics: Mapping[str, float | None]
     cost: Mapping[str, Any]
     speed: Mapping[str, Any] | None
+    weights: str | None = None
+    settings: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -138,18 +142,44 @@ def read_result(path: str | Path) -> Result:
     """
     path = inside(path, RESULT)
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # NaN and Infinity, which are no JSON, are no numbers.
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path} is no JSON ({error}); {AGAIN}") from error
     check_version(path, content)
     data = whole(path, content.get("data", {}), Data)
-    classes = data["classes"]
-    data["classes"] = None if classes is None else tuple(classes)
     settings = whole(path, content, Result)
     try:
-        return Result(**{**settings, "data": Data(**data)})
-    except ValueError as error:
-        raise ResultError(f"{path}: {error}; {AGAIN}") from error
+        classes = data["classes"]
+        data["classes"] = None if classes is None else tuple(classes)
+        result = Result(**{**settings, "data": Data(**data)})
+        odd = [name for name, good in parts_are_good(result) if not good]
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"{path} is damaged: {error}; {AGAIN}") from error
+    if odd:
+        raise ResultError(f"{path} has no {odd[0]} as tools/evaluate.py writes it; {AGAIN}")
+    return result
+
+
+def parts_are_good(result: Result) -> Iterator[tuple[str, bool]]:
+    """What tables and pictures are made of, in a file that anyone may have written."""
+    data, cost, speed = result.data, result.cost, result.speed or {}
+    for name in ("name", "config", "checkpoint", "created", "device"):
+        yield name, isinstance(getattr(result, name), str)
+    for name in ("name", "file", "fingerprint"):
+        yield f"data.{name}", isinstance(getattr(data, name), str)
+    yield "data.classes", all(isinstance(name, str) for name in data.classes or ())
+    for name in ("options", "packages", "metrics", "cost"):
+        yield name, isinstance(getattr(result, name), dict)
+    numbers = [data.samples, result.parameters, result.threads, cost["dense_gmacs"]]
+    numbers += [v for v in result.metrics.values() if v is not None]
+    for kind in ("share", "paper_gmacs", "full_gmacs"):
+        numbers += [cost[kind][end] for end in ("avg", "min", "max")]
+    for kind in ("static", "dynamic"):
+        numbers += [speed[kind][end] for end in ("median", "low", "high") if speed.get(kind)]
+    yield "numbers", all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+    yield "cost.layers", all(isinstance(layer["name"], str) for layer in cost["layers"])
+    yield "speed.conditions", isinstance(speed.get("conditions", {}), dict)
 
 
 def check_version(path: Path, content: Any) -> None:
@@ -168,12 +198,14 @@ def check_version(path: Path, content: Any) -> None:
 
 def whole(path: Path, content: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The fields of a dataclass from what a file holds; what it holds beside them is left."""
-    wanted = [field.name for field in fields(kind)]
+    if not isinstance(content, Mapping):
+        raise ResultError(f"{path} is damaged: it has no mapping for {kind.__name__}; {AGAIN}")
+    wanted = [field.name for field in fields(kind) if field.default is MISSING]
     if missing := [name for name in wanted if name not in content]:
         raise ResultError(
             f"{path} lacks {', '.join(missing)}; wanted are {', '.join(wanted)}; {AGAIN}"
         )
-    return {name: content[name] for name in wanted}
+    return {field.name: content[field.name] for field in fields(kind) if field.name in content}
 
 
 def read_samples(path: str | Path) -> Samples:
