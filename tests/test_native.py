@@ -1,5 +1,6 @@
 """How C++ sources are compiled and kept: what is loaded, from where, and what takes over."""
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import KERNELS
 
 from vared_mm import compiler, native
 from vared_mm.fast import max_pool
@@ -24,7 +26,9 @@ needs_compiler = pytest.mark.usefixtures("_compiler")
 def _cache(monkeypatch, tmp_path):
     """A folder of the test's own, and nothing that was told or given up before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._warn.cache_clear()
+    # Who keeps the warnings of other tests, where they are failures.
+    monkeypatch.setattr(logging.getLogger(native.__name__), "handlers", [])
+    native.warn.cache_clear()
     compiler._too_slow.clear()
 
 
@@ -281,3 +285,17 @@ def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(caplog)
 def test_a_source_without_the_function_that_is_asked_for_is_told(caplog):
     assert loaded(TWO, something_else=()) is None
     assert "something_else" in caplog.text
+
+
+def test_every_source_belongs_to_a_kernel_that_is_tested_with_and_without_it():
+    made_of = "".join(kernels.SOURCE.text for kernels in KERNELS)
+    files = Path(native.__file__).parent.rglob("*.cpp")
+    assert [file.name for file in files if file.read_text("utf-8") not in made_of] == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: kernels.__name__)
+def test_every_source_compiles(kernels, monkeypatch):
+    monkeypatch.undo()
+    library = getattr(kernels, "compiled_kernels", kernels.library)
+    assert library() is not None

@@ -56,13 +56,13 @@ def loaded(source: Source, **functions: Sequence[type]) -> ctypes.CDLL | None:
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, None
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
-        _warn(str(error))
+        warn(str(error))
         return None
     return library
 
 
 @cache
-def _warn(reason: str) -> None:
+def warn(reason: str) -> None:
     """Once for all sources that miss the same."""
     logging.getLogger(__name__).warning(
         "the kernels of vared_mm are not used, torch's operations take their place; they "

@@ -47,6 +47,18 @@ class StaticConv:
         return self.packed(x, other, self.relu)
 
 
+def refuse_other_sizes(gates: Tensor, conv: _Dynamic, x: Tensor) -> Tensor:
+    """The gate's answer as the kernels read it: float32, contiguous, a number for each path."""
+    columns = len(conv.axes) * conv.dynamic.search_space
+    if gates.shape != (x.shape[0], columns):
+        raise DynamicError(
+            f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
+            f"has {len(x)}, with {tuple(gates.shape)[1:]} numbers each where {columns} are wanted; "
+            "does a hook answer in its place, or a plan of another batch?"
+        )
+    return gates.to(x.device, torch.float32).contiguous()
+
+
 class DynamicConv:
     """The same for a dynamic convolution: each sample runs the branch its gate asks for."""
 
@@ -99,12 +111,7 @@ class DynamicConv:
         return decision if gates is decision[0] else self._decision(x, gates)
 
     def _decision(self, x: Tensor, gates: Tensor) -> Decision:
-        gates = gates.float().contiguous()
-        if gates.shape[0] != x.shape[0]:
-            raise DynamicError(
-                f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
-                f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
-            )
+        gates = refuse_other_sizes(gates, self.conv, x)
         return gates, group_by_pattern(gates)
 
     def answer(
