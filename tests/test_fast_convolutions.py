@@ -176,10 +176,19 @@ def test_patterns_of_one_extent_share_their_packed_weights():
     assert len(set(map(id, made))) == 4
 
 
+ANSWERS = {
+    "of one sample": (lambda answer: answer[:1], "answered for 1 samples, its input has 3"),
+    "of too many": (lambda answer: answer.repeat(2, 1), "answered for 6 samples"),
+    "of one axis": (lambda answer: answer[:, :2], r"\(2,\) numbers each where 4 are wanted"),
+    "of no dimension": (lambda answer: answer[..., None], r"\(4, 1\) numbers each where 4"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), ANSWERS.values(), ids=ANSWERS)
 @torch.no_grad()
-def test_a_plan_of_another_batch_is_refused():
+def test_an_answer_of_a_gate_that_does_not_fit_is_refused(change, told):
     dynamic, _, x = make_case("3x3x3", torch.float32)
     run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
-    dynamic.gate.register_forward_hook(lambda *args: args[-1][:1])
-    with pytest.raises(ValueError, match="answered for 1 samples, its input has 3"):
+    dynamic.gate.register_forward_hook(lambda *args: change(args[-1]))
+    with pytest.raises(ValueError, match=told):
         run(x)

@@ -137,10 +137,11 @@ class Traced(PreparedForward):
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, inputs_of(module)
         self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())
-        called = set(graph.modules())
-        inside = [m for m in module.modules() if m is not module]
-        self.uncalled = [m for m in inside if m not in called]
-        self.fused = [m for m in inside if isinstance(getattr(m.forward, "does", None), str)]
+        self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
+        calls = (n for n in graph.graph.nodes if n.op == "call_module")
+        called = [*self.fused, *(graph.get_submodule(str(n.target)) for n in calls)]
+        within = {module, *(m for each in called for m in each.modules())}
+        self.uncalled = [m for m in module.modules() if m not in within]
 
     def __call__(self, *inputs: Any, **switches: Any) -> Any:
         self.unchanged.refuse_others()
