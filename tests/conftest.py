@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from mmengine.registry import DefaultScope
 
 from vared_mm import compiler, native
@@ -12,6 +13,14 @@ from vared_mm.method import all_paths_native, gate_native, rebuild_native
 KERNELS = (
     all_paths_native, gate_native, max_pool, native_conv, rebuild_native, squeeze_excite,
 )  # fmt: skip
+
+# `--hypothesis-profile long` searches for half an hour.
+COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+# To make a failing example smaller takes as long as the tests may.
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+settings.register_profile("short", max_examples=12, derandomize=True, phases=PHASES, **COMMON)
+settings.register_profile("long", max_examples=1500, **COMMON)
+settings.load_profile("short")
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import VaRedConv2d, rebuild_native
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates
 from vared_mm.method.rebuild import LAYOUTS
 
@@ -124,3 +125,15 @@ def test_a_traced_convolution_computes_with_what_it_is_given():
     dynamic, x = half_open()
     traced = torch.jit.trace(dynamic, x)
     torch.testing.assert_close(traced(2 * x), dynamic(2 * x))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("name", ["3x3x3", "2-D"])
+@torch.no_grad()
+def test_gates_of_other_samples_are_refused_before_they_are_read(name, rows):
+    dynamic, _, x = make_case(name, torch.float32)
+    gates = torch.rand(rows, len(dynamic.axes) * 2)
+    with pytest.raises(DynamicError, match=f"answered .{rows}, .*for 3 samples"):
+        dynamic._rebuild(dynamic._full(x)[:, :4], gates, (False, True) * len(dynamic.axes), 4)
+    with pytest.raises(DynamicError, match=f"answered .{rows}, 2.* for 3 samples"):
+        dynamic._forward_all(x, gates)
