@@ -18,8 +18,8 @@ KERNELS = (
 COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 # To make a failing example smaller takes as long as the tests may.
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
-settings.register_profile("short", max_examples=12, derandomize=True, phases=PHASES, **COMMON)
-settings.register_profile("long", max_examples=1500, **COMMON)
+settings.register_profile("short", max_examples=20, derandomize=True, phases=PHASES, **COMMON)
+settings.register_profile("long", max_examples=1000, **COMMON)
 settings.load_profile("short")
 
 # The tensors of most tests are tiny: threads would only wait for each other.
