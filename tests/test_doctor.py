@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch")
+from installed import imported
 
 from vared_mm import doctor, oldest
 
@@ -61,7 +60,7 @@ def examined(folder: Path, *arguments: str) -> tuple[int, str]:
 )
 def test_a_missing_package_is_reported_with_what_would_bring_it(missing, works, code, tmp_path):
     for toolbox in ("mmaction", "mmseg", "mmdet"):
-        pytest.importorskip(toolbox)
+        imported(toolbox)
 
     exit_code, output = examined(installed_without(missing, tmp_path / "site"), "--json")
 
@@ -78,7 +77,7 @@ def test_a_missing_package_is_reported_with_what_would_bring_it(missing, works, 
 
 def test_the_report_of_this_installation_is_readable(tmp_path):
     for toolbox in ("mmaction", "mmseg", "mmdet"):
-        pytest.importorskip(toolbox)
+        imported(toolbox)
 
     code, output = examined(installed_without((), tmp_path / "site"))
 
