@@ -53,11 +53,14 @@ class Unchanged:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._kept = [
-            (held, name, tensor, _version(tensor), tensor.data_ptr())
+            (held, name, tensor, tensor._version, tensor.data_ptr())
             for module in modules
             for held in (module._parameters, module._buffers)
             for name, tensor in held.items()
-            if tensor is not None and name != "num_batches_tracked"
+            if tensor is not None
+            and name != "num_batches_tracked"
+            # They have no version, and cannot be written into outside inference mode.
+            and not tensor.is_inference()
         ]
 
     def refuse_others(self) -> None:
@@ -65,15 +68,10 @@ class Unchanged:
         for held, name, tensor, version, place in self._kept:
             if (
                 held.get(name) is not tensor
-                or _version(tensor) != version
+                or tensor._version != version
                 or tensor.data_ptr() != place
             ):
                 raise RuntimeError(
                     f"{name} {tuple(tensor.shape)} of a prepared model was changed, which what is "
                     f"packed does not follow; {MAKE_ANOTHER}"
                 )
-
-
-def _version(tensor: Tensor) -> int:
-    # Those made in inference mode have none, and cannot be written into outside it.
-    return 0 if tensor.is_inference() else tensor._version
