@@ -1,13 +1,26 @@
+import logging
+import shutil
+
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from mmengine.registry import DefaultScope
 
+from vared_mm import compiler, native
 from vared_mm.fast import max_pool, native_conv, squeeze_excite
 from vared_mm.method import all_paths_native, gate_native, rebuild_native
 
 KERNELS = (
     all_paths_native, gate_native, max_pool, native_conv, rebuild_native, squeeze_excite,
 )  # fmt: skip
+
+# `--hypothesis-profile long` searches for half an hour.
+COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+# To make a failing example smaller takes as long as the tests may.
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+settings.register_profile("short", max_examples=20, derandomize=True, phases=PHASES, **COMMON)
+settings.register_profile("long", max_examples=1000, **COMMON)
+settings.load_profile("short")
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -20,26 +33,58 @@ def _no_scope_stays():
     DefaultScope._instance_dict.clear()
 
 
+def compiler_is_here():
+    try:
+        return shutil.which(compiler.command()[0]) is not None
+    except FileNotFoundError:
+        return False
+
+
+class Kept(logging.Handler):
+    """Of all of this process."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def emit(self, record):
+        self.told.append(record.getMessage())
+
+
+WARNED = Kept()
+if compiler_is_here():
+    logging.getLogger(native.__name__).addHandler(WARNED)
+
+
+@pytest.fixture(autouse=True)
+def _kernels_are_used():
+    """Where a compiler is, a kernel that cannot be used is a fault, and no reason to skip."""
+    yield
+    if WARNED.told:
+        pytest.fail(WARNED.told[0])
+
+
 @pytest.fixture
 def _compiler():
-    if gate_native.library() is None:
+    if not compiler_is_here():
         pytest.skip("no C++ compiler is here")
 
 
 @pytest.fixture
-def _suited(_compiler):
-    if native_conv.library() is None:
-        pytest.skip("no AVX-512 is here, which our own convolutions are written for")
+def _suited(_compiler, monkeypatch):
+    """Our own convolutions, also where oneDNN's are faster."""
+    monkeypatch.setattr(native_conv, "suits", lambda: True)
 
 
-@pytest.fixture(params=["kernels", "torch"])
+@pytest.fixture(params=["kernels", "kernels where oneDNN convolves", "torch"])
 def _by(request, monkeypatch):
-    """With the compiled kernels, and as where there is no compiler."""
+    """With the compiled kernels, and as where there is no AVX-512, or no compiler."""
     if request.param == "torch":
         for kernels in KERNELS:
             monkeypatch.setattr(kernels, "library", lambda: None)
     else:
         request.getfixturevalue("_compiler")
+        monkeypatch.setattr(native_conv, "suits", lambda: request.param == "kernels")
 
 
 @pytest.fixture(params=[1, 3])

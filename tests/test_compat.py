@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-
-pytest.importorskip("mmengine")
-
+from installed import imported
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 import vared_mm  # noqa: F401  applies the cures
 from vared_mm import compat
@@ -254,7 +252,7 @@ def test_roi_align_backward_is_the_transpose_of_forward(bins, scale, samples, al
 
 
 def test_mmcv_differentiates_roi_align_as_finite_differences_do():
-    roi_align = pytest.importorskip("mmcv.ops").roi_align
+    roi_align = imported("mmcv.ops").roi_align
     images, rois = images_and_rois()
     images.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: roi_align(x, rois, 2, 0.25, 0, "avg", True), images)
@@ -299,7 +297,7 @@ def test_a_missing_operator_tells_its_name_and_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mmaction", "mmdet", "mmseg"])
 def test_the_models_of_each_toolbox_import(name):
-    pytest.importorskip(name)
+    imported(name)
     __import__(f"{name}.models")
     registry = importlib.import_module(f"{name}.registry").MODELS
     assert "ResNet" in registry.module_dict
@@ -309,7 +307,7 @@ def test_the_models_of_each_toolbox_import(name):
 
 
 def test_building_the_missing_localizer_says_where_to_get_it():
-    models = pytest.importorskip("mmaction.registry").MODELS
+    models = imported("mmaction.registry").MODELS
     __import__("mmaction.models")
     if not localizer_drn.is_needed():
         pytest.skip("the installed mmaction2 has the localizer")
@@ -414,7 +412,7 @@ def test_loading_stays_restricted(tmp_path):
 
 
 def test_mmengine_finds_packages_by_distribution_and_by_module():
-    mmaction = pytest.importorskip("mmaction")
+    mmaction = imported("mmaction")
     folder = str(Path(mmaction.__file__).parent)
     assert packages.get_installed_path("mmaction2") == folder
     assert packages.get_installed_path("mmaction") == folder
@@ -431,7 +429,7 @@ def test_a_package_on_the_path_without_metadata_is_found(tmp_path, monkeypatch):
 
 
 def test_a_config_of_a_toolbox_serves_as_base(tmp_path):
-    pytest.importorskip("mmaction")
+    imported("mmaction")
     (tmp_path / "mine.py").write_text(f"_base_ = 'mmaction::{X3D}'")
     assert Config.fromfile(tmp_path / "mine.py").model.backbone.type == "X3D"
 
@@ -440,7 +438,7 @@ def test_a_config_of_a_toolbox_serves_as_base(tmp_path):
 
 
 def test_a_value_read_inside_a_recomputed_block_keeps_its_gradient():
-    blocks = pytest.importorskip("mmaction.models.backbones.resnet3d")
+    blocks = imported("mmaction.models.backbones.resnet3d")
     block = blocks.Bottleneck3d(8, 2, with_cp=True)
     seen: list[Tensor] = []
     block.conv2.register_forward_hook(lambda module, args, out: seen.append(out))
@@ -452,7 +450,7 @@ def test_a_value_read_inside_a_recomputed_block_keeps_its_gradient():
 
 
 def test_recomputing_gives_the_gradients_of_the_plain_block():
-    blocks = pytest.importorskip("mmaction.models.backbones.resnet3d")
+    blocks = imported("mmaction.models.backbones.resnet3d")
     block = blocks.Bottleneck3d(8, 2).double()
     x = torch.randn(1, 8, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     gradients = []
@@ -473,7 +471,7 @@ def test_torch_itself_keeps_its_default():
 
 
 def test_ava_evaluation_runs_with_a_class_that_has_no_ground_truth():
-    metrics = pytest.importorskip("mmaction.evaluation.functional.ava_evaluation.metrics")
+    metrics = imported("mmaction.evaluation.functional.ava_evaluation.metrics")
     # 0 of 0 boxes: the recall is not a number, which the module writes as np.NAN.
     precision, recall = metrics.compute_precision_recall(np.array([0.9]), np.array([False]), 0)
     assert (precision, recall) == (None, None)
@@ -482,7 +480,7 @@ def test_ava_evaluation_runs_with_a_class_that_has_no_ground_truth():
 
 
 def test_a_hue_turned_back_by_a_third_makes_red_blue():
-    processing = pytest.importorskip("mmaction.datasets.transforms.processing")
+    processing = imported("mmaction.datasets.transforms.processing")
     red = np.zeros((2, 2, 3), np.uint8)
     red[..., 0] = 255
     # 60 of OpenCV's 180 steps; a factor of 1 is 255 steps.

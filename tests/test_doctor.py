@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from installed import imported
 
-pytest.importorskip("torch")
-
-from vared_mm import doctor
+from vared_mm import doctor, oldest
 
 REPOSITORY = Path(doctor.__file__).parents[1]
 TASKS = ["recognition", "localization and detection", "segmentation"]
@@ -61,7 +60,7 @@ def examined(folder: Path, *arguments: str) -> tuple[int, str]:
 )
 def test_a_missing_package_is_reported_with_what_would_bring_it(missing, works, code, tmp_path):
     for toolbox in ("mmaction", "mmseg", "mmdet"):
-        pytest.importorskip(toolbox)
+        imported(toolbox)
 
     exit_code, output = examined(installed_without(missing, tmp_path / "site"), "--json")
 
@@ -78,7 +77,7 @@ def test_a_missing_package_is_reported_with_what_would_bring_it(missing, works, 
 
 def test_the_report_of_this_installation_is_readable(tmp_path):
     for toolbox in ("mmaction", "mmseg", "mmdet"):
-        pytest.importorskip(toolbox)
+        imported(toolbox)
 
     code, output = examined(installed_without((), tmp_path / "site"))
 
@@ -106,6 +105,42 @@ def test_installing_is_advised_for_what_is_missing_not_for_what_is_broken(error,
     task = doctor.Task("any", ("json",), "pip install x", fails(error))
     reason = f"{type(error).__name__}: {error}"
     assert doctor.examine(task) == doctor.Finding("any", False, reason, install)
+
+
+@pytest.mark.parametrize(
+    ("torch", "is_old"),
+    [("1.13.1", True), ("2.5.1+cu121", True), ("2.6.0", False), ("2.13.0+cpu", False),
+     ("2.7.0a0+gitabc", False)],
+)  # fmt: skip
+def test_a_torch_that_is_too_old_is_told_before_anything_is_tried(torch, is_old, monkeypatch):
+    monkeypatch.setattr(oldest, "version", lambda name: torch)
+    finding = doctor.examine(doctor.Task("any", ("json",), "", lambda: None))
+    told = f"vared_mm needs torch 2.6 or newer; this is {torch}: pip install -U torch"
+    assert finding == doctor.Finding("any", not is_old, told if is_old else "")
+
+
+def test_a_python_that_is_too_old_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    assert "needs Python 3.10 or newer" in oldest.too_old()
+
+
+def test_python_s_oldest_release_is_the_one_that_pip_is_told():
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    assert f'requires-python = ">={oldest.PYTHON[0]}.{oldest.PYTHON[1]}"' in project
+
+
+def test_the_import_tells_of_an_old_torch_and_the_doctor_starts_with_it(tmp_path):
+    metadata = tmp_path / "torch-1.9.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.9.0\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    call = dict(env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", "import vared_mm"], **call)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: vared_mm needs torch 2.6 or newer; this is 1.9.0")
+    done = subprocess.run([sys.executable, "-m", "vared_mm.doctor"], **call)
+    assert done.returncode == 1
+    assert "does not work: vared_mm needs torch 2.6" in done.stdout
 
 
 def test_packages_that_are_missing_are_all_named_before_anything_is_tried():

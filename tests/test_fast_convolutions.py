@@ -1,7 +1,5 @@
 """The prepared convolution against the equations, with what follows it fused."""
 
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -9,12 +7,10 @@ import torch
 from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch import nn
 
-from vared_mm.fast import max_pool
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.observe import forced_gates
-from vared_mm.native import Source, compiled, loaded
 
 PACKABLE = [name for name in CASES if is_packable(make_case(name)[0])]
 
@@ -171,60 +167,6 @@ def test_gates_that_are_nan_are_refused():
         run(x.index_fill(0, torch.tensor(1), float("nan")))
 
 
-def test_without_a_compiler_one_warning_tells_what_takes_over(monkeypatch, caplog, tmp_path):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    max_pool.library.cache_clear()
-    try:
-        assert max_pool.library() is None
-        assert max_pool.library() is None
-    finally:
-        max_pool.library.cache_clear()
-    (record,) = caplog.records
-    assert "torch's operations take their place" in record.getMessage()
-    assert not list(tmp_path.glob("vared_mm/*"))
-
-
-def no_home():
-    raise RuntimeError("Could not determine home directory.")
-
-
-def test_without_a_home_folder_the_warning_names_the_variable_that_helps(monkeypatch, caplog):
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("CXX", "any")
-    monkeypatch.setattr(Path, "home", no_home)
-    max_pool.library.cache_clear()
-    try:
-        assert max_pool.library() is None
-    finally:
-        max_pool.library.cache_clear()
-    assert "XDG_CACHE_HOME" in caplog.text
-
-
-def test_threads_that_want_the_kernels_first_do_not_disturb_each_other(monkeypatch, tmp_path):
-    # A compiler that takes its time: it writes its own words, beside what the others write.
-    compiler = tmp_path / "cxx"
-    compiler.write_text('#!/bin/sh\nsleep 0.3\nfor last; do :; done\necho "$@" > "$last"\n')
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", f"{compiler} -DMORE_THAN_A_NAME")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with ThreadPoolExecutor(4) as threads:
-        made = set(threads.map(lambda _: compiled(max_pool.SOURCE), range(4)))
-    (file,) = (tmp_path / "vared_mm").iterdir()
-    assert made == {file}
-    assert file.read_text().startswith("-DMORE_THAN_A_NAME -O3")
-
-
-@pytest.mark.usefixtures("_compiler")
-def test_an_update_of_the_file_does_not_reach_those_who_imported_the_old_one(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    file = tmp_path / "two.cpp"
-    file.write_text('extern "C" long number() { return 2; }')
-    source = Source.read(file)
-    file.write_text('extern "C" long number(long *from) { return *from; }')
-    assert loaded(source).number() == 2
-
-
 @torch.no_grad()
 def test_patterns_of_one_extent_share_their_packed_weights():
     dynamic, _, _ = make_case("3x3x3", torch.float32)
@@ -234,24 +176,19 @@ def test_patterns_of_one_extent_share_their_packed_weights():
     assert len(set(map(id, made))) == 4
 
 
+ANSWERS = {
+    "of one sample": (lambda answer: answer[:1], "answered for 1 samples, its input has 3"),
+    "of too many": (lambda answer: answer.repeat(2, 1), "answered for 6 samples"),
+    "of one axis": (lambda answer: answer[:, :2], r"\(2,\) numbers each where 4 are wanted"),
+    "of no dimension": (lambda answer: answer[..., None], r"\(4, 1\) numbers each where 4"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), ANSWERS.values(), ids=ANSWERS)
 @torch.no_grad()
-def test_a_plan_of_another_batch_is_refused():
+def test_an_answer_of_a_gate_that_does_not_fit_is_refused(change, told):
     dynamic, _, x = make_case("3x3x3", torch.float32)
     run = DynamicConv(dynamic.eval(), Epilogue.of(dynamic, None, relu=True))
-    dynamic.gate.register_forward_hook(lambda *args: args[-1][:1])
-    with pytest.raises(ValueError, match="answered for 1 samples, its input has 3"):
+    dynamic.gate.register_forward_hook(lambda *args: change(args[-1]))
+    with pytest.raises(ValueError, match=told):
         run(x)
-
-
-@pytest.mark.usefixtures("_compiler")
-def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(
-    monkeypatch, caplog, tmp_path
-):
-    monkeypatch.setattr(max_pool, "SOURCE", Source("max_pool", "int main( {"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    max_pool.library.cache_clear()
-    try:
-        assert max_pool.library() is None
-    finally:
-        max_pool.library.cache_clear()
-    assert "error:" in caplog.text

@@ -149,3 +149,13 @@ def test_the_record_of_costs_holds_all_samples(network):
     with record_cost(model) as plain, record_cost(prepared) as fast:
         assert_close(prepared(clips), model(clips))
     assert torch.equal(plain.per_layer(3)["full"], fast.per_layer(3)["full"])
+
+
+@torch.no_grad()
+def test_to_find_out_that_samples_cannot_be_parted_prints_nothing(monkeypatch, capfd):
+    allow(monkeypatch, 3)
+    model, x = Toy("two by two").eval(), torch.randn(8, 1, 8, 8)
+    prepared = prepare_for_inference(model, x[:2])
+    assert torch.equal(prepared(x), model(x))
+    assert prepared.forward.run.separable is False
+    assert capfd.readouterr() == ("", "")

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import vared_mm  # noqa: F401
 from vared_mm.fast import fused, native_conv, prepare_for_inference
+from vared_mm.fast.fused_conv import DynamicConv
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
@@ -301,6 +302,23 @@ def test_a_copy_that_answers_something_else_is_refused():
     model = Counting().eval()
     with pytest.raises(ValueError, match="something else than the model"):
         prepare_for_inference(model, torch.ones(1, 1, 2, 2))
+
+
+@torch.no_grad()
+def test_what_goes_wrong_for_other_choices_than_the_examples_is_found(monkeypatch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(3, 16, 1), nn.ReLU())
+    make_dynamic(model, DynamicConfig(targets="0", gate_bias=(3.0, -3.0)))
+    right = DynamicConv.branch
+    wrong = {(False, True, True, True): 1.5}
+
+    def branch(run, pattern, reader=None):
+        made = right(run, pattern, reader)
+        return lambda *args: made(*args) * wrong.get(pattern, 1)
+
+    monkeypatch.setattr(DynamicConv, "branch", branch)
+    with pytest.raises(ValueError, match="with least channels and all frames"):
+        prepare_for_inference(model.eval(), torch.randn(1, 3, 4, 5, 5))
 
 
 class Scaling(nn.Module):

@@ -6,7 +6,7 @@ from convolutions import gates_of, patterns
 from test_fast_prepare import assert_close, lively
 from torch import nn
 
-from vared_mm.fast import prepare_for_inference
+from vared_mm.fast import native_conv, prepare_for_inference
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates, record_cost
@@ -79,3 +79,39 @@ def test_gates_of_a_block_that_answer_unlike_are_refused(bottleneck):
         with pytest.raises(DynamicError, match="was left 32 channels and wants 38"):
             prepared(x)
         handle.remove()
+
+
+class Joined(nn.Module):
+    """Something is between the first convolution and the depthwise one, or reads it too."""
+
+    def __init__(self, way, planes=38):
+        super().__init__()
+        self.way, self.conv1 = way, nn.Conv3d(4, planes, 1, bias=False)
+        self.skip = nn.Conv3d(4, planes, 1)
+        self.conv2 = nn.Conv3d(planes, planes, 3, padding=1, groups=planes, bias=False)
+
+    def forward(self, x):
+        y = self.conv1(x)
+        if self.way == "a sum":
+            return self.conv2((y + self.skip(x)).relu())
+        if self.way == "a sum of rows":
+            return self.conv2(y + self.skip(x)[:1])
+        if self.way == "another operation":
+            return self.conv2(y.flip(1))
+        if self.way == "another reader":
+            return self.conv2(y), y
+        return self.conv2(y) + y
+
+
+@pytest.mark.parametrize("suits", [True, False])
+@pytest.mark.parametrize(
+    "way", ["a sum", "a sum of rows", "another operation", "another reader", "a sum after"]
+)
+@torch.no_grad()
+def test_what_more_than_the_reader_reads_is_made_as_a_whole(way, suits, monkeypatch):
+    monkeypatch.setattr(native_conv, "suits", lambda: suits)
+    torch.manual_seed(0)
+    model, prepared, x = under_one_gate(Joined(way), torch.randn(2, 4, 3, 4, 5), 2)
+    for pattern in patterns(model.conv1):
+        with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
+            assert_close(prepared(x), model(x))

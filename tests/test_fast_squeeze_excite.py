@@ -121,3 +121,44 @@ def test_a_convolution_with_a_hook_is_still_called():
     seen.clear()
     prepared(x)
     assert seen == [(2, 8, 1, 1, 1)]
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("numbers", [1, 38])
+@torch.no_grad()
+def test_one_number_for_all_channels_is_no_excitation_of_each(numbers):
+    torch.manual_seed(0)
+    model = Excited(38)
+    model.fc2 = nn.Conv3d(8, numbers, 1)
+    x = torch.randn(2, 3, 2, 5, 6)
+    prepared = prepare_for_inference(model.eval(), x)
+    assert len(excitations(prepared)) == (numbers == 38)
+    assert error(prepared(x), model.double()(x.double())) < 1e-5
+
+
+@pytest.mark.usefixtures("_compiler")
+@torch.no_grad()
+def test_who_hooks_one_of_the_two_convolutions_later_sees_it_called():
+    model, x, seen = Excited(38).eval(), torch.randn(2, 3, 2, 5, 6), []
+    prepared = prepare_for_inference(model, x)
+    prepared.fc1.register_forward_hook(lambda *args: seen.append(args[-1].shape))
+    assert error(prepared(x), model.double()(x.double())) < 1e-5
+    assert seen == [(2, 8, 1, 1, 1)]
+
+
+class Overwriting(Excited):
+    """What was excited is changed before Swish."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = x * self.sigmoid(self.fc2(self.relu(self.fc1(self.pool(x)))))
+        x.add_(1)
+        return nn.functional.silu(y)
+
+
+@pytest.mark.usefixtures("_compiler")
+@torch.no_grad()
+def test_what_was_overwritten_since_is_not_read_again():
+    model, x = Overwriting(38).eval(), torch.randn(2, 3, 2, 5, 6)
+    prepared = prepare_for_inference(model, x)
+    assert error(prepared(x), model.double()(x.double())) < 1e-5

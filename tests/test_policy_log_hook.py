@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from installed import imported
 from mmengine.runner import Runner
 from torch import nn
 
 from vared_mm.engine import PolicyLogHook, policy_log_hook
 from vared_mm.method import NoMatchingModuleError
 
-accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+accumulator = imported("tensorboard.backend.event_processing.event_accumulator")
 
 LAYERS = ("backbone.1", "backbone.4")
 MACS = torch.tensor([4 * 27, 8])  # of one output value

@@ -8,6 +8,7 @@ from convolutions import CASES, expected_output, gates_of, make_case, patterns
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import VaRedConv2d, rebuild_native
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates
 from vared_mm.method.rebuild import LAYOUTS
 
@@ -116,3 +117,15 @@ def test_other_types_kernels_and_who_counts_get_torchs_operations(rebuild):
     macs = counter.get_total_flops() // 2 - 3 * dynamic.gate.macs()
     assert macs == pixels * (4 * 2 * 81 + 4 * 2 * 9 + 8 * 2 * 9)
     rebuild.assert_not_called()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("name", ["3x3x3", "2-D"])
+@torch.no_grad()
+def test_gates_of_other_samples_are_refused_before_they_are_read(name, rows):
+    dynamic, _, x = make_case(name, torch.float32)
+    gates = torch.rand(rows, len(dynamic.axes) * 2)
+    with pytest.raises(DynamicError, match=f"answered .{rows}, .*for 3 samples"):
+        dynamic._rebuild(dynamic._full(x)[:, :4], gates, (False, True) * len(dynamic.axes), 4)
+    with pytest.raises(DynamicError, match=f"answered .{rows}, 2.* for 3 samples"):
+        dynamic._forward_all(x, gates)

@@ -9,8 +9,15 @@ method itself (`vared_mm.method`, torch alone) still imports.
 import sys
 from importlib.util import find_spec
 
+from vared_mm.oldest import too_old
+
 __version__ = "0.1.0"
 
+# The doctor tells what is broken, so it has to start where the package does not.
+_EXAMINED = "vared_mm.doctor" in getattr(sys, "orig_argv", ())
+
+if (reason := too_old()) is not None and not _EXAMINED:
+    raise ImportError(reason)
 if all(find_spec(name) is not None for name in ("torch", "mmengine", "mmcv")):
     try:
         from vared_mm import compat
@@ -23,6 +30,5 @@ if all(find_spec(name) is not None for name in ("torch", "mmengine", "mmcv")):
 
         compat.scopes.apply()
     except Exception:
-        # The doctor tells what is broken, so it has to start where the package does not.
-        if "vared_mm.doctor" not in sys.orig_argv:
+        if not _EXAMINED:
             raise

@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
+from vared_mm.oldest import too_old
+
 PACKAGES = {
     "torch": ("torch",),
     "numpy": ("numpy",),
@@ -162,6 +164,8 @@ def examine(task: Task) -> Finding:
         if "torch" in missing:
             install = f"pip install torch && {install}"
         return Finding(task.name, False, reason, install)
+    if (old := too_old()) is not None:
+        return Finding(task.name, False, old)
     try:
         task.trial()
     except Exception as error:

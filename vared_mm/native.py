@@ -7,14 +7,11 @@ then, and torch's own operations do the same.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import os
-import platform
-import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -24,10 +21,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from vared_mm.compiler import command, compile_source, identity
+from vared_mm.own_folder import is_own, own_folder
+
 LANES_H = Path(__file__).with_name("lanes.h")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
-# GCC prefers half of AVX-512's width, for processors that slowed down in full width.
-X86_FLAGS = ("-mprefer-vector-width=512",)
 
 
 class Source(NamedTuple):
@@ -55,57 +52,64 @@ def loaded(source: Source, **functions: Sequence[type]) -> ctypes.CDLL | None:
     """
     try:
         library = ctypes.CDLL(str(compiled(source)))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).warning(
-            "the kernels of vared_mm are not used, torch's operations take their place; they "
-            "want a C++ compiler with OpenMP (CXX names another one) and a folder to be kept in "
-            "(XDG_CACHE_HOME names another one): %s",
-            getattr(error, "stderr", None) or error,
-        )
+        for name, arguments in functions.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, None
+    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        warn(str(error))
         return None
-    for name, arguments in functions.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, None
     return library
 
 
+@cache
+def warn(reason: str) -> None:
+    """Once for all sources that miss the same."""
+    logging.getLogger(__name__).warning(
+        "the kernels of vared_mm are not used, torch's operations take their place; they "
+        "want a C++ compiler with OpenMP (CXX names another one) and a folder to be kept in "
+        "(XDG_CACHE_HOME names another one): %s",
+        reason,
+    )
+
+
 def compiled(source: Source) -> Path:
-    """The shared library's file, made if it is not there yet.
+    """The shared library's file, made if it is not there yet or not as it was made.
 
     Raises:
-        OSError: There is no compiler, or the folder cannot be written.
-        RuntimeError: There is no home folder.
-        subprocess.CalledProcessError: The compiler refuses.
+        OSError: There is no compiler, or the folder cannot be written or is not the user's own.
+        RuntimeError: There is no home folder, or the compiler refuses.
+        ValueError: `CXX` is no command.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise FileNotFoundError("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
-    # CXX may hold more than a name, as in "ccache g++".
-    command = [*shlex.split(compiler), *FLAGS]
-    command += X86_FLAGS if platform.machine() == "x86_64" else ()
-    made_of = source.text + " ".join(command) + processor()
-    name = f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    target = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vared_mm", name)
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
+    words = command()
+    key = sha256(f"{source.text}\n{identity(words)}".encode(errors="surrogateescape")).hexdigest()
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = own_folder(Path(caches, "vared_mm"))
+    target = folder / f"{source.stem}-{key[:16]}.so"
+    if not _is_whole(target, key):
         # Written beside it and renamed: another thread, process or machine that shares the folder
         # may be loading or making the same file.
-        with TemporaryDirectory(dir=target.parent) as folder:
-            half = Path(folder, name)
-            command += ["-x", "c++", "-", "-o", str(half)]
-            subprocess.run(
-                command, check=True, capture_output=True, encoding="utf-8", input=source.text
-            )
+        with TemporaryDirectory(dir=folder) as beside:
+            half = Path(beside, target.name)
+            compile_source(words, source.text, half)
+            half.chmod(0o700)
+            with half.open("ab") as file:
+                file.write(_seal(half.read_bytes(), key))
             half.replace(target)
     return target
 
 
-def processor() -> str:
-    """What `-march=native` stands for: a home folder may be shared by unlike machines."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = [line for line in lines if line.startswith(("flags", "Features"))]
-    return platform.machine() + (flags[0] if flags else platform.processor())
+def _is_whole(target: Path, key: str) -> bool:
+    """Whether the file is as it was made, of this source: loading another may end the process."""
+    if not target.is_file() or not is_own(target):
+        return False
+    content = target.read_bytes()
+    end = len(_seal(b"", key))
+    return content[-end:] == _seal(content[:-end], key)
+
+
+def _seal(library: bytes, key: str) -> bytes:
+    """What follows the library in its file, where no loader looks."""
+    return b"\n" + sha256(key.encode() + library).hexdigest().encode()
 
 
 def uncompiled(run: Callable[..., Any], *arguments: Any) -> Any:

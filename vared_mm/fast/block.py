@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from vared_mm.fast.expansion import Expansion
 from vared_mm.fast.fused_conv import DynamicConv, rows_of
-from vared_mm.fast.graph import follows, only_user, written_between
+from vared_mm.fast.graph import follows, has_hooks, only_user, written_between
 from vared_mm.fast.packed_conv import channels_last, new_maps, output_size
 from vared_mm.fast.squeeze_excite import SqueezeExcite
 from vared_mm.method.layer import Pattern, _Dynamic, is_pointwise
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
     def _serves(self, x: Tensor, other: Tensor | None) -> bool:
         expansion, last = self._parts
-        if last._forward_hooks or last._forward_pre_hooks or not expansion.serves(x):
+        if has_hooks(last) or not expansion.serves(x):
             return False
         if other is None:
             return True

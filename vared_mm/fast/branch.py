@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from vared_mm.fast import native_conv
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import Finish, NativeConv, packed
 from vared_mm.fast.packed_conv import (
@@ -84,12 +85,11 @@ class Branch:
                 by too. Without it, to a new tensor in order.
             size: ([T,] H, W) of the results, where x lacks frames that the pattern does not read.
         """
-        served = kernels_serve(x, self.conv)
-        if served and self.finish is not None and out is None:
+        if self.finish is not None and out is None and native_conv.kernels_serve(x):
             self._refuse_missing_channels(x)
             return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
         size = output_size(self.conv, x.shape[2:]) if size is None else size
-        if not served:
+        if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):

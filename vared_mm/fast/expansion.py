@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.fused_conv import Decision, DynamicConv, StaticConv
-from vared_mm.fast.graph import depthwise_pairs
+from vared_mm.fast.graph import depthwise_pairs, has_hooks
 from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
 from vared_mm.fast.packed_conv import channels_last
 from vared_mm.fast.rebuilt_expansion import RebuiltExpansion, knows
@@ -47,10 +47,9 @@ class Expansion(nn.Module):
     def serves(self, x: Tensor) -> bool:
         """Whether nobody looks between, and it is maps that our kernels know."""
         first, second = self.convs
-        watched = first._forward_hooks or first._forward_pre_hooks
-        watched = watched or second._forward_hooks or second._forward_pre_hooks
         return (
-            not watched
+            not has_hooks(first)
+            and not has_hooks(second)
             and x.ndim == first.weight.ndim
             and x.shape[1] == first.in_channels
             and kernels_serve(x)
@@ -99,8 +98,7 @@ def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
         runs = [getattr(conv.forward, "run", None) for conv in convs]
         static = all(isinstance(run, StaticConv) for run in runs)
         dynamic = follows and all(isinstance(run, DynamicConv) for run in runs)
-        alone = len(first.args) == 1
-        if (static or dynamic) and alone and _is_native(runs[0]) and _is_native(runs[1]):
+        if (static or dynamic) and _is_native(runs[0]) and _is_native(runs[1]):
             one = cast(_ConvNd, convs[0])
             if set(one.stride) == {1}:
                 yield first, second

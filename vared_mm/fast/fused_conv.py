@@ -22,7 +22,6 @@ from vared_mm.fast.packed_conv import (
     output_size,
     residual,
 )
-from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 # The answer of a gate, and the samples that opened each pattern.
@@ -45,6 +44,12 @@ class StaticConv:
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         other = None if other is None else residual(other, self.conv, x)
         return self.packed(x, other, self.relu)
+
+
+def refuse_other_sizes(gates: Tensor, conv: _Dynamic, x: Tensor) -> Tensor:
+    """The gate's answer as the kernels read it: float32, contiguous, a number for each path."""
+    conv.check_answer(gates, x)
+    return gates.to(x.device, torch.float32).contiguous()
 
 
 class DynamicConv:
@@ -99,12 +104,7 @@ class DynamicConv:
         return decision if gates is decision[0] else self._decision(x, gates)
 
     def _decision(self, x: Tensor, gates: Tensor) -> Decision:
-        gates = gates.float().contiguous()
-        if gates.shape[0] != x.shape[0]:
-            raise DynamicError(
-                f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
-                f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
-            )
+        gates = refuse_other_sizes(gates, self.conv, x)
         return gates, group_by_pattern(gates)
 
     def answer(

@@ -54,7 +54,7 @@ class Chain:
 def traced(module: nn.Module) -> fx.GraphModule:
     """The module as a graph, or whatever exception its `forward` meets with proxies."""
     inner = [m for m in module.modules() if m is not module and not is_leaf(m)]
-    if any(m._forward_hooks or m._forward_pre_hooks for m in inner):
+    if any(map(has_hooks, inner)):
         raise fx.proxy.TraceError("a module inside has hooks, which tracing would run only once")
     return fx.GraphModule(module, ConvTracer().trace(module, concrete_args=flags_of(module)))
 
@@ -125,8 +125,8 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
 
 
 def depthwise_pairs(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
-    """Prepared convolutions, each with the depthwise one that alone reads its output, and whether
-    that follows its gate.
+    """Prepared convolutions to which nothing is added, each with the depthwise one that alone reads
+    its output, and whether that follows its gate.
     """
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
@@ -134,7 +134,7 @@ def depthwise_pairs(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
         if node.op == "call_module" and user is not None and user.op == "call_module":
             conv, reader = modules[str(node.target)], modules[str(user.target)]
             prepared = node.kwargs.get("fused") and user.kwargs.get("fused")
-            if not prepared or user.args != (node,):
+            if not prepared or len(node.args) != 1 or user.args != (node,):
                 continue
             if conv.groups == 1 and reader.groups == reader.in_channels:
                 yield node, user, isinstance(conv, _Dynamic) and follows(user, conv, modules)
@@ -166,6 +166,10 @@ def fuse_silu(graph: fx.GraphModule) -> None:
                 break
 
 
+def has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
@@ -174,11 +178,13 @@ def _is_norm_of(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -
     norm = modules.get(str(node.target)) if node.op == "call_module" else None
     return (
         isinstance(norm, _BatchNorm)
+        # Derived classes may do more, as those with an activation.
+        and type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+        and "forward" not in vars(norm)
         and not norm.training
         and norm.running_mean is not None
         and norm.num_features == conv.out_channels
-        and not norm._forward_hooks
-        and not norm._forward_pre_hooks
+        and not has_hooks(norm)
     )
 
 
@@ -197,8 +203,7 @@ def _added(node: fx.Node, own: fx.Node) -> fx.Node | None:
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         module = modules[str(node.target)]
-        hooked = module._forward_hooks or module._forward_pre_hooks
-        return type(module) is nn.ReLU and not hooked
+        return type(module) is nn.ReLU and not has_hooks(module) and "forward" not in vars(module)
     return node.op in ("call_function", "call_method") and node.target in RELUS
 
 

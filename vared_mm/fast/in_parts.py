@@ -26,7 +26,8 @@ class InParts:
     """
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
-        self.graph = graph
+        # Not the call of the module, which prints where an error was raised that may be expected.
+        self.graph, self.run = graph, graph.forward
         gates = (Gate, FollowerGate)
         self.inside = [m for m in module.modules() if m is not module and not isinstance(m, gates)]
         # Bytes of the largest map for each of the input, known by the first call.
@@ -37,15 +38,15 @@ class InParts:
     def __call__(self, *inputs: Any) -> Any:
         batch = batch_of(inputs)
         if not batch:
-            return self.graph(*inputs)
+            return self.run(*inputs)
         if self.growth is None:
             return self._measured(inputs)
         at_once = max(1, int(LARGEST * batch / (self.growth * inputs[0].nbytes)))
         if at_once >= batch or self.separable is False or self._is_watched():
-            return self.graph(*inputs)
+            return self.run(*inputs)
         if self.separable:
             return self._in_parts(inputs, at_once)
-        answer = self.graph(*inputs)
+        answer = self.run(*inputs)
         # Samples that are all alike, as zeros to warm up with, would hide what they have of others.
         if all(bool((x != x[:1]).any()) for x in inputs):
             # One sample at a time: what holds for those holds for all ways to part a batch.
@@ -70,7 +71,7 @@ class InParts:
 
     def _in_parts(self, inputs: tuple[Tensor, ...], at_once: int) -> Any:
         each = zip(*(x.split(at_once) for x in inputs), strict=True)
-        answers = [tree_flatten(self.graph(*part)) for part in each]
+        answers = [tree_flatten(self.run(*part)) for part in each]
         columns = zip(*(leaves for leaves, _ in answers), strict=True)
         return tree_unflatten([torch.cat(column) for column in columns], answers[0][1])
 

@@ -45,7 +45,8 @@ class MaxPool(PreparedForward):
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[1] >= LANES
+        suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.ndim == 5
+        suits = suits and x.shape[1] >= LANES and x.numel() > 0
         kernels = library() if suits else None
         if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
             return self.plain(x)
@@ -69,4 +70,9 @@ def is_plain_pool(module: nn.Module) -> bool:
         and _triple(module.dilation) == (1, 1, 1)
         and not module.return_indices
         and not module.ceil_mode
+        # Each window meets the maps.
+        and all(
+            2 * p <= k
+            for p, k in zip(_triple(module.padding), _triple(module.kernel_size), strict=True)
+        )
     )

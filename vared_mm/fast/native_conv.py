@@ -69,20 +69,31 @@ class ClipStruct(Structure):
     )
 
 
-@cache
 def library() -> ctypes.CDLL | None:
     """The compiled convolutions; None without a compiler, see `vared_mm.native`, or AVX-512."""
+    return compiled_kernels() if suits() else None
+
+
+@cache
+def suits() -> bool:
+    """Whether they are faster than oneDNN here: they want 16 floats in one register."""
+    kernels = compiled_kernels()
+    return kernels is not None and bool(kernels.suits())
+
+
+@cache
+def compiled_kernels() -> ctypes.CDLL | None:
+    """They answer the same on every processor."""
     finish = POINTER(EpilogueStruct)
     first, second, clip = POINTER(PointwiseStruct), POINTER(DepthwiseStruct), POINTER(ClipStruct)
     layer, maps = POINTER(LayerStruct), (c_void_p, c_void_p, c_void_p, c_void_p, c_long)
-    kernels = loaded(
+    return loaded(
         SOURCE,
         pointwise=(first, finish, POINTER(LinesStruct), *maps),
         depthwise=(second, finish, clip, *maps),
         expand=(first, finish, second, finish, clip, *maps),
         expand_and_rebuild=(first, layer, second, layer, c_long, c_long, clip, *maps),
     )
-    return kernels if kernels is not None and kernels.suits() else None
 
 
 class Finish:

@@ -41,13 +41,20 @@ def is_packable(conv: nn.Module) -> bool:
     """
     return (
         isinstance(conv, nn.Conv2d | nn.Conv3d)
-        and (isinstance(conv, _Dynamic) or is_plain(conv))
+        and is_itself(conv)
         and "forward" not in vars(conv)
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
         and not hasattr(conv, "parametrizations")
         and not conv._forward_pre_hooks
     )
+
+
+def is_itself(conv: nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether its class computes what ours or torch's does, and nothing else."""
+    if isinstance(conv, _Dynamic):
+        return type(conv).forward is _Dynamic.forward
+    return is_plain(conv)
 
 
 class PackedConv:
@@ -66,7 +73,7 @@ class PackedConv:
         """Of the first channels of x, where it has more than are read."""
         inputs = self.weight.shape[1] * self.geometry.groups
         x = channels_last(x if x.shape[1] == inputs else x[:, :inputs])
-        if not runs_on_onednn(x):
+        if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(

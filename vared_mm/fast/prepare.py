@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.fast.block import fuse_blocks
 from vared_mm.fast.branch import finished
@@ -24,6 +23,7 @@ from vared_mm.fast.graph import (
     depthwise_readers,
     fuse,
     fuse_silu,
+    has_hooks,
     inputs_of,
     is_leaf,
     traced,
@@ -32,14 +32,14 @@ from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import is_packable, output_size
 from vared_mm.fast.prepared_forward import PreparedForward
-from vared_mm.fast.prepared_gate import PreparedGate
+from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
+from vared_mm.fast.same_answers import answers_of, refuse_other_answers
+from vared_mm.fast.same_answers import apart as apart
+from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
-from vared_mm.method.gate import Gate
+from vared_mm.fast.unchanged import Unchanged, refuse_changes
+from vared_mm.method import observe
 from vared_mm.method.layer import _Dynamic
-
-# Of the largest number of an output. In half precision a gate near zero may turn over.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-HALF_TOLERANCE = 0.2
 
 
 def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Module:
@@ -50,7 +50,7 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
     convolution rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is
     for the device and the precision of `example`; its modules keep their names and types, so that
     `record_cost`, `forced_gates` and the metrics see what they see of `model`. It cannot be
-    trained, copied or pickled: keep `model`, and prepare again.
+    trained, changed, copied or pickled: keep `model`, and prepare again.
 
     Args:
         model: In evaluation mode.
@@ -59,33 +59,23 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
 
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with
-            something else than the model does.
+            something else than the model does, with its own choices or some that are forced.
     """
     if model.training:
         raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
     with torch.no_grad():
-        # A copy of the example, which the model may overwrite.
-        inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
-        expected = model(*inputs, **words)
+        expected = answers_of(model, example, call)
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
-            if isinstance(module, Gate):
+            if is_plain_gate(module):
                 gate = DeviceGate if is_predicated(module.weight1) else PreparedGate
                 module.forward = gate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
         prepare_part(prepared)
-        refuse_other_answers(prepared(*example, **call), expected)
-
-    def train(mode: bool = True) -> nn.Module:
-        if mode:
-            raise RuntimeError(
-                "a prepared model cannot be trained; train the model it was made from"
-            )
-        return prepared
-
-    prepared.train = train  # type: ignore[method-assign]
-    return prepared.requires_grad_(False)
+        refuse_other_answers(answers_of(prepared, example, call), expected)
+    refuse_changes(prepared)
+    return prepared
 
 
 def fused(prepared: nn.Module) -> dict[str, str]:
@@ -140,16 +130,34 @@ class Exchanged(PreparedForward):
 
 
 class Traced(PreparedForward):
-    """The `forward` of a module that was traced: the graph, or for unusual arguments the module."""
+    """The `forward` of a module that was traced: the graph, or the module, for unusual arguments
+    and where somebody looks at what the graph does not call.
+    """
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, inputs_of(module)
-        self.run = InParts(graph, module)
+        self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())
+        self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
+        calls = (n for n in graph.graph.nodes if n.op == "call_module")
+        called = [*self.fused, *(graph.get_submodule(str(n.target)) for n in calls)]
+        within = {module, *(m for each in called for m in each.modules())}
+        self.uncalled = [m for m in module.modules() if m not in within]
 
     def __call__(self, *inputs: Any, **switches: Any) -> Any:
-        if switches or len(inputs) != self.inputs:
+        self.unchanged.refuse_others()
+        if switches or len(inputs) != self.inputs or self._is_looked_into():
             return self.plain(*inputs, **switches)
         return self.run(*inputs)
+
+    def _is_looked_into(self) -> bool:
+        """Whether a hook would miss its module, or be shown what a convolution does besides."""
+        return any(map(has_hooks, self.uncalled)) or any(map(sees_more, self.fused))
+
+
+def sees_more(conv: nn.Module) -> bool:
+    """Whether a hook reads what a fused convolution reads and answers; ours read but its size."""
+    hooks = (*conv._forward_hooks.values(), *conv._forward_pre_hooks.values())
+    return any(getattr(hook, "__module__", None) != observe.__name__ for hook in hooks)
 
 
 def prepare_part(module: nn.Module) -> None:
@@ -190,31 +198,3 @@ def prepare_part(module: nn.Module) -> None:
 def _is_walked_through(module: nn.Module) -> bool:
     containers = nn.Sequential | nn.ModuleList | nn.ModuleDict
     return isinstance(module, containers) and not all(map(is_leaf, module.children()))
-
-
-def refuse_other_answers(came: Any, expected: Any) -> None:
-    """Raises `ValueError` where the tensors differ."""
-    for a, b in zip(tensors_in(came), tensors_in(expected), strict=True):
-        # Under autocast the model's answer alone is in half precision.
-        tolerance = max(TOLERANCE.get(v.dtype, HALF_TOLERANCE) for v in (a, b))
-        error = apart(a, b)
-        if not error <= tolerance:
-            raise ValueError(
-                f"the prepared model answers to the example with something else than the model: "
-                f"{tuple(a.shape)} against {tuple(b.shape)}, {error:.1e} of the largest number "
-                f"apart where {tolerance:.0e} is allowed. Prepare its backbone alone"
-            )
-
-
-def apart(came: Tensor, expected: Tensor) -> float:
-    """The largest difference, by the largest number of `expected`."""
-    if came.shape != expected.shape:
-        return float("inf")
-    if not came.numel():
-        return 0.0
-    a, b = came.double().cpu(), expected.double().cpu()
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
-
-
-def tensors_in(answer: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor))

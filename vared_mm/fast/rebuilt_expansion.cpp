@@ -153,9 +153,12 @@ struct Rebuilding {
         for (long j = 0; j < l.time_paths; j++) {
             const Path &p = l.time[j];
             const long part = q % p.scale, base = (q - part) / step;
+            if (!part) {
+                handed += gates[p.gate];
+                continue;
+            }
             const float *phi = p.phi + (part - 1) * 9 * l.channels + c;
-            if (!part) handed += gates[p.gate];
-            else if (mixes(s))
+            if (mixes(s))
                 terms.add(mixed.origin(base, s), gated(phi, l.channels, gates[p.gate]));
             else
                 terms.add(raw.origin(base, s),

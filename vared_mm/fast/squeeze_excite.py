@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vared_mm.fast.fused_conv import StaticConv
-from vared_mm.fast.graph import SIGMOIDS, only_user, written_between
+from vared_mm.fast.graph import SIGMOIDS, has_hooks, only_user, written_between
 from vared_mm.method.rebuild import LAYOUTS
 from vared_mm.native import Source, loaded
 
@@ -48,6 +48,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.first, self.second, self.swish = first, second, swish
         packed = [cast(Any, conv.forward).run.packed for conv in (first, second)]
+        self._ndim = packed[0].weight.ndim
         self._kept = [
             v.float().flatten(int(v.ndim > 1)).contiguous()
             for p in packed
@@ -77,8 +78,11 @@ class SqueezeExcite(nn.Module):
         return (
             x.dtype == torch.float32
             and x.device.type == "cpu"
+            and x.ndim == self._ndim
             and x.shape[1] == self._struct.channels >= LANES
             and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
+            and not (x.requires_grad and torch.is_grad_enabled())
+            and not (has_hooks(self.first) or has_hooks(self.second))
             and library() is not None
         )
 
@@ -113,9 +117,9 @@ def excitations(graph: fx.GraphModule) -> Iterator[Found]:
         for x, gate in (node.args, node.args[::-1]):
             if (chain := _chain_to(gate, x, modules)) is not None:
                 pool, first, second, _ = chain
-                if not written_between(pool, node, modules):
-                    user = only_user(node)
-                    swish = [user] if user is not None and user.target is F.silu else []
+                user = only_user(node)
+                swish = [user] if user is not None and user.target is F.silu else []
+                if not written_between(pool, [node, *swish][-1], modules):
                     yield Found(x, first, second, [*chain, node, *swish], bool(swish))
                 break
 
@@ -138,15 +142,21 @@ def _chain_to(
         and _is_pointwise(second, False, modules)
         and _is_pointwise(first, True, modules)
         and _is_mean(pool, modules)
+        and _sizes_fit(first, second, modules)
     )
     return (pool, first, second, sigmoid) if fits else None
+
+
+def _sizes_fit(first: fx.Node, second: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether there is a number for each channel that is excited, and not one for all."""
+    one, two = (cast(Any, modules[str(node.target)]) for node in (first, second))
+    return one.weight.ndim == two.weight.ndim and one.in_channels == two.out_channels
 
 
 def _module_of(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
     """What the node calls, unless it has hooks."""
     module = modules.get(str(node.target)) if node.op == "call_module" else None
-    hooked = module is not None and (module._forward_hooks or module._forward_pre_hooks)
-    return None if hooked else module
+    return None if module is None or has_hooks(module) else module
 
 
 def _is_sigmoid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from vared_mm.method.rebuild_native import refuse_other_rows
 from vared_mm.native import LANES_H, Source, loaded, uncompiled
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("all_paths.cpp"))
@@ -64,6 +65,7 @@ def native_paths(y: Tensor, channel: Tensor, time: Tensor, *cheap: Tensor) -> Te
 
     To copy maps into the other layout and back is quicker than torch's operations.
     """
+    refuse_other_rows(y, channel, time)
     layout = torch.channels_last_3d
     out = NativePaths.apply(y.contiguous(memory_format=layout), channel, time, *cheap)
     return out if y.is_contiguous(memory_format=layout) else out.contiguous()

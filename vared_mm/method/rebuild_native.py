@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.rebuild import LAYOUTS, OpenPath
 from vared_mm.native import LANES_H, Source, loaded, nobody_watches
 
@@ -132,6 +133,7 @@ def rebuilt(
 
     `frames` counts where there are paths of time.
     """
+    refuse_other_rows(y, gates)
     layouts = LAYOUTS[y.ndim], torch.contiguous_format
     layout = next((v for v in layouts if y.is_contiguous(memory_format=v)), layouts[0])
     full = (frames, *y.shape[3:]) if paths["time"] else tuple(y.shape[2:])
@@ -142,6 +144,16 @@ def rebuilt(
         y.contiguous(memory_format=layout), gates.contiguous(), None, full, out, range(len(y))
     )
     return out
+
+
+def refuse_other_rows(y: Tensor, *gates: Tensor) -> None:
+    """A kernel reads a row of gates for each sample, whatever there is."""
+    for answer in gates:
+        if answer.ndim != 2 or len(answer) != len(y):
+            raise DynamicError(
+                f"the gate of a dynamic convolution answered {tuple(answer.shape)} for {len(y)} "
+                "samples, of which each wants a row; does a hook answer in its place?"
+            )
 
 
 def kernel_rebuilds(

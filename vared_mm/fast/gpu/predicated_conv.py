@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.fused_conv import refuse_other_sizes
 from vared_mm.fast.packed_conv import channels_last, new_maps, output_size, residual
-from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic
 
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
@@ -59,12 +59,7 @@ class PredicatedConv:
         conv, x = self.conv, channels_last(x)
         if not len(x):
             return channels_last(conv.plain(x))
-        gates = conv.gate(x).float().contiguous()
-        if len(gates) != len(x):
-            raise DynamicError(
-                f"the gate of a dynamic convolution answered for {len(gates)} samples, its input "
-                f"has {len(x)}; does a hook answer in its place, or a plan of another batch?"
-            )
+        gates = refuse_other_sizes(conv.gate(x), conv, x)
         return self.run(x, gates, None if other is None else residual(other, conv, x))
 
     def branch(self, pattern: Pattern) -> Callable[..., Tensor]:

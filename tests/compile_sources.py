@@ -1,0 +1,14 @@
+"""Compiles the sources of all kernels, for the processes that follow. A script runs it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import KERNELS
+
+from vared_mm import compiler
+from vared_mm.native import compiled
+
+# The sanitizers make it several times as long.
+compiler.SECONDS = 1500
+with ThreadPoolExecutor(2) as threads:
+    for file in threads.map(compiled, [kernels.SOURCE for kernels in KERNELS]):
+        print(file.name)

@@ -1,0 +1,103 @@
+"""Whether a prepared model answers as the one it was made from, whatever its gates choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain, product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from vared_mm.method.layer import _Dynamic
+
+# Of the largest number of an output. In half precision a gate near zero may turn over.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+HALF_TOLERANCE = 0.2
+
+SHARES = "all", "least"
+# What each axis opens, channel first; None leaves the choice to the gate.
+Choice = tuple[str, str] | None
+
+
+def answers_of(model: nn.Module, example: tuple, call: dict) -> dict[Choice, Any]:
+    """To the example: with the gates' own choices, with all paths open, and with the least one of
+    each axis.
+    """
+    answers = {}
+    for choice in choices_of(model):
+        # Copies of the example, which the model may overwrite.
+        inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
+        with chosen(model, choice):
+            answers[choice] = model(*inputs, **words)
+    return answers
+
+
+def choices_of(model: nn.Module) -> list[Choice]:
+    convs = [m for m in model.modules() if isinstance(m, _Dynamic)]
+    if not convs:
+        return [None]
+    if any(len(conv.axes) == 2 for conv in convs):
+        return [None, *product(SHARES, SHARES)]
+    return [None, ("all", "all"), ("least", "least")]
+
+
+@contextmanager
+def chosen(model: nn.Module, choice: Choice) -> Iterator[None]:
+    """The gates answer with `choice`; an axis's numbers come to 1, so that maps keep their size."""
+    with ExitStack() as stack:
+        for conv in model.modules():
+            if choice is not None and isinstance(conv, _Dynamic):
+                row = list(chain(*(_numbers(conv, axis, choice) for axis in conv.axes)))
+                hook = _Answer(row)
+                stack.callback(conv.gate.register_forward_hook(hook, prepend=True).remove)
+        yield
+
+
+def _numbers(conv: _Dynamic, axis: str, choice: tuple[str, str]) -> list[float]:
+    paths = conv.dynamic.search_space
+    if choice[axis == "time"] == "least":
+        return [0.0] * (paths - 1) + [1.0]
+    return [2 * (paths - i) / (paths * (paths + 1)) for i in range(paths)]
+
+
+class _Answer:
+    """A hook that answers with the same numbers for every sample."""
+
+    def __init__(self, row: Sequence[float]) -> None:
+        self.row = row
+
+    def __call__(self, gate: nn.Module, args: tuple, answer: Tensor) -> Tensor:
+        return answer.new_tensor(self.row).expand(len(answer), -1)
+
+
+def refuse_other_answers(came: dict[Choice, Any], expected: dict[Choice, Any]) -> None:
+    """Raises `ValueError` where the tensors differ."""
+    for choice, answer in expected.items():
+        for a, b in zip(tensors_in(came[choice]), tensors_in(answer), strict=True):
+            # Under autocast the model's answer alone is in half precision.
+            tolerance = max(TOLERANCE.get(v.dtype, HALF_TOLERANCE) for v in (a, b))
+            error = apart(a, b)
+            if not error <= tolerance:
+                how = f" with {choice[0]} channels and {choice[1]} frames" if choice else ""
+                raise ValueError(
+                    f"the prepared model answers to the example{how} with something else than the "
+                    f"model: {tuple(a.shape)} against {tuple(b.shape)}, {error:.1e} of the largest "
+                    f"number apart where {tolerance:.0e} is allowed. Prepare its backbone alone"
+                )
+
+
+def apart(came: Tensor, expected: Tensor) -> float:
+    """The largest difference, by the largest number of `expected`."""
+    if came.shape != expected.shape:
+        return float("inf")
+    if not came.numel():
+        return 0.0
+    a, b = came.double().cpu(), expected.double().cpu()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+
+
+def tensors_in(answer: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor))
