@@ -177,9 +177,12 @@ def test_patterns_of_one_extent_share_their_packed_weights():
 
 
 ANSWERS = {
-    "of one sample": (lambda answer: answer[:1], "answered for 1 samples, its input has 3"),
-    "of too many": (lambda answer: answer.repeat(2, 1), "answered for 6 samples"),
-    "of one axis": (lambda answer: answer[:, :2], r"\(2,\) numbers each where 4 are wanted"),
+    "of one sample": (lambda answer: answer[:1], r"answered \(1, 4\) numbers; wanted \(3, 4\)"),
+    "of too many": (
+        lambda answer: answer.repeat(2, 1),
+        r"answered \(6, 4\) numbers; wanted \(3, 4\)",
+    ),
+    "of one axis": (lambda answer: answer[:, :2], r"answered \(3, 2\) numbers; wanted \(3, 4\)"),
     "of no dimension": (lambda answer: answer[..., None], r"\(4, 1\) numbers each where 4"),
 }
 

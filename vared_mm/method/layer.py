@@ -159,7 +159,7 @@ class _Dynamic(_ConvNd):
             raise DynamicError(
                 f"the gate of a dynamic convolution answered {tuple(gates.shape)} numbers; wanted "
                 f"{wanted}, {wanted[1]} for each of {wanted[0]} samples. Does a hook answer in its "
-                "place?"
+                "place, or a plan of another batch?"
             )
 
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
@@ -284,10 +284,17 @@ class VaRedConv3d(_Dynamic, nn.Conv3d):
 
 def check_checkpoint(conv: _Dynamic, state: Mapping[str, Any], prefix: str) -> None:
     """Refuses the gate and Φ of other settings; a checkpoint without any is the plain network's."""
-    own = {f"{prefix}{key}": tuple(value.shape) for key, value in conv.state_dict().items()}
+    own = {f"{prefix}{key}": value for key, value in conv.state_dict().items()}
     stems = (f"{prefix}gate.", f"{prefix}cheap.")
-    theirs = {key: tuple(value.shape) for key, value in state.items() if key.startswith(stems)}
-    ours = {key: shape for key, shape in own.items() if key.startswith(stems)}
+    theirs, ours = (
+        {
+            key: tuple(value.shape)
+            for key, value in values.items()
+            # Old checkpoints of torch lack this count, which changes no answer.
+            if key.startswith(stems) and not key.endswith("num_batches_tracked")
+        }
+        for values in (state, own)
+    )
     if theirs and theirs != ours:
         key = next(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
         raise DynamicError(
