@@ -17,7 +17,7 @@ for library in libasan.so libubsan.so libstdc++.so; do
 done
 cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
-export CXX="g++ -fsanitize=address,undefined -fno-omit-frame-pointer -g1"
+export CXX="g++ -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -g1"
 export XDG_CACHE_HOME=$cache PYTHONPATH=.:tests
 # First of all, in a process without the sanitizers, under which the compiler would run too.
 "$python" tests/compile_sources.py
@@ -25,6 +25,7 @@ export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 # They end the process with a report, which pytest must not hold back.
 LD_PRELOAD="$preload" "$python" -m pytest -rs --capture=sys -p no:cacheprovider \
+  -n auto --dist loadfile \
   tests/test_all_paths_native.py tests/test_rebuild_native.py tests/test_fast_gate.py \
   tests/test_fast_max_pool.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
   tests/test_fast_expansion.py tests/test_fast_block.py tests/test_fast_reader.py \

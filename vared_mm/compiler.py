@@ -33,7 +33,10 @@ def command() -> list[str]:
     words = [named] if Path(named).is_file() else shlex.split(named)
     if not words:
         raise FileNotFoundError("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
-    return [*words, *FLAGS, *(X86_FLAGS if platform.machine() == "x86_64" else ())]
+    ours = [*FLAGS, *(X86_FLAGS if platform.machine() == "x86_64" else ())]
+    # Options in CXX come behind ours: the last one of a kind holds.
+    names = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:names], *ours, *words[names:]]
 
 
 def identity(words: list[str]) -> str:

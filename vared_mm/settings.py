@@ -16,22 +16,25 @@ def kind(settings: Mapping[str, Any]) -> str:
     return str(getattr(named, "__name__", named)).rpartition(".")[2]
 
 
-def levels(dataset: Any) -> Iterator[Any]:
-    """A data set, built or as settings, and those within it, the outermost first; of several
-    that stand beside each other the first."""
-    while dataset is not None:
+def within(dataset: Any) -> Iterator[Any]:
+    """The data sets, built or as settings, in any wrappers around them."""
+    parts = part(dataset, "datasets") or [part(dataset, "dataset")]
+    parts = [p for p in parts if hasattr(p, "__getitem__") and not isinstance(p, str)]
+    if not parts:
         yield dataset
-        inner, several = part(dataset, "dataset"), part(dataset, "datasets")
-        dataset = several[0] if inner is None and several else inner
+        return
+    for inner in parts:
+        yield from within(inner)
 
 
 def part(dataset: Any, name: str) -> Any:
-    return dataset.get(name) if isinstance(dataset, Mapping) else getattr(dataset, name, None)
+    # Not `getattr`: wrappers hand on what they lack to the set within.
+    return (dataset if isinstance(dataset, Mapping) else getattr(dataset, "__dict__", {})).get(name)
 
 
 def innermost(dataset: Any) -> Any:
-    *_, last = levels(dataset)
-    return last
+    """The first of them."""
+    return next(within(dataset))
 
 
 def data_of(config: Config) -> Any:

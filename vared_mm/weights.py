@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from vared_mm.engine.around_forward import unwrapped
 from vared_mm.method import DynamicError
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.screen import QuietRunner
 
 NEW_PARTS = ("gate", "cheap")
 
 
-class CheckedRunner(Runner):
+class CheckedRunner(QuietRunner):
     """mmengine's, for tests: its `load_from` has to fit, with all gates of the model."""
 
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
@@ -71,8 +72,7 @@ def put_into(
     Args:
         gates_too: The static network's checkpoint is refused where the model has gates.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module  # type: ignore[assignment]
+    model = unwrapped(model)
     theirs = checkpoint.get("state_dict", checkpoint)
     state = OrderedDict((str(name).removeprefix("module."), v) for name, v in theirs.items())
     # By it modules tell the weights of their former versions.

@@ -14,7 +14,8 @@ from mmengine.registry import DATASETS
 
 from vared_mm.datasets.video_faults import fault_in, place_of
 from vared_mm.datasets.video_faults import fault_of as fault_of
-from vared_mm.datasets.wrappers import give_pipeline, info_of, innermost, with_pipeline
+from vared_mm.datasets.wrappers import give_pipeline, info_of, with_pipeline
+from vared_mm.settings import within
 
 BROKEN = ("raise", "skip")
 
@@ -88,7 +89,7 @@ class VaRedVideoGuard(BaseDataset):
 
     @property
     def test_mode(self) -> bool:
-        return any(getattr(part, "test_mode", False) for part in innermost(self.dataset))
+        return any(getattr(part, "test_mode", False) for part in within(self.dataset))
 
     @property
     def pipeline(self) -> Any:

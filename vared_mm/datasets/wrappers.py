@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dataset import Compose
+
+from vared_mm.settings import within
 
 
 def info_of(dataset: Any, sample: int) -> Mapping[str, Any]:
@@ -21,22 +23,10 @@ def info_of(dataset: Any, sample: int) -> Mapping[str, Any]:
     return info_of(dataset.dataset, dataset.indices[sample])
 
 
-def innermost(dataset: Any) -> Iterator[Any]:
-    """The data sets, or their settings, in any wrappers around them."""
-    held = dataset if isinstance(dataset, Mapping) else getattr(dataset, "__dict__", {})
-    parts = held.get("datasets") or [held.get("dataset")]
-    parts = [p for p in parts if hasattr(p, "__getitem__") and not isinstance(p, str)]
-    if not parts:
-        yield dataset
-        return
-    for part in parts:
-        yield from innermost(part)
-
-
 def with_pipeline(settings: Mapping[str, Any], pipeline: list[Any]) -> dict[str, Any]:
     """The settings, whose data sets inside of wrappers have this pipeline."""
     copied = copy.deepcopy(dict(settings))
-    for part in innermost(copied):
+    for part in within(copied):
         if not isinstance(part, dict):
             give_pipeline(part, pipeline)
         else:
@@ -46,7 +36,7 @@ def with_pipeline(settings: Mapping[str, Any], pipeline: list[Any]) -> dict[str,
 
 def give_pipeline(dataset: Any, pipeline: list[Any]) -> None:
     """To the data sets, built already, which have none; refuses those that have one."""
-    for part in innermost(dataset):
+    for part in within(dataset):
         if getattr(getattr(part, "pipeline", None), "transforms", None):
             raise ValueError(
                 f"pipeline= was given for a {type(part).__name__} that is built with a pipeline of "

@@ -22,6 +22,7 @@ from vared_mm.report.feature_maps import LayerMaps, chosen, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
+from vared_mm.tensor_form import rows_are_frames
 
 
 class EvaluatedClips:
@@ -92,8 +93,8 @@ class EvaluatedClips:
                 f"{missing[0]} was dynamic when {self.result.name} was evaluated and is not now; "
                 "leave the model as it was, or evaluate it again"
             )
-        rows_are_frames = getattr(model.data_preprocessor, "format_shape", None) == "NCHW"
-        with torch.no_grad(), kept_maps({n: convs[n] for n in layers}, rows_are_frames) as kept:
+        layers_of = {name: convs[name] for name in layers}
+        with torch.no_grad(), kept_maps(layers_of, rows_are_frames(model)) as kept:
             model.test_step(pseudo_collate([self.packed(place)]))
         return kept
 

@@ -22,6 +22,7 @@ from vared_mm.engine.jhmdb_metric import frame_result
 from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
 from vared_mm.report.result import Data, Samples
+from vared_mm.settings import innermost
 
 # What data sets of the toolboxes call the truth of a sample.
 TRUTH = ("label", "truth", "gt_bboxes", "gt_labels", "instances")
@@ -132,12 +133,6 @@ def class_names(dataset: Any, given: Sequence[str] | None) -> Sequence[str] | No
             "all of them with --classes"
         )
     return given
-
-
-def innermost(dataset: Any) -> Any:
-    while hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    return dataset
 
 
 def describe(dataset: Any, classes: Sequence[str] | None) -> tuple[Data, list[str]]:
