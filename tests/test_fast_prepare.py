@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from collections import Counter
 
 import pytest
@@ -478,3 +479,20 @@ def test_where_our_own_convolutions_are_not_the_prepared_network_answers_as_the_
     for choices in ((0.7, 0, 0.7, 0), (0, 0.7, 0.7, 0)):
         with torch.no_grad(), forced_gates(model, choices), forced_gates(prepared, choices):
             assert_close(prepared(x), model(x))
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@torch.no_grad()
+def test_a_prepared_model_is_no_trace_s_and_runs_within_compiled_code_as_it_is(dynamic):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(16, 32, 1), nn.BatchNorm3d(32), nn.ReLU()).eval()
+    if dynamic:
+        make_dynamic(model, DynamicConfig())
+    x = torch.randn(2, 16, 4, 5, 6)
+    prepared = prepare_for_inference(model, x)
+    for export in (torch.jit.trace, lambda net, x: torch.onnx.export(net, (x,), dynamo=False)):
+        with pytest.raises(RuntimeError, match="a prepared model cannot be traced or exported"):
+            export(prepared, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_close(torch.compile(prepared, backend="eager")(2 * x), model(2 * x))

@@ -112,12 +112,12 @@ def _seal(library: bytes, key: str) -> bytes:
     return b"\n" + sha256(key.encode() + library).hexdigest().encode()
 
 
-def uncompiled(run: Callable[..., Any], *arguments: Any) -> Any:
-    """`run(*arguments)`, which torch.compile calls as it is and does not look into: what ctypes
+def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """What `run` answers, which torch.compile calls as it is and does not look into: what ctypes
     does with pointers it cannot trace, nor does it see hooks that come after it."""
     if torch.compiler.is_compiling():
-        return torch.compiler.disable(run)(*arguments)
-    return run(*arguments)
+        return torch.compiler.disable(run)(*arguments, **settings)
+    return run(*arguments, **settings)
 
 
 def nobody_watches(x: Tensor) -> bool:

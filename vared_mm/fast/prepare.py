@@ -103,7 +103,7 @@ class Exchanged(PreparedForward):
         # Whether the convolution before it leaves out what this one will not read.
         self.reads_in_part = False
 
-    def __call__(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
+    def compute(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 "no gradient passes a prepared convolution, and its input wants one; ask the model "
@@ -143,7 +143,7 @@ class Traced(PreparedForward):
         within = {module, *(m for each in called for m in each.modules())}
         self.uncalled = [m for m in module.modules() if m not in within]
 
-    def __call__(self, *inputs: Any, **switches: Any) -> Any:
+    def compute(self, *inputs: Any, **switches: Any) -> Any:
         self.unchanged.refuse_others()
         if switches or len(inputs) != self.inputs or self._is_looked_into():
             return self.plain(*inputs, **switches)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import torch
+
+from vared_mm.native import uncompiled
 
 
 class PreparedForward:
-    """Holds memory laid out for this process, so that it can be neither copied nor pickled."""
+    """Holds memory laid out for this process, so that it can be neither copied nor pickled, and
+    runs kernels that no trace sees."""
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            raise RuntimeError(
+                "a prepared model cannot be traced or exported, as its kernels would be missing; "
+                "export the static network that it was made from. A dynamic one cannot be exported "
+                "yet"
+            )
+        return uncompiled(self.compute, *inputs, **settings)
+
+    def compute(self, *inputs: Any, **settings: Any) -> Any:
+        raise NotImplementedError
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

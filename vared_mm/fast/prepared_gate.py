@@ -39,7 +39,7 @@ class PreparedGate(PreparedForward):
         weights = self.weight1, self.weight2, self.beta
         self._native = NativeGate(weights, self.norm, norm.eps, gate.axes, gate.floor)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         if has_hooks(self.gate.norm):
             return self.plain(x)
         answer = self._native(x) if self._kernel_serves(x) else self._by_torch(x)
