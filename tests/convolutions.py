@@ -105,7 +105,7 @@ def patterns(dynamic) -> list[tuple[int, ...]]:
 
 def gates_of(pattern: tuple[int, ...]) -> list[float]:
     """Distinct numbers in (0, 1) where the pattern is open."""
-    return [is_open * (0.9 - 0.13 * i) for i, is_open in enumerate(pattern)]
+    return [is_open * (0.9 - 0.12 * i) for i, is_open in enumerate(pattern)]
 
 
 def expected_output(dynamic, plain, x: Tensor, gates: list[float]) -> Tensor:

@@ -50,8 +50,7 @@ def made(end="swish", space=2, channels=34, stride=1, size=(5, 6, 7)):
     # Unlike each other, so that the gate has something to tell apart.
     x = torch.stack([scale * torch.randn(16, *size) + scale for scale in (-1.5, 0.5, 1.5)])
     model, prepared, x = under_one_gate(Bottleneck(channels, stride, end), x, space)
-    one_call = any(isinstance(m, Block) for m in prepared.forward.graph.modules())
-    assert one_call == (native_conv.library() is not None)
+    assert any(isinstance(m, Block) for m in prepared.forward.graph.modules())
     return model, prepared, x
 
 

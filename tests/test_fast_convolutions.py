@@ -183,7 +183,10 @@ ANSWERS = {
         r"answered \(6, 4\) numbers; wanted \(3, 4\)",
     ),
     "of one axis": (lambda answer: answer[:, :2], r"answered \(3, 2\) numbers; wanted \(3, 4\)"),
-    "of no dimension": (lambda answer: answer[..., None], r"\(4, 1\) numbers each where 4"),
+    "of no dimension": (
+        lambda answer: answer[..., None],
+        r"answered \(3, 4, 1\) numbers; wanted \(3, 4\)",
+    ),
 }
 
 

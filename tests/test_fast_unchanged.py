@@ -72,7 +72,9 @@ EDITS = {
     "a norm's statistics": lambda net: net.norm.reset_running_stats(),
     "a gate's bias": lambda net: net.conv.gate.beta.zero_(),
     "Φ": lambda net: net.conv.cheap.channel[0].zero_(),
-    "another parameter": lambda net: setattr(net.conv, "weight", nn.Parameter(net.conv.weight * 2)),
+    "another parameter": lambda net: setattr(
+        net.stem[0], "weight", nn.Parameter(net.stem[0].weight)
+    ),
     "another tensor": lambda net: setattr(net.conv.weight, "data", net.conv.weight * 2),
     "pruning": lambda net: prune.l1_unstructured(net.stem[0], "weight", 0.5),
     "the old weight norm": lambda net: weight_norm(net.stem[0]),

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.compat import config_path
 from vared_mm.engine.correct_localization import found_right, matched_box
 from vared_mm.method.gate import Gate
+from vared_mm.method.observe import after_forward
 from vared_mm.models.localization import CFAM, Darknet19, RegionHead
 from vared_mm.models.localization.cfam import gram_attention
 from vared_mm.models.localization.region import (
@@ -338,15 +339,14 @@ def test_the_judge_reads_the_pass_that_makes_the_losses():
     head = model.bbox_head
     # No box of the anchors' sizes overlaps a single pixel by half.
     samples = [sample((0.0, 0.0, 1.0, 1.0)), sample((), ())]
-    with matched_box(model) as judge:
-        model(torch.randn(2, 3, 8, 64, 64), samples, mode="loss")
-        assert judge(samples).tolist() == [False, True]
-    assert not head._forward_hooks
-    with (
-        pytest.raises(ValueError, match=r"a bbox_head like RegionHead, which Linear lacks"),
-        matched_box(torch.nn.Linear(1, 1)),
-    ):
-        pass
+    (reads, right), answers = matched_box(model), []
+    assert reads is head
+    handle = after_forward(reads, lambda module, args, out: answers.append(out))
+    model(torch.randn(2, 3, 8, 64, 64), samples, mode="loss")
+    handle.remove()
+    assert right(answers[-1], samples).tolist() == [False, True]
+    with pytest.raises(ValueError, match=r"a bbox_head like RegionHead, which Linear lacks"):
+        matched_box(torch.nn.Linear(1, 1))
 
 
 REFUSED = {

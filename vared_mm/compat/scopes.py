@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from mmengine.registry import Registry
-
 from .after_import import after_import
 
 
@@ -24,6 +22,8 @@ def _has_registries(name: str) -> bool:
 
 
 def _take_over(module: ModuleType) -> None:
+    from mmengine.registry import Registry
+
     for registry in vars(module).values():
         if isinstance(registry, Registry) and registry.parent is not None:
             for name, one in registry.parent.module_dict.items():

@@ -188,11 +188,10 @@ def packed(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> PackedCon
 
 
 def is_native(weight: Tensor, geometry: Geometry) -> bool:
-    """Whether our kernels are there and know it: pointwise, or depthwise 3x3 of one or three
-    frames."""
+    """Whether our kernels know it: pointwise, or depthwise 3x3 of one or three frames."""
     kernel, g = tuple(weight.shape[2:]), geometry
     in_float = weight.dtype == torch.float32 and weight.device.type == "cpu"
-    if not in_float or len(weight) < LANES or set(g.dilation) != {1} or library() is None:
+    if not in_float or len(weight) < LANES or set(g.dilation) != {1}:
         return False
     if g.groups == 1:
         return math.prod(kernel) == 1 and not any(g.padding)
