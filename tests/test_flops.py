@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.compat import config_path
 from vared_mm.flops import bounds, build_model, loader_of
+from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.tensor_form import input_of
 
@@ -187,3 +188,13 @@ def test_x3d_m_has_4_73_gmacs_at_224_pixels():
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, 16, 224, 224))
     assert counter.get_total_flops() / 2e9 == pytest.approx(4.73, abs=0.005)
+
+
+def test_each_convolution_is_at_its_own_least_where_search_spaces_differ():
+    model = whole(SEG)
+    before = bounds(model, (32, 32))["paper_gmacs"]["min"]
+    make_dynamic(model.decode_head.convs, DynamicConfig(targets="0.conv", search_space=4))
+    after = bounds(model, (32, 32))["paper_gmacs"]["min"]
+    # Its filters at each of 4 x 4 pixels.
+    dense = model.decode_head.convs[0].conv.weight.numel() * 16 / 1e9
+    assert before - after == pytest.approx(dense * 7 / 8, rel=1e-6)

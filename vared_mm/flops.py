@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import summarise
-from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.fast.same_answers import chosen
+from vared_mm.method.observe import record_cost
 from vared_mm.screen import tracked
 from vared_mm.tensor_form import answer_of, input_of
 from vared_mm.weights import load_weights
@@ -62,11 +63,8 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
         "params_m": sum(p.numel() for p in model.parameters()) / 1e6,
         "parts_gmacs": parts,
     }
-    space = max((c.dynamic.search_space for c in dynamic_convs(model).values()), default=1)
-    everything = [0.5] * (2 * space)
-    cheapest = [float(i % space == space - 1) for i in range(2 * space)]
-    for end, choices in (("min", cheapest), ("max", everything)):
-        with forced_gates(model, choices), record_cost(model) as record:
+    for end, paths in (("min", "least"), ("max", "all")):
+        with chosen(model, (paths, paths)), record_cost(model) as record:
             full_macs = count(model, inputs)[0]
         paper = float(record.per_layer(1)["paper"].sum())
         report["paper_gmacs"][end] = (seen - full + paper) / 1e9
