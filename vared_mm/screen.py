@@ -50,6 +50,7 @@ FOR_THE_FILE = (
     "Distributed training is not used, all SyncBatchNorm",
     "paramwise_options -- ",
     "Exp name:",
+    "The prefix is not set in metric class",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
