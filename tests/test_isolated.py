@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,6 +54,14 @@ def clocks():
 def cpu_ticks(pid: int | None) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_a_ctrl_c_is_for_the_parent_alone(clocks):
+    blocked = [Path(f"/proc/{child.pid}/status").read_text().partition("SigBlk:")[2].split()[0]
+               for child in multiprocessing.active_children()]  # fmt: skip
+    assert [int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in blocked] == [1, 1]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
