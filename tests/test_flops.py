@@ -187,3 +187,13 @@ def test_x3d_m_has_4_73_gmacs_at_224_pixels():
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, 16, 224, 224))
     assert counter.get_total_flops() / 2e9 == pytest.approx(4.73, abs=0.005)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({}, "the config has no model"),
+    ({"model": dict(type="Nowhere")}, "cannot be built: .*Nowhere is not in the"),
+    ({"model": dict(type="TRNHead")}, "cannot be built: .*num_classes"),
+])  # fmt: skip
+def test_a_config_without_a_model_that_can_be_built_is_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(Config(settings))

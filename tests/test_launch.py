@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from rich.table import Table
 
+from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import Parser, config_of, console, processes, told_in_a_line, visible
 
 BYTES = os.fsdecode(b"cl\xe4p")
@@ -41,7 +42,7 @@ def test_what_would_steer_a_terminal_becomes_an_escape(text, wanted):
     assert visible(text) == wanted
 
 
-@pytest.mark.parametrize("error", [OSError, ValueError])
+@pytest.mark.parametrize("error", [OSError, ValueError, BrokenVideoError])
 def test_what_a_user_can_cause_ends_with_a_line(error):
     with pytest.raises(SystemExit, match="^error: a b$"), told_in_a_line():
         raise error("a\n\tb")
