@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from contextlib import ExitStack
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vared_mm.fast.engines import EngineError
-from vared_mm.fast.isolated import WorkerError, isolated
+from vared_mm.fast.isolated import WorkerError, isolated, serve
 
 
 def quiet(hooks: ExitStack) -> dict:
@@ -91,3 +93,12 @@ def test_what_a_side_raises_comes_back(clocks):
 def test_the_end_of_a_process_is_told(clocks):
     with pytest.raises(WorkerError, match="process of engine Y ended with exit code 3"):
         clocks["ends"]()
+
+
+def test_a_process_whose_parent_has_gone_ends_without_a_word(monkeypatch):
+    # The process of the tests itself shall not end with its parent.
+    monkeypatch.setattr("vared_mm.fast.isolated.PR_SET_PDEATHSIG", 0)
+    ours, its = multiprocessing.Pipe()
+    ours.send(pickle.dumps((quiet, 0, torch.get_num_threads())))
+    ours.close()
+    assert serve(its) is None

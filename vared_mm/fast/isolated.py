@@ -145,7 +145,8 @@ def serve(pipe: Connection) -> None:
             pipe.send(list(runs))
             while True:
                 pipe.send(timed(runs[pipe.recv()], warm_up))
-        except EOFError:
+        except (EOFError, BrokenPipeError):
+            # The parent has ended.
             return
         except Exception as error:
             pipe.send(error)
