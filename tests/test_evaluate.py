@@ -25,10 +25,11 @@ from torch import nn
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
+from vared_mm.engine import CostMetric
 from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
 from vared_mm.report.comparison import common_accuracy
-from vared_mm.report.evaluation import Job, evaluate
+from vared_mm.report.evaluation import Job, evaluate, with_types
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_loop import chunks_of, packed
 from vared_mm.report.evaluation_samples import (
@@ -251,6 +252,20 @@ def test_chunks_of_another_data_set_or_setting_are_not_mixed_in(tmp_path, counte
     assert len(list(chunks.iterdir())) == 1, "what no result stands on is removed"
 
 
+def test_chunks_of_key_frames_of_a_video_that_was_exchanged_are_not_mixed_in(
+    tmp_path, counted, monkeypatch
+):
+    (tmp_path / "v.mp4").touch()
+    file = {"video": "v", "filename": str(tmp_path / "v.mp4")}
+    monkeypatch.setattr(toy.ToyClips, "get_data_info", lambda self, i: {**file, "frame": i + 1})
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    evaluate(config, job(tmp_path, checkpoint))
+    os.utime(tmp_path / "v.mp4", (1, 1))
+    evaluate(config, job(tmp_path, checkpoint))
+    assert counted.batches == 10
+
+
 def test_a_checkpoint_that_is_overwritten_is_evaluated_anew_in_the_place_of_the_old(
     tmp_path, counted
 ):
@@ -323,6 +338,11 @@ def test_what_counts_is_added_to_a_config_without_hooks_and_cost(tmp_path):
     samples = read_samples(job(tmp_path, checkpoint).folder)
     assert samples.layer_share.shape == (10, 0)
     assert samples.share.tolist() == [1] * 10
+
+
+def test_what_counts_is_not_added_to_a_config_that_names_it_in_full_or_as_a_class():
+    there = [dict(type=CostMetric), dict(type="mmengine.ToyAccuracy")]
+    assert with_types(there, "CostMetric", "ToyAccuracy") == there
 
 
 @pytest.mark.parametrize(("samples", "size", "batch", "ends"), [
@@ -438,6 +458,9 @@ def test_the_fingerprint_is_of_samples_and_truth_and_not_of_their_place(tmp_path
         file.write_text(split)
         splits.append(fingerprint(infos[:1], [str(file)], None))
     assert splits[0] != splits[1]
+    # Frames of one folder, drawn again at another rate.
+    drawn = [[{"label": 0, "total_frames": frames}] for frames in (25, 30)]
+    assert len({fingerprint(one, ["data/x"], None) for one in drawn}) == 2
     # Of a label image, its contents.
     image = tmp_path / "x.png"
     seen = set()

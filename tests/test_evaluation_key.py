@@ -69,3 +69,11 @@ def test_a_file_of_equal_length_in_the_place_of_another_is_told_by_its_time(tmp_
     first = times_of([str(tmp_path / "a"), "nowhere"])
     os.utime(tmp_path / "a", (1, 1))
     assert times_of([str(tmp_path / "a"), "nowhere"]) == [10**9, None] != first
+
+
+def test_a_frame_that_is_written_anew_is_told_by_the_time_of_its_folder(tmp_path):
+    (tmp_path / "00001.png").write_text("1")
+    os.utime(tmp_path, (1, 1))
+    first = times_of([str(tmp_path)])
+    os.utime(tmp_path / "00001.png", (2, 2))
+    assert times_of([str(tmp_path)]) == [2 * 10**9] != first

@@ -198,3 +198,13 @@ def test_each_convolution_is_at_its_own_least_where_search_spaces_differ():
     # Its filters at each of 4 x 4 pixels.
     dense = model.decode_head.convs[0].conv.weight.numel() * 16 / 1e9
     assert before - after == pytest.approx(dense * 7 / 8, rel=1e-6)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({}, "the config has no model"),
+    ({"model": dict(type="Nowhere")}, "cannot be built: .*Nowhere is not in the"),
+    ({"model": dict(type="TRNHead")}, "cannot be built: .*num_classes"),
+])  # fmt: skip
+def test_a_config_without_a_model_that_can_be_built_is_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(Config(settings))

@@ -3,15 +3,18 @@
 import hashlib
 import multiprocessing
 import os
+import pickle
+import signal
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vared_mm.fast.engines import EngineError
-from vared_mm.fast.isolated import WorkerError, isolated
+from vared_mm.fast.isolated import WorkerError, isolated, serve
 
 
 def quiet(hooks: ExitStack) -> dict:
@@ -56,6 +59,14 @@ def cpu_ticks(pid: int | None) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_a_ctrl_c_is_for_the_parent_alone(clocks):
+    blocked = [Path(f"/proc/{child.pid}/status").read_text().partition("SigBlk:")[2].split()[0]
+               for child in multiprocessing.active_children()]  # fmt: skip
+    assert [int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in blocked] == [1, 1]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_threads_that_spin_take_no_time_while_another_side_runs(clocks):
     mine, other = sorted(child.pid for child in multiprocessing.active_children())
     seconds: dict[str, list[float]] = {"rest": [], "spin": []}
@@ -82,3 +93,12 @@ def test_what_a_side_raises_comes_back(clocks):
 def test_the_end_of_a_process_is_told(clocks):
     with pytest.raises(WorkerError, match="process of engine Y ended with exit code 3"):
         clocks["ends"]()
+
+
+def test_a_process_whose_parent_has_gone_ends_without_a_word(monkeypatch):
+    # The process of the tests itself shall not end with its parent.
+    monkeypatch.setattr("vared_mm.fast.isolated.PR_SET_PDEATHSIG", 0)
+    ours, its = multiprocessing.Pipe()
+    ours.send(pickle.dumps((quiet, 0, torch.get_num_threads())))
+    ours.close()
+    assert serve(its) is None

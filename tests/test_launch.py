@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from mmengine.config import Config
 from rich.table import Table
 
-from vared_mm.launch import Parser, console, processes, told_in_a_line, visible
+from vared_mm.datasets.video_guard import BrokenVideoError
+from vared_mm.launch import Parser, config_of, console, processes, told_in_a_line, visible
 
 BYTES = os.fsdecode(b"cl\xe4p")
 
@@ -40,12 +42,35 @@ def test_what_would_steer_a_terminal_becomes_an_escape(text, wanted):
     assert visible(text) == wanted
 
 
-@pytest.mark.parametrize("error", [OSError, ValueError])
+@pytest.mark.parametrize("error", [OSError, ValueError, BrokenVideoError])
 def test_what_a_user_can_cause_ends_with_a_line(error):
     with pytest.raises(SystemExit, match="^error: a b$"), told_in_a_line():
         raise error("a\n\tb")
     with pytest.raises(TypeError), told_in_a_line():
         raise TypeError
+
+
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (KeyboardInterrupt, 130, "interrupted\n"), (BrokenPipeError, 141, ""),
+])  # fmt: skip
+def test_an_end_that_was_asked_for_is_no_error(capfd, monkeypatch, error, code, said):
+    with open(os.devnull, "w") as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        with pytest.raises(SystemExit) as ended, told_in_a_line():
+            raise error
+    assert ended.value.code == code
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("model = dict(", {}, "SyntaxError"),
+    ("a = 1 / 0", {}, "ZeroDivisionError: division by zero"),
+    ("a = 'text'", {"a.b": 1}, "TypeError: a="),
+])  # fmt: skip
+def test_what_is_no_config_is_named(tmp_path, text, options, message):
+    (tmp_path / "net.py").write_text(text)
+    with pytest.raises(SystemExit, match=rf"net\.py cannot be read as a config: .*{message}"):
+        config_of(str(tmp_path / "net.py"), options)
 
 
 def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):

@@ -289,6 +289,14 @@ def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
     assert [s.name for s in found.studies] == ["i3d_k400"]
 
 
+def test_results_behind_a_link_are_found_and_one_that_leads_back_up_ends(tmp_path):
+    write_result(tmp_path / "elsewhere" / "a", result("one"))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "results" / "loop").symlink_to(tmp_path / "results")
+    assert [r.name for r in collect([tmp_path / "results"]).results.values()] == ["one"]
+
+
 def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ResultError, match=r"holds no result.json and no redundancy.json; tools/ev"):
         collect([tmp_path])

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 from vared_mm import screen
 from vared_mm.engine import ProgressBarHook
@@ -30,6 +31,13 @@ def test_what_tells_a_user_nothing_stands_in_the_log_file_alone(tmp_path, capsys
         logger.warning(message)
     assert capsys.readouterr().out == "Epoch 1\n"
     assert (tmp_path / "log").read_text().splitlines()[::3] == ["Config:", "Epoch 1"]
+
+
+def test_warnings_of_the_toolboxes_own_code_are_not_shown(recwarn):
+    quiet(logging.getLogger("quiet"))
+    warnings.warn("``build_loss`` would be deprecated soon", stacklevel=1)
+    warnings.warn("of use", stacklevel=1)
+    assert [str(one.message) for one in recwarn] == ["of use"]
 
 
 def test_the_bar_of_a_training_stays_out_of_pipes(capsys):

@@ -1,5 +1,7 @@
 """A csv of labels and a folder of videos become small clips with MMAction2's lists."""
 
+import os
+
 import decord
 import numpy as np
 import pytest
@@ -58,9 +60,22 @@ def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
 def test_clips_that_are_there_are_not_made_again(source):
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     kept = source[2] / "clips_4x40" / "deep-v_0.mp4"
+    time = kept.stat().st_mtime_ns
     kept.write_bytes(b"mine")
+    os.utime(kept, ns=(time, time))
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     assert kept.read_bytes() == b"mine"
+    (source[1] / "deep" / "v 0.mp4").unlink()
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert kept.read_bytes() == b"mine"
+
+
+def test_the_clip_of_a_video_that_was_exchanged_is_made_anew(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    write_video(source[1] / "deep" / "v 0.mp4", np.full((10, 80, 96, 3), 250, np.uint8))
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    video = decord.VideoReader(str(source[2] / "clips_4x40" / "deep-v_0.mp4"))
+    assert video[0].asnumpy().mean() > 200
 
 
 def test_clips_of_another_length_do_not_take_the_place_of_those_that_are_there(source):

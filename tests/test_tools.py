@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import mmaction
 import pytest
 import torch
+from command_lines import tool_of
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 
@@ -231,3 +233,13 @@ def test_every_tool_helps(folder, tool):
     start = time.time()
     assert "usage:" in run(folder, ROOT / "tools" / tool, "--help")
     assert time.time() - start < 60
+
+
+def test_predictions_that_cannot_be_kept_leave_no_half_file(tmp_path):
+    dump = tool_of("test").WholeDump(out_file_path=str(tmp_path / "all.pkl"))
+    dump.compute_metrics([1, 2])
+    assert pickle.loads((tmp_path / "all.pkl").read_bytes()) == [1, 2]
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        dump.compute_metrics([3, lambda: 4])
+    assert [file.name for file in tmp_path.iterdir()] == ["all.pkl"]
+    assert pickle.loads((tmp_path / "all.pkl").read_bytes()) == [1, 2]

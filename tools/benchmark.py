@@ -27,7 +27,7 @@ from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
 from vared_mm.files import new_file, write_json
-from vared_mm.launch import config_of, console, told_in_a_line
+from vared_mm.launch import Parser, config_of, console, told_in_a_line
 
 
 @told_in_a_line()
@@ -51,9 +51,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
     parser.add_argument("--shape", type=int, nargs="+", metavar="N", help="T H W, or H W")

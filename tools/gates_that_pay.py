@@ -9,16 +9,14 @@ cannot be left out afterwards without changing what the network computes.
 
 from __future__ import annotations
 
-import argparse
-
+from vared_mm.launch import Parser, told_in_a_line
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.latency_table import gates_that_do_not_pay, read_table
 
 
+@told_in_a_line()
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("table", help="what tools/benchmark.py --layers --json wrote")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="as it will be used")
     args = parser.parse_args()

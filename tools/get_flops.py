@@ -9,22 +9,18 @@ runs the first N samples of the test set and tells what they really chose.
 
 from __future__ import annotations
 
-import argparse
-
 from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
-from vared_mm.launch import config_of, console, told_in_a_line
+from vared_mm.launch import Parser, config_of, console, told_in_a_line
 
 
 @told_in_a_line()
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("config")
     parser.add_argument(
         "--shape", type=int, nargs="+", metavar="N", help="T H W, or H W for images"

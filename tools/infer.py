@@ -131,7 +131,9 @@ def text_of(value: Any) -> str:
         return ", ".join(f"{key} {text_of(part)}" for key, part in list(value.items())[:3])
     if isinstance(value, list):
         return ", ".join(f"{tube['name']} {text_of(tube['score'])}" for tube in value[:3]) or "none"
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return (
+        "" if value is None else f"{value:.3f}" if isinstance(value, float) else visible(str(value))
+    )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+from mmengine.fileio import dump
+from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.cost_hook import cost_report
 from vared_mm.engine.finite_scores_hook import NotFiniteError
-from vared_mm.files import new_file, write_json
+from vared_mm.files import half_written, new_file, write_json
 from vared_mm.launch import processes, read_config, run_parser
 from vared_mm.weights import CheckedRunner
 
@@ -40,7 +43,7 @@ def main() -> None:
         evaluators = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
         config.test_evaluator = [
             *evaluators,
-            dict(type="DumpResults", out_file_path=str(args.dump)),
+            dict(type="WholeDump", out_file_path=str(args.dump)),
         ]
     config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="FiniteScoresHook")]
     try:
@@ -55,6 +58,16 @@ def dump_file(name: str) -> Path:
     if not name.endswith((".pkl", ".pickle")):
         raise argparse.ArgumentTypeError(f"{name} has another ending than .pkl or .pickle")
     return new_file(name)
+
+
+@METRICS.register_module(force=True)
+class WholeDump(DumpResults):
+    """mmengine's, whose file appears when it is whole."""
+
+    def compute_metrics(self, results: list) -> dict:
+        with half_written(self.out_file_path) as half:
+            dump(results, half)
+        return {}
 
 
 def test(config: Config, args: argparse.Namespace) -> None:

@@ -37,12 +37,17 @@ def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
     toolboxes' own `init_model` and `init_detector`.
     """
     init_default_scope(config.get("default_scope", "mmaction"))
+    if not isinstance(config.get("model"), dict):
+        raise ValueError("the config has no model")
     settings = copy.deepcopy(config.model)
     backbone = settings.get("backbone", {})
     for part in (settings, backbone, backbone.get("backbone", {})):
         for name in ("pretrained", "init_cfg"):
             part.pop(name, None)
-    model: Any = MODELS.build(settings)
+    try:
+        model: Any = MODELS.build(settings)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"the config's model cannot be built: {error}") from error
     if checkpoint:
         model.dataset_meta = load_weights(model, checkpoint).get("dataset_meta") or {}
     return model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 import traceback
 import unicodedata
@@ -20,9 +21,11 @@ import torch
 import torch.distributed.nn
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier
+from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.text import Text
 
+from vared_mm.screen import quiet
 from vared_mm.settings import kind
 
 
@@ -76,8 +79,16 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     """The config file with `options` merged into it."""
     if not Path(file).is_file():
         raise SystemExit(f"there is no config file {file}")
-    config = Config.fromfile(file)
-    config.merge_from_dict(options or {})
+    quiet(MMLogger.get_current_instance())
+    try:
+        config = Config.fromfile(file)
+        config.merge_from_dict(options or {})
+    # A config is code, which may end in any way.
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SystemExit(
+            f"error: {visible(f'{file} cannot be read as a config: {told}')}"
+        ) from error
     return config
 
 
@@ -87,6 +98,15 @@ def told_in_a_line() -> Iterator[None]:
     main function of a tool."""
     try:
         yield
+        # What cannot be written is told here and not by Python at its end.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {visible(' '.join(str(error).split()))}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -50,13 +51,18 @@ FOR_THE_FILE = (
     "Distributed training is not used, all SyncBatchNorm",
     "paramwise_options -- ",
     "Exp name:",
+    "The prefix is not set in metric class",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
+# How warnings of the toolboxes begin that tell of their own code, as regular expressions.
+OF_NO_USE = ("``build_loss`` would be deprecated",)
 
 
 def quiet(logger: logging.Logger) -> logging.Logger:
     """The logger, on whose screen stands only what a user needs; its file has everything."""
+    for beginning in OF_NO_USE:
+        warnings.filterwarnings("ignore", message=beginning)
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.addFilter(is_for_the_screen)

@@ -52,7 +52,8 @@ class SmallClipsConfig:
 
 
 def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsConfig) -> str:
-    """Writes the clips and their lists into the folder `out`; clips that are there already stay.
+    """Writes the clips and their lists into the folder `out`; clips that are there already stay,
+    unless their videos are others meanwhile.
 
     Clips of another length or size stand in another folder of `out`.
 
@@ -153,8 +154,11 @@ def targets_of(names: list[str], folder: Path) -> list[Path]:
 
 
 def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
-    """Writes one clip, unless it is there; under a passing name until it is whole."""
-    if target.exists():
+    """Writes one clip, unless it is there; under a passing name until it is whole.
+
+    A clip has the time of its video, by which one that was exchanged meanwhile is known.
+    """
+    if target.exists() and (not file.exists() or time_of(file) == time_of(target)):
         return
     fault = fault_of(str(file))
     if fault:
@@ -164,9 +168,14 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
     half = target.with_name(f"half-{target.name}")
     try:
         write_video(half, small)
+        os.utime(half, ns=(time_of(file), time_of(file)))
         half.replace(target)
     finally:
         half.unlink(missing_ok=True)
+
+
+def time_of(file: Path) -> int:
+    return file.stat().st_mtime_ns
 
 
 def small_frames(file: Path, config: SmallClipsConfig) -> np.ndarray:

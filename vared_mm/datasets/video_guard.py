@@ -20,7 +20,7 @@ from vared_mm.settings import within
 BROKEN = ("raise", "skip")
 
 
-class BrokenVideoError(RuntimeError):
+class BrokenVideoError(RuntimeError, ValueError):
     """A video that is missing, empty or not to be decoded."""
 
 

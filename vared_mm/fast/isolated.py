@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -63,7 +64,8 @@ class _Worker:
         self.process = context.Process(target=serve, args=(self.its_pipe,))
 
     def __enter__(self) -> _Worker:
-        self.process.start()
+        with without_interrupts():
+            self.process.start()
         self.its_pipe.close()
         return self
 
@@ -115,6 +117,21 @@ class _Worker:
                 os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
 
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """A process that starts here gets no Ctrl-C: its parent does, and ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Where it has to be started first, it would let them in again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve(pipe: Connection) -> None:
     """The process: makes its sides, then times the one that is asked for."""
     if sys.platform == "linux":
@@ -128,7 +145,8 @@ def serve(pipe: Connection) -> None:
             pipe.send(list(runs))
             while True:
                 pipe.send(timed(runs[pipe.recv()], warm_up))
-        except EOFError:
+        except (EOFError, BrokenPipeError):
+            # The parent has ended.
             return
         except Exception as error:
             pipe.send(error)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,15 @@ def users_files() -> Iterator[Path]:
             yield Path(file)
 
 
-def times_of(files: Iterable[str]) -> list[int | None]:
-    """When files were last changed: another one may be as long as the one it took the place of."""
-    return [os.stat(file).st_mtime_ns if os.path.exists(file) else None for file in files]
+def times_of(places: Sequence[str]) -> list[int | None]:
+    """When files were last changed: another one may be as long as the one it took the place of. Of
+    a folder it is the last change in it."""
+    times = {place: time_of(place) for place in {*places}}
+    return [times[place] for place in places]
+
+
+def time_of(place: str) -> int | None:
+    if not os.path.exists(place):
+        return None
+    within = os.scandir(place) if os.path.isdir(place) else ()
+    return max(os.stat(place).st_mtime_ns, *(one.stat().st_mtime_ns for one in within), 0)

@@ -22,6 +22,7 @@ from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from vared_mm.compat.safe_checkpoints import allowed
+from vared_mm.datasets.video_faults import place_of
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.engine.cost_metric import CostMetric, costs_of
 from vared_mm.metrics.localization import FrameResult
@@ -71,8 +72,10 @@ class ResumableTestLoop(TestLoop):
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
         self.evaluator.metrics.append(SampleAnswers(answers(self.task, model, classes)))
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        places = [place_of(info) or "" for info in infos]
         # That of the first process, as files of other machines may have other times.
-        told = [digest(key, self.data.fingerprint, chunk, code_digest(), times_of(self.files))]
+        told = [digest(key, self.data.fingerprint, chunk, code_digest(), times_of(places))]
         broadcast_object_list(told)
         self.folder = Path(folder, told[0][:16])
         if self.dataloader.batch_size is None:

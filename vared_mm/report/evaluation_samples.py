@@ -26,6 +26,8 @@ from vared_mm.settings import innermost
 
 # What data sets of the toolboxes call the truth of a sample.
 TRUTH = ("label", "truth", "gt_bboxes", "gt_labels", "instances")
+# Which frames of its file or folder a sample is.
+PART = ("total_frames", "offset")
 Answer = tuple[int, int, float]  # label, predicted, correct: see `Samples`
 
 
@@ -160,7 +162,7 @@ def fingerprint(
     paths = [os.path.abspath(file) for file in files]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     for info, path in zip(infos, paths, strict=True):
-        truth = {name: info[name] for name in TRUTH if name in info}
+        truth = {name: info[name] for name in (*TRUTH, *PART) if name in info}
         # Two splits may name and label their samples alike.
         size = os.path.getsize(path) if os.path.isfile(path) else None
         row = [os.path.relpath(path, folder), size, truth]

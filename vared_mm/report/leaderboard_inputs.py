@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vared_mm.datasets.folders import files_below
 from vared_mm.report.result import RESULT, Result, ResultError, read_result
 
 STUDY = "redundancy.json"
@@ -66,7 +67,8 @@ def files_of(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    found = sorted(f for name in (RESULT, STUDY) for f in path.rglob(name))
+    below = files_below(path) if path.is_dir() else ()
+    found = sorted(path / file for file in below if file.name in (RESULT, STUDY))
     if not found:
         what = "is not there" if not path.is_dir() else f"holds no {RESULT} and no {STUDY}"
         raise ResultError(
