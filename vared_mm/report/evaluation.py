@@ -26,6 +26,7 @@ from vared_mm.report.evaluation_key import digest, settings_digest, weights_dige
 from vared_mm.report.evaluation_loop import ResumableTestLoop
 from vared_mm.report.kept_chunks import remove_others
 from vared_mm.report.result import Result, write_result, write_samples
+from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
 
 PACKAGES = (
@@ -84,8 +85,11 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
     for part in ("test_dataloader", "test_evaluator"):
         if not config.get(part):
             raise ValueError(f"{job.file} has no {part}, which tells what to evaluate on and by")
-    if (kind := (config.get("test_cfg") or {}).get("type", "TestLoop")) != "TestLoop":
-        raise ValueError(f"test_cfg has a {kind}; wanted TestLoop, in whose place chunks are run")
+    loop = {"type": "TestLoop", **(config.get("test_cfg") or {})}
+    if kind(loop) != "TestLoop":
+        raise ValueError(
+            f"test_cfg has a {kind(loop)}; wanted TestLoop, in whose place chunks are run"
+        )
     config.custom_hooks = with_types(
         config.get("custom_hooks"), "CostHook", "ProgressBarHook", "FiniteScoresHook"
     )
@@ -109,8 +113,8 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
 def with_types(present: Any, *kinds: str) -> list[Any]:
     """The list of a config, with those of the types that it lacks."""
     entries = [present] if isinstance(present, dict) else list(present or [])
-    there = {entry["type"] for entry in entries if isinstance(entry, dict)}
-    return [*entries, *(dict(type=kind) for kind in kinds if kind not in there)]
+    there = {kind(entry) for entry in entries if isinstance(entry, dict)}
+    return [*entries, *(dict(type=name) for name in kinds if name not in there)]
 
 
 def key(config: Config, job: Job) -> str:
