@@ -11,13 +11,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from vared_mm.engine import EfficiencyLossHook
+from vared_mm.engine import EfficiencyLossHook, efficiency_loss_hook
 from vared_mm.engine.correctness import fused, judged, right_labels, top1
+from vared_mm.engine.efficiency_loss_hook import warn_of_decay
+from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.files import write_json
 from vared_mm.method import DynamicError, NoMatchingModuleError, VaRedConv3d
 from vared_mm.method.cost import CostRecord, Pass
@@ -347,6 +350,40 @@ def test_a_judge_whose_module_was_not_asked_says_what_to_choose():
     judge = top1(toy.ToyRecognizer())
     with pytest.raises(ValueError, match="Head answers, which the model did not call"):
         judged(judge, [], [[None]])
+
+
+def test_a_head_that_is_asked_twice_for_one_batch_is_no_judge_s():
+    judge = top1(SimpleNamespace(cls_head=nn.Identity()))
+    with pytest.raises(ValueError, match=r"called it 2 times for 1.*Choose correct='always'"):
+        judged(judge, [torch.eye(2), torch.eye(2)], [[None, None]])
+
+
+def test_gates_whose_norm_the_backbone_keeps_in_evaluation_are_told_of(tmp_path, monkeypatch):
+    hooks = [dict(type="EfficiencyLossHook"), dict(type="CostHook")]
+    runner = Runner(**toy.runner_settings(tmp_path, dynamic={}, hooks=hooks))
+    norm = runner.model.backbone[4].gate.norm
+    monkeypatch.setattr(norm, "train", lambda mode=True: nn.Module.train(norm, False))
+    runner.train()
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    assert log.count("BatchNorm of 1 of 2 gates, as that of backbone.4, stays as it is") == 1
+
+
+def test_decay_is_looked_for_in_every_wrapper_of_a_dict(monkeypatch):
+    net = nn.ModuleList([VaRedConv3d(2, 4, 1), nn.Linear(2, 2)])
+    several = {
+        str(i): OptimWrapper(torch.optim.SGD(part.parameters(), lr=0.1, weight_decay=0.1))
+        for i, part in enumerate(net)
+    }
+    wrapper = OptimWrapperDict(**several)
+    told = []
+    monkeypatch.setattr(efficiency_loss_hook, "print_log", lambda text, *_: told.append(text))
+    warn_of_decay(net, wrapper)
+    assert told[0].startswith("1 gates have weight decay on their bias")
+    refuse_other_groups(wrapper)
+    one, other = (several[key].optimizer.state_dict() for key in "01")
+    with pytest.raises(ValueError, match="1 groups of 2 parameters, this one 1 of"):
+        several["0"].optimizer.load_state_dict(other)
+    several["0"].optimizer.load_state_dict(one)
 
 
 def test_gates_that_are_frozen_are_told_of(tmp_path):

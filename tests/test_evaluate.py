@@ -25,11 +25,11 @@ from torch import nn
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
-from vared_mm.engine import CostMetric
+from vared_mm.engine import CostHook
 from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
 from vared_mm.report.comparison import common_accuracy
-from vared_mm.report.evaluation import Job, evaluate, with_types
+from vared_mm.report.evaluation import Job, evaluate, prepared
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_loop import chunks_of, packed
 from vared_mm.report.evaluation_samples import (
@@ -340,9 +340,16 @@ def test_what_counts_is_added_to_a_config_without_hooks_and_cost(tmp_path):
     assert samples.share.tolist() == [1] * 10
 
 
-def test_what_counts_is_not_added_to_a_config_that_names_it_in_full_or_as_a_class():
-    there = [dict(type=CostMetric), dict(type="mmengine.ToyAccuracy")]
-    assert with_types(there, "CostMetric", "ToyAccuracy") == there
+def test_what_a_config_names_by_scope_or_class_is_not_added_again(tmp_path):
+    config = toy_config(tmp_path)
+    config.custom_hooks = [dict(type=CostHook), dict(type="mmengine.ProgressBarHook")]
+    config.test_evaluator = [dict(type="mmaction.CostMetric")]
+    config.test_cfg = dict(type="mmengine.TestLoop")
+    checkpoint = weights(config, tmp_path / "w.pth")
+    made = prepared(config, job(tmp_path, checkpoint), tmp_path)
+    assert len(made.test_evaluator) == 1
+    assert [entry.type for entry in made.custom_hooks][2:] == ["FiniteScoresHook"]
+    assert made.test_cfg.type == "ResumableTestLoop"
 
 
 @pytest.mark.parametrize(("samples", "size", "batch", "ends"), [

@@ -147,3 +147,16 @@ def test_a_normalisation_that_lacks_something_is_left_to_torch(lacks):
         gate.norm = nn.BatchNorm1d(16, affine=False).eval()
     expected = copy.deepcopy(gate).double()(x.double())
     assert (gate(x) - expected).abs().max() < 1e-5
+
+
+@forms
+@torch.no_grad()
+def test_a_negated_view_is_read_with_its_sign(form):
+    # Its memory is that of the imaginary part, which the view negates.
+    maps = torch.randn(2, 37, 6, 6, generator=torch.Generator().manual_seed(0))
+    view = torch.complex(maps, maps).conj().imag
+    gate = gate_of()
+    assert view.is_neg()
+    torch.testing.assert_close(form(gate)(view), form(gate)(-maps))
+    view = torch._neg_view(maps)
+    torch.testing.assert_close(form(gate)(view), form(gate)(-maps))

@@ -1,5 +1,7 @@
 """Batches that run in parts: the same answers, and observers that see whole batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -9,6 +11,7 @@ from torch import nn
 import vared_mm  # noqa: F401
 from vared_mm.fast import in_parts, prepare_for_inference
 from vared_mm.fast.forced_shares import choices_of, forced, plan_for
+from vared_mm.method import VaRedConv2d
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 
 
@@ -159,3 +162,13 @@ def test_to_find_out_that_samples_cannot_be_parted_prints_nothing(monkeypatch, c
     assert torch.equal(prepared(x), model(x))
     assert prepared.forward.run.separable is False
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_plan_is_followed_in_its_own_thread_alone():
+    conv = VaRedConv2d(3, 8, 3).eval()
+    x = torch.randn(1, 3, 5, 5)
+    with torch.no_grad(), forced(nn.Sequential(conv)) as follow, ThreadPoolExecutor(1) as other:
+        own = conv.gate(x)
+        follow({"0": torch.tensor([[0.0, 0.25]])})
+        assert conv.gate(x).tolist() == [[0.0, 0.25]]
+        assert torch.allclose(other.submit(conv.gate, x).result(), own)

@@ -71,6 +71,16 @@ def test_a_model_in_half_precision_keeps_its_gates_in_float32(dtype):
     assert Gate(5, 2, DynamicConfig()).double().weight1.dtype == torch.float64
 
 
+def test_a_checkpoint_of_half_precision_leaves_the_gate_in_float32():
+    gate = Gate(4, 1, DynamicConfig())
+    half = {k: v.half() if v.is_floating_point() else v for k, v in gate.state_dict().items()}
+    gate.load_state_dict(half, assign=True)
+    assert {p.dtype for p in gate.parameters()} == {torch.float32}
+    gate = pickle.loads(pickle.dumps(gate)).eval()
+    # The sum of 100 pixels of 1000 is above all that float16 holds.
+    assert gate(torch.full((1, 4, 10, 10), 1000.0, dtype=torch.float16)).isfinite().all()
+
+
 def test_one_sample_moves_the_running_statistics_as_an_exponential_average():
     gate = Gate(1, 1, DynamicConfig(gate_hidden=1)).train()
     nn.init.ones_(gate.weight1)

@@ -12,6 +12,7 @@ from mmcv.cnn import fuse_conv_bn
 from mmengine.model.efficient_conv_bn_eval import efficient_conv_bn_eval_forward
 from torch import nn
 from torch.fx.experimental.optimization import fuse
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
@@ -419,3 +420,29 @@ def test_a_compiled_network_answers_as_the_plain_one_and_is_watched_and_forced(t
         torch.testing.assert_close(compiled(x), net(x))
     assert record.share(2).tolist() == [0.5, 0.5]
     assert len(record.seen) == 4
+
+
+def by_make_fx(conv, x):
+    with torch.no_grad():
+        make_fx(conv)(x)
+
+
+def by_vmap(conv, x):
+    torch.func.vmap(lambda one: conv(one[None])[0])(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        (by_make_fx, "keep the choice of its example"),
+        (lambda conv, x: torch.jit.script(conv), "keep the choice of its example"),
+        (by_vmap, "give it the samples as one batch"),
+    ],
+)
+def test_what_would_keep_a_choice_or_hides_the_numbers_to_choose_by_is_refused(
+    way, message, training
+):
+    conv = VaRedConv2d(3, 8, 3).train(training)
+    with pytest.raises(DynamicError, match=message):
+        way(conv, torch.randn(2, 3, 5, 5))

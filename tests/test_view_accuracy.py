@@ -3,6 +3,7 @@
 import math
 import pickle
 import socket
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import toy
 from mmengine.registry import METRICS, MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from torch import nn
 
 import vared_mm  # noqa: F401
 from vared_mm.engine.around_forward import around_forward
@@ -128,6 +130,17 @@ def test_the_hook_keeps_the_scores_whose_softmax_mean_the_head_predicts():
         torch.testing.assert_close(sample.pred_score, sample.view_scores.softmax(1).mean(0))
     assert not model._forward_hooks
     assert not model.cls_head._forward_hooks
+
+
+def test_of_a_head_that_is_asked_twice_no_scores_are_kept():
+    model = nn.Identity()
+    model.cls_head = nn.Identity()
+    with ExitStack() as stack:
+        finish = view_scores(model)(stack, {})
+        model.cls_head(torch.eye(2))
+        model.cls_head(torch.eye(2))
+        with pytest.raises(ValueError, match="called once for all samples; came 2 answers"):
+            finish([BaseDataElement(), BaseDataElement()])
 
 
 def test_a_test_run_saves_the_scores_that_give_its_metrics_again(tmp_path):

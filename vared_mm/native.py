@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vared_mm.compiler import command, compile_source, identity
@@ -120,6 +121,22 @@ def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any
     return run(*arguments, **settings)
 
 
+def is_traced() -> bool:
+    """Whether `torch.jit.trace`, the ONNX exporters, `torch.export` or `make_fx` write down what
+    runs."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return True
+    return is_in_torch_dispatch_mode() and get_proxy_mode() is not None
+
+
+def is_vmapped() -> bool:
+    """Whether `torch.func.vmap` runs, whose tensors tell no number."""
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return False
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return any(one.key() == torch._C._functorch.TransformType.Vmap for one in stack)
+
+
 def nobody_watches(x: Tensor) -> bool:
     """Whether a kernel may stand in for torch's operations on x: it is on a CPU, no gradient passes
     through them, backward or forward, and nothing traces, counts, transforms or replaces them.
@@ -129,6 +146,8 @@ def nobody_watches(x: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0
         and type(x) is Tensor
+        # Such a view has the memory of what it negates, and the operations change the sign.
+        and not x.is_neg()
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not is_in_torch_dispatch_mode()

@@ -27,7 +27,7 @@ def judged(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -
     """(N,) of all batches' samples, from what `judge.reads` answered in the pass.
 
     Raises:
-        ValueError: It was not asked.
+        ValueError: It was not asked, or not once for each batch.
     """
     if judge.reads is None:
         return torch.cat([judge.right(None, samples) for samples in batches])
@@ -36,10 +36,15 @@ def judged(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -
             f"correct reads what {type(judge.reads).__name__} answers, which the model did not "
             "call; choose correct='always'"
         )
-    if len(answers) < len(batches):  # They went through the model as one.
+    if len(answers) == 1:  # They went through the model as one.
         batches = [[sample for batch in batches for sample in batch]]
-    own = answers[-len(batches) :]
-    pairs = zip(own, batches, strict=True)
+    if len(answers) != len(batches):
+        raise ValueError(
+            f"correct reads what {type(judge.reads).__name__} answers, once for each batch; the "
+            f"model called it {len(answers)} times for {len(batches)}, and which answer counts is "
+            "not known. Choose correct='always'"
+        )
+    pairs = zip(answers, batches, strict=True)
     return torch.cat([judge.right(answer, samples) for answer, samples in pairs])
 
 

@@ -21,7 +21,7 @@ from vared_mm.engine.around_forward import (
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged
-from vared_mm.engine.merged_groups import refuse_other_groups
+from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -171,14 +171,16 @@ def check_graph(record: CostRecord) -> None:
         if wanted and torch.is_grad_enabled() and not one.gates.requires_grad:
             raise DynamicError(
                 f"the efficiency loss cannot reach the gate of {one.name}: it ran without a "
-                "graph, as reentrant activation checkpointing does. Checkpoint with "
-                "use_reentrant=False, or freeze the gate (requires_grad_(False))"
+                "graph, as under torch.no_grad() or reentrant activation checkpointing. Checkpoint "
+                "with use_reentrant=False, let loss() run the network with gradients alone, or "
+                "freeze the gate (requires_grad_(False))"
             )
 
 
 def warn_of_frozen(model: nn.Module) -> None:
-    """A gate that cannot learn answers as it was made, or as a checkpoint left it."""
-    gates = {n: conv.gate for n, conv in dynamic_convs(model).items() if conv.gate.macs()}
+    """A gate that cannot learn, or its norm, is as it was made, or as a checkpoint left it."""
+    convs = dynamic_convs(model).items()
+    gates = {name: conv.gate for name, conv in convs if isinstance(conv.gate, Gate)}
     frozen = [n for n, gate in gates.items() if not any(p.requires_grad for p in gate.parameters())]
     if frozen:
         print_log(
@@ -188,12 +190,21 @@ def warn_of_frozen(model: nn.Module) -> None:
             "current",
             30,
         )
+    fixed = [n for n, gate in gates.items() if model.training and not gate.norm.training]
+    if fixed:
+        print_log(
+            f"the BatchNorm of {len(fixed)} of {len(gates)} gates, as that of {fixed[0]}, stays as "
+            "it is and learns no statistics: the backbone keeps all norms in evaluation mode. "
+            "Unless a dynamic checkpoint trained them, set norm_eval=False",
+            "current",
+            30,
+        )
 
 
 def warn_of_decay(model: nn.Module, optim_wrapper: Any) -> None:
     """Weight decay on the gates' bias would move all of them, whatever is learned."""
     biases = {id(m.beta) for m in model.modules() if isinstance(m, Gate)}
-    groups = getattr(optim_wrapper, "param_groups", [])
+    groups = [g for optimizer in optimizers_of(optim_wrapper) for g in optimizer.param_groups]
     decayed = sum(
         id(p) in biases and group.get("weight_decay", 0) > 0
         for group in groups

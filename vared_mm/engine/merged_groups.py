@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 from torch.optim import Optimizer
@@ -47,10 +47,17 @@ def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def refuse_other_groups(optim_wrapper: Any) -> None:
-    """From here on its optimiser tells of a checkpoint that another constructor's groups made."""
-    optimizer = getattr(optim_wrapper, "optimizer", None)
-    if isinstance(optimizer, Optimizer):
+    """From here on its optimisers tell of a checkpoint that another constructor's groups made."""
+    for optimizer in optimizers_of(optim_wrapper):
         optimizer.register_load_state_dict_pre_hook(_compare)
+
+
+def optimizers_of(optim_wrapper: Any) -> list[Optimizer]:
+    """Its own, or those of several wrappers in a dict; none where nothing is trained yet."""
+    several = isinstance(optim_wrapper, OptimWrapperDict)
+    wrappers = optim_wrapper.optim_wrappers.values() if several else [optim_wrapper]
+    found = [getattr(wrapper, "optimizer", None) for wrapper in wrappers]
+    return [optimizer for optimizer in found if isinstance(optimizer, Optimizer)]
 
 
 def _compare(optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -59,13 +59,13 @@ def view_scores(model: nn.Module) -> Watch:
         stack.callback(after_forward(head, lambda m, a, out: seen.append(out)).remove)
 
         def finish(samples: list[Any]) -> list[Any]:
-            if not seen or not isinstance(seen[-1], Tensor):
-                came = type(seen[-1]).__name__ if seen else "no answer"
+            if len(seen) != 1 or not isinstance(seen[0], Tensor):
+                came = type(seen[0]).__name__ if len(seen) == 1 else f"{len(seen)} answers"
                 raise ValueError(
-                    "ViewScoresHook reads scores (N * views, classes) of the cls_head; came "
-                    f"{came}. Use AccMetric without it"
+                    "ViewScoresHook reads scores (N * views, classes) of the cls_head, called once "
+                    f"for all samples; came {came}. Use AccMetric without it"
                 )
-            scores = seen[-1].detach().unflatten(0, (len(samples), -1))
+            scores = seen[0].detach().unflatten(0, (len(samples), -1))
             for sample, own in zip(samples, scores, strict=True):
                 sample.view_scores = own
             return samples

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vared_mm.method.cost import Pass, conv_costs
 from vared_mm.method.gate import BlockGate, FollowerGate
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.observe import dynamic_convs, record_cost
+from vared_mm.method.observe import after_forward, dynamic_convs, record_cost
 
 Plan = dict[str, Tensor]
 # What an open gate answers: neither 1, which would hide a multiplication left out, nor the floor.
@@ -40,7 +40,8 @@ class Choice:
 
 @contextmanager
 def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
-    """Hands out what sets the plan; with None, as at the start, the gates decide.
+    """Hands out what sets the plan; with None, as at the start, the gates decide. It acts on the
+    passes of the thread that it is entered in.
 
     A gate computes its own answer all the same; what is forced on a block's is handed on to its
     followers, whose plans are the same. A prepared network may run its batch in parts, in order:
@@ -75,8 +76,7 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
         for name, conv in dynamic_convs(model).items():
             if isinstance(conv.gate, FollowerGate):
                 continue
-            handle = conv.gate.register_forward_hook(hook_of(name), prepend=True)
-            stack.callback(handle.remove)
+            stack.callback(after_forward(conv.gate, hook_of(name), prepend=True).remove)
         yield follow
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import torch
+from torch import Tensor
 
-from vared_mm.native import uncompiled
+from vared_mm.native import is_traced, uncompiled
 
 
 class PreparedForward:
@@ -14,13 +14,15 @@ class PreparedForward:
     runs kernels that no trace sees."""
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        if is_traced():
             raise RuntimeError(
                 "a prepared model cannot be traced or exported, as its kernels would be missing; "
                 "export the static network that it was made from. A dynamic one cannot be exported "
                 "yet"
             )
-        return uncompiled(self.compute, *inputs, **settings)
+        # A kernel reads memory as it is, and a negated view has that of what it negates.
+        plain = [x.resolve_neg() if isinstance(x, Tensor) else x for x in inputs]
+        return uncompiled(self.compute, *plain, **settings)
 
     def compute(self, *inputs: Any, **settings: Any) -> Any:
         raise NotImplementedError

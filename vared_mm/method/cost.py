@@ -160,7 +160,11 @@ def _rows(values: Tensor, samples: int) -> Tensor:
     """(..., N) to (..., samples, N / samples)."""
     rows = values.shape[-1]
     if not samples or rows % samples:
-        raise DynamicError(f"{rows} rows of cost cannot belong to {samples} samples equally")
+        raise DynamicError(
+            f"{rows} rows of cost cannot belong to {samples} samples equally: a pass of the "
+            "network was of some of them alone, as where a teacher and its student take a batch "
+            "each or samples run one by one"
+        )
     return values.unflatten(-1, (samples, -1))
 
 

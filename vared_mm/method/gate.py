@@ -90,6 +90,8 @@ class Gate(nn.Module):
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
         nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
         self.float()  # Whatever the default is.
+        # `load_state_dict(assign=True)` takes the tensors of a checkpoint as they are.
+        self.register_load_state_dict_post_hook(_in_single)
 
     def forward(self, x: Tensor) -> Tensor:
         if nobody_watches(x) and self._norm_is_plain():
@@ -148,6 +150,11 @@ class Gate(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight1.shape[1]} -> {self.axes} x {len(self.beta) // self.axes}"
+
+
+def _in_single(gate: nn.Module, keys: Any) -> None:
+    if any(p.dtype in HALF for p in gate.parameters()):
+        gate.float()
 
 
 class BlockGate(Gate):

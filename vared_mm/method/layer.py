@@ -34,7 +34,7 @@ from vared_mm.method.rebuild import (
 )
 from vared_mm.method.rebuild_native import kernel_rebuilds, rebuilt
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
-from vared_mm.native import uncompiled
+from vared_mm.native import is_traced, is_vmapped, uncompiled
 
 Pattern = tuple[bool, ...]
 NOT_AFFINE = (
@@ -43,6 +43,12 @@ NOT_AFFINE = (
     "fuse_conv_bn_eval, efficient_conv_bn_eval, deploy switches). Leave the fusion out; "
     "vared_mm.fast.prepare_for_inference folds rightly. To put other weights into it, copy them: "
     "conv.weight.data.copy_(weight)"
+)
+NO_TRACE = (
+    "a dynamic convolution chooses for each input anew, and a trace (torch.jit.trace, "
+    "torch.jit.script, torch.onnx.export, torch.export, torch.fx) would keep the choice of its "
+    "example for all; no export serves it yet. Export the static network, or run the dynamic one "
+    "in PyTorch with vared_mm.fast.prepare_for_inference"
 )
 
 
@@ -269,6 +275,10 @@ class _Dynamic(_ConvNd):
         finally:
             del self._loading
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        # `torch.jit.script` asks each module for what it is to take in its place.
+        raise DynamicError(NO_TRACE)
+
     def extra_repr(self) -> str:
         axes = "+".join(self.axes)
         return f"{super().extra_repr()}, {axes}, search_space={self.dynamic.search_space}"
@@ -326,14 +336,14 @@ def refuse_tracing(x: Any) -> None:
 
     Raises:
         DynamicError: `torch.jit.trace`, the ONNX exporters, `torch.export` or `torch.fx` are at
-            work.
+            work, or `torch.func.vmap`, under which there are no numbers to choose by.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or isinstance(x, Proxy):
+    if is_traced() or isinstance(x, Proxy):
+        raise DynamicError(NO_TRACE)
+    if is_vmapped():
         raise DynamicError(
-            "a dynamic convolution chooses for each input anew, and a trace (torch.jit.trace, "
-            "torch.onnx.export, torch.export, torch.fx) would keep the choice of its example for "
-            "all; no export serves it yet. Export the static network, or run the dynamic one in "
-            "PyTorch with vared_mm.fast.prepare_for_inference"
+            "a dynamic convolution chooses by the numbers of its gate, which torch.func.vmap keeps "
+            "to itself; give it the samples as one batch"
         )
 
 
