@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vared_mm.compiler import command, compile_source, identity
@@ -126,7 +125,12 @@ def is_traced() -> bool:
     runs."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return True
-    return is_in_torch_dispatch_mode() and get_proxy_mode() is not None
+    if not is_in_torch_dispatch_mode():
+        return False
+    # Half a second to import, which none but those under such a mode need.
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    return get_proxy_mode() is not None
 
 
 def is_vmapped() -> bool:
