@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from vared_mm.engine import FiniteScoresHook
-from vared_mm.engine.finite_scores_hook import NotFiniteError
+from vared_mm.engine.finite_scores_hook import NotFiniteError, not_finite
 
 NAN, INFINITY = torch.tensor([0.5, torch.nan]), torch.tensor([torch.inf])
 
@@ -27,5 +27,7 @@ def test_answers_that_are_no_numbers_are_named(odd, message):
 
 def test_numbers_and_truth_pass():
     good = sample(gt_score=NAN, pred_label=torch.tensor([1]), pred_score=torch.tensor([0.5]))
+    assert list(not_finite(good)) == []
+    assert list(not_finite(sample(pred_score=NAN))) == ["pred_score"]
     FiniteScoresHook().after_test_iter(None, 0, outputs=[good, {"gt": NAN}, None])
     FiniteScoresHook().after_test_iter(None, 0)
