@@ -18,6 +18,8 @@ _EXAMINED = "vared_mm.doctor" in getattr(sys, "orig_argv", ())
 
 if (reason := too_old()) is not None and not _EXAMINED:
     raise ImportError(reason)
+if find_spec("torch") is not None:
+    from vared_mm import kernels as kernels
 if all(find_spec(name) is not None for name in ("torch", "mmengine", "mmcv")):
     try:
         from vared_mm import compat

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from vared_mm.method.errors import DynamicError
-from vared_mm.native import uncompiled
+from vared_mm.method.operators import uncompiled
 
 Finish = Callable[[Any], Any]
 # From a stack of contexts and the pass's arguments by name.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,7 @@ from typing_extensions import Self
 
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.gate_native import NativeGate
-from vared_mm.native import nobody_watches
+from vared_mm.method.operators import define, differentiate, wants_torch_alone
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -46,6 +45,62 @@ def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
     return v + (passed - passed.detach())
 
 
+def decide_by_definition(
+    x: Tensor,
+    weight1: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight2: Tensor,
+    beta: Tensor,
+    eps: float,
+    axes: int,
+    floor: float,
+    leak: float,
+) -> Tensor:
+    """The gate in evaluation, with its BatchNorm's statistics, weight (`scale`) and bias (`shift`).
+
+    Args:
+        x: (N, C, ...).
+        weight1: W1 (hidden, C).
+        weight2, beta: W2 (axes · S, hidden) and β (axes · S,).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        hidden = F.linear(mean_of(x, weight1.dtype), weight1)
+        hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
+        return answer_of(hidden, weight2, beta, axes, floor, leak)
+
+
+def mean_of(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(N, C)."""
+    # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
+    return x.sum(tuple(range(2, x.ndim)), dtype=dtype) / math.prod(x.shape[2:])
+
+
+def answer_of(
+    hidden: Tensor, weight2: Tensor, beta: Tensor, axes: int, floor: float, leak: float
+) -> Tensor:
+    z = F.linear(hidden, weight2, beta)
+    return soft_gate(z.unflatten(-1, (axes, -1)), floor, leak).flatten(-2)
+
+
+def _flops(x: Sequence[int], weight1: Sequence[int], *arguments: Any) -> int:
+    """Of the two linear layers."""
+    weight2 = arguments[4]
+    return 2 * x[0] * (math.prod(weight1) + math.prod(weight2))
+
+
+DECIDE = define(
+    "decide(Tensor x, Tensor weight1, Tensor mean, Tensor var, Tensor scale, Tensor shift, "
+    "Tensor weight2, Tensor beta, float eps, int axes, float floor, float leak) -> Tensor",
+    decide_by_definition,
+    lambda x, weight1, *arguments: weight1.new_empty(x.shape[0], arguments[5].shape[0]),
+    _flops,
+)
+differentiate(DECIDE, decide_by_definition)
+
+
 def samples_of(norm: nn.Module, h: Tensor) -> int:
     """Over how many rows the norm takes its statistics in training."""
     if not isinstance(norm, nn.SyncBatchNorm) or not torch.distributed.is_initialized():
@@ -67,6 +122,18 @@ def learn_from_one(norm: _BatchNorm, row: Tensor) -> None:
     delta = row - norm.running_mean
     norm.running_mean += m * delta
     norm.running_var.add_(m * delta.square()).mul_(1 - m)
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether it does in evaluation what `decide_by_definition` does, and nobody looks at it."""
+    return (
+        type(norm) is nn.BatchNorm1d
+        and not norm.training
+        and norm.affine
+        # `torch.func.replace_all_batch_norm_modules_` takes them away.
+        and norm.running_mean is not None
+        and not (norm._forward_hooks or norm._forward_pre_hooks)
+    )
 
 
 class Gate(nn.Module):
@@ -94,18 +161,15 @@ class Gate(nn.Module):
         self.register_load_state_dict_post_hook(_in_single)
 
     def forward(self, x: Tensor) -> Tensor:
-        if nobody_watches(x) and self._norm_is_plain():
-            native = self._native()
-            if native.serves(x):
-                return native(x)
+        if is_plain(self.norm):
+            arguments = (x, *self.parameters_read(), self.norm.eps, self.axes, self.floor, self.leak)
+            return (decide_by_definition if wants_torch_alone(*arguments[:8]) else DECIDE)(*arguments)
         with torch.autocast(x.device.type, enabled=False):
-            # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
-            pooled = x.sum(tuple(range(2, x.ndim)), dtype=self.weight1.dtype)
-            pooled = pooled / math.prod(x.shape[2:])
-            hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
-            z = F.linear(hidden, self.weight2, self.beta)
-            parts = z.unflatten(-1, (self.axes, -1))
-            return soft_gate(parts, self.floor, self.leak).flatten(-2)
+            hidden = F.linear(mean_of(x, self.weight1.dtype), self.weight1)
+            hidden = self._normalise(hidden).tanh()
+            return answer_of(
+                hidden, self.weight2, self.beta, self.axes, self.floor, self.leak
+            )
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm
@@ -123,26 +187,13 @@ class Gate(nn.Module):
 
         return super()._apply(keep_single, recurse)
 
-    def _norm_is_plain(self) -> bool:
-        """Whether it does what the kernel does, and nobody looks at it."""
-        norm = self.norm
-        return (
-            type(norm) is nn.BatchNorm1d
-            and not norm.training
-            and norm.affine
-            # `torch.func.replace_all_batch_norm_modules_` takes them away.
-            and norm.running_mean is not None
-            and not (norm._forward_hooks or norm._forward_pre_hooks)
-        )
-
-    def _native(self) -> NativeGate:
-        """Of the parameters as they are now: whatever trains or loads them may put others here."""
+    def parameters_read(self) -> tuple[Tensor, ...]:
+        """In the order of `decide_by_definition`."""
         norm = self.norm
         assert norm.running_mean is not None
         assert norm.running_var is not None
         statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias
-        weights = self.weight1, self.weight2, self.beta
-        return NativeGate(weights, statistics, norm.eps, self.axes, self.floor)
+        return (self.weight1, *statistics, self.weight2, self.beta)
 
     def macs(self) -> int:
         """MACs of one decision, by its two linear layers."""

@@ -17,24 +17,14 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.all_paths import all_paths
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.operators import is_exported, uncompiled
+from vared_mm.method.passes import rebuild
 from vared_mm.method.prefix_conv import prefix_conv
-from vared_mm.method.rebuild import (
-    LAYOUTS,
-    OpenPath,
-    Path,
-    folded,
-    rebuild_channels,
-    rebuild_frames,
-    strides,
-    widths,
-)
-from vared_mm.method.rebuild_native import kernel_rebuilds, rebuilt
+from vared_mm.method.rebuild import LAYOUTS, rebuild_by_definition, strides, widths
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
-from vared_mm.native import is_traced, is_vmapped, uncompiled
 
 Pattern = tuple[bool, ...]
 NOT_AFFINE = (
@@ -45,11 +35,13 @@ NOT_AFFINE = (
     "conv.weight.data.copy_(weight)"
 )
 NO_TRACE = (
-    "a dynamic convolution chooses for each input anew, and a trace (torch.jit.trace, "
-    "torch.jit.script, torch.onnx.export, torch.export, torch.fx) would keep the choice of its "
-    "example for all; no export serves it yet. Export the static network, or run the dynamic one "
-    "in PyTorch with vared_mm.fast.prepare_for_inference"
+    "a dynamic convolution asks for the sizes and the numbers of its input, which torch.fx and "
+    "torch.jit.script do not know; torch.export.export and torch.jit.trace serve it, where it "
+    "computes all paths and multiplies those that are closed by zero"
 )
+# Those who look at gates in a `with` block of `observe`: compiled code, which was made without
+# their hooks, is left there.
+WATCHING: list[object] = []
 
 
 class CheapOperations(nn.Module):
@@ -143,8 +135,9 @@ class _Dynamic(_ConvNd):
         self.strides = r if "time" in self.axes else r[:1]
 
     def forward(self, x: Tensor) -> Tensor:
-        refuse_tracing(x)
-        return uncompiled(self._forward, x)
+        if isinstance(x, Proxy):
+            raise DynamicError(NO_TRACE)
+        return uncompiled(self._forward, x) if WATCHING else self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.weight.ndim:
@@ -156,7 +149,12 @@ class _Dynamic(_ConvNd):
             return self.plain(x)
         gates = self.gate(x)
         self.check_answer(gates, x)
-        return self._forward_all(x, gates) if self.training else self._forward_open(x, gates)
+        if self.training:
+            return self._forward_all(x, gates)
+        if is_exported():
+            return self._forward_masked(x, gates)
+        # What the host chooses is no part of a graph.
+        return uncompiled(self._forward_open, x, gates)
 
     def check_answer(self, gates: Tensor, x: Tensor) -> None:
         """Kernels read by the gates' shape, and a hook or another module may have answered."""
@@ -170,11 +168,16 @@ class _Dynamic(_ConvNd):
 
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
-        parts = dict(zip(self.axes, gates.split(self.dynamic.search_space, 1), strict=True))
-        return all_paths(
-            self._full(x), parts.get("channel"), parts.get("time"),
-            list(self.cheap.channel), list(self.cheap.time),
-        )  # fmt: skip
+        return self._rebuild(self._full(x), gates, (True,) * gates.shape[1])
+
+    def _forward_masked(self, x: Tensor, gates: Tensor) -> Tensor:
+        """The same where nothing can be chosen, as in an export, in torch's operations alone: what
+        is closed is computed too, and its gate of 0 leaves it out.
+        """
+        y = self._full(x)
+        everything = (True,) * gates.shape[1]
+        frames = y.shape[2] if y.ndim == 5 else 1
+        return rebuild_by_definition(y, gates, *self._cheap(), everything, y.shape[1], frames)
 
     def _full(self, x: Tensor) -> Tensor:
         """The plain convolution's output, channels last if `x` is."""
@@ -208,6 +211,8 @@ class _Dynamic(_ConvNd):
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""
         groups = group_by_pattern(gates)
+        if groups is None:
+            return self._forward_masked(x, gates)
         if len(groups) == 1:
             return self._run(x, gates, next(iter(groups)))
         # Slices and cat keep the memory layout, which indexing would not.
@@ -220,35 +225,21 @@ class _Dynamic(_ConvNd):
 
     def _run(self, x: Tensor, gates: Tensor, pattern: Pattern) -> Tensor:
         k, r = self.extent(pattern)
-        frames = output_shape(self, x.shape)[2] if "time" in self.axes else 1
         # On CPU a convolution of one sample may answer in another layout than one of many.
         y = like_layout(prefix_conv(self, x, k, r), x)
+        frames = output_shape(self, x.shape)[2] if y.ndim == 5 else 1
         return self._rebuild(y, gates, pattern, frames)
 
-    def _rebuild(self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int) -> Tensor:
-        paths = self.open_paths(pattern)
-        side = self.dynamic.cheap_kernel
-        if kernel_rebuilds(y, gates, paths, side):
-            return rebuilt(y, gates, paths, self.out_channels, frames, side)
-        channel, time = folded(
-            *([Path(gates[:, p.column], p.scale, p.cheap) for p in paths[axis]] for axis in paths)
-        )
-        if channel:
-            y = rebuild_channels(y, channel, self.out_channels)
-        return rebuild_frames(y, time, frames) if time else y
+    def _rebuild(
+        self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int | None = None
+    ) -> Tensor:
+        if frames is None:
+            frames = y.shape[2] if y.ndim == 5 else 1
+        return rebuild(y, gates, *self._cheap(), pattern, self.out_channels, frames)
 
-    def open_paths(self, pattern: Pattern) -> dict[str, list[OpenPath]]:
-        """Those of "channel" and those of "time"; an axis it lacks has none."""
-        scales = {"channel": self.widths, "time": self.strides}
-        cheap = {"channel": self.cheap.channel, "time": self.cheap.time}
-        paths: dict[str, list[OpenPath]] = {"channel": [], "time": []}
-        columns = enumerate(pattern)
-        for axis in self.axes:
-            for scale, phi in zip(scales[axis], [None, *cheap[axis]], strict=True):
-                column, is_open = next(columns)
-                if is_open:
-                    paths[axis].append(OpenPath(column, scale, phi))
-        return paths
+    def _cheap(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Φ of the channel axis and of the time axis."""
+        return list(self.cheap.channel), list(self.cheap.time)
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""
@@ -314,14 +305,21 @@ def check_checkpoint(conv: _Dynamic, state: Mapping[str, Any], prefix: str) -> N
         )
 
 
-def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
+def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]] | None:
     """Which samples opened the same paths. The one place where the host asks the device.
+
+    None where torch keeps the numbers to itself, as under `torch.func.vmap` or `make_fx` and of
+    tensors that have none.
 
     Raises:
         DynamicError: A gate is NaN, as the input or a parameter was.
     """
+    try:
+        rows = gates.tolist()
+    except RuntimeError:
+        return None
     groups: dict[Pattern, list[int]] = defaultdict(list)
-    for sample, row in enumerate(gates.tolist()):
+    for sample, row in enumerate(rows):
         if math.isnan(sum(row)):
             raise DynamicError(
                 f"the gate of a dynamic convolution is NaN for sample {sample} of {len(gates)}: "
@@ -329,22 +327,6 @@ def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]]:
             )
         groups[tuple([v > 0 for v in row])].append(sample)
     return dict(groups)
-
-
-def refuse_tracing(x: Any) -> None:
-    """A trace would hold the choice of its example, and use it for every input.
-
-    Raises:
-        DynamicError: `torch.jit.trace`, the ONNX exporters, `torch.export` or `torch.fx` are at
-            work, or `torch.func.vmap`, under which there are no numbers to choose by.
-    """
-    if is_traced() or isinstance(x, Proxy):
-        raise DynamicError(NO_TRACE)
-    if is_vmapped():
-        raise DynamicError(
-            "a dynamic convolution chooses by the numbers of its gate, which torch.func.vmap keeps "
-            "to itself; give it the samples as one batch"
-        )
 
 
 def is_pointwise(conv: _ConvNd) -> bool:

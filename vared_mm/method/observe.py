@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.layer import _Dynamic, output_shape
+from vared_mm.method.layer import WATCHING, _Dynamic, output_shape
 
 
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
@@ -39,10 +39,22 @@ def after_forward(
 
 
 @contextmanager
+def watching() -> Iterator[ExitStack]:
+    """For hooks on gates, which are removed in the end: models that are compiled already see them
+    too."""
+    with ExitStack() as stack:
+        WATCHING.append(stack)
+        try:
+            yield stack
+        finally:
+            WATCHING.remove(stack)
+
+
+@contextmanager
 def record_cost(model: nn.Module) -> Iterator[CostRecord]:
     """Records what the model's dynamic convolutions compute in this thread."""
     record = CostRecord()
-    with ExitStack() as stack:
+    with watching() as stack:
         for name, conv in dynamic_convs(model).items():
             stack.callback(after_forward(conv.gate, _note(name, conv, record)).remove)
             # What fuses convolutions leaves those alone that have hooks, and calls their gates
@@ -81,7 +93,7 @@ def forced_gates(model: nn.Module, choices: Sequence[float]) -> Iterator[None]:
         row = torch.tensor(choices, dtype=answer.dtype, device=answer.device)
         return row[: answer.shape[1]].expand(len(answer), -1)
 
-    with ExitStack() as stack:
+    with watching() as stack:
         for conv in convs.values():
             # Before all other hooks, so that those see what is really used.
             stack.callback(after_forward(conv.gate, force, prepend=True).remove)

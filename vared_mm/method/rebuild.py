@@ -6,17 +6,17 @@ on channel path i, ceil(T / R_j) frames, R_j = 2^j, on time path j. V_c, V_t: th
     channels   Y_c = Σ_i V_c[i] · concat(Y'_i, Φc_i(Y'_i)),   Y'_i = Y[:, :k_i]
     time       Y   = Σ_j V_t[j] · f_t(Y_c, R_j),   frame q + i·R_j = Φt_{j,q}(frame i·R_j)
 
-Φ are depthwise convolutions of one frame, so they commute with leaving frames out: the same two
-functions serve training, from all maps and over all paths, and evaluation, from the computed part
-and over the open paths.
+Φ are depthwise convolutions of one frame, so they commute with leaving frames out: the same
+function serves training, from all maps and over all paths, and evaluation, from the computed part
+and over the open paths. A path whose gate is 0 adds nothing, so that over all paths the answer is
+also that of those that are open: a trace or an export, which cannot choose, takes all of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,21 +27,13 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class OpenPath(NamedTuple):
-    """One open choice of an axis: the column of its gate, its scale and its Φ, as in `Path`."""
+    """A choice of an axis: the column of its gate, its scale (k_i, or R_j) and its Φ.
 
-    column: int
-    scale: int
-    cheap: Tensor | None
-
-
-class Path(NamedTuple):
-    """One open choice of an axis: its gate (N,), its scale (k_i, or R_j) and its Φ.
-
-    The gate is None where another axis multiplies by it. Φ is (C - k_i, 1, ...) on the channel
-    axis and (R_j - 1, C, 1, ...) on the time axis; None where the path computes everything.
+    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None where
+    the path computes everything.
     """
 
-    gate: Tensor | None
+    column: int
     scale: int
     cheap: Tensor | None
 
@@ -56,128 +48,84 @@ def strides(search_space: int) -> tuple[int, ...]:
     return tuple(2**j for j in range(search_space))
 
 
+def open_paths(
+    pattern: Sequence[bool],
+    channels: int,
+    cheap_channel: Sequence[Tensor],
+    cheap_time: Sequence[Tensor],
+) -> tuple[list[OpenPath], list[OpenPath]]:
+    """Those of the channel axis and those of the time axis, the most computed first.
+
+    Args:
+        pattern: Which columns of the gates are open, S of each axis, channel first.
+        cheap_channel, cheap_time: Φ of the paths after an axis's first; none of an axis that the
+            convolution lacks.
+    """
+    scales: list[int] = []
+    cheap: list[Tensor | None] = []
+    if cheap_channel:
+        scales += widths(channels, 1 + len(cheap_channel))
+        cheap += [None, *cheap_channel]
+    first_of_time = len(scales)
+    if cheap_time:
+        scales += strides(1 + len(cheap_time))
+        cheap += [None, *cheap_time]
+    columns = zip(pattern, range(len(scales)), scales, cheap, strict=True)
+    paths = [OpenPath(*path) for is_open, *path in columns if is_open]
+    return (
+        [path for path in paths if path.column < first_of_time],
+        [path for path in paths if path.column >= first_of_time],
+    )
+
+
+def rebuild_by_definition(
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: Sequence[Tensor],
+    cheap_time: Sequence[Tensor],
+    pattern: Sequence[bool],
+    channels: int,
+    frames: int,
+) -> Tensor:
+    """Y by the two equations, whatever traces, transforms or differentiates them.
+
+    Arguments as of `passes.rebuild`, which computes the same in fewer passes over the maps.
+    """
+    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+    if channel:
+        y = rebuild_channels(y, gates, channel)
+    return rebuild_frames(y, gates, time, frames) if time else y
+
+
+def rebuild_channels(y: Tensor, gates: Tensor, paths: Sequence[OpenPath]) -> Tensor:
+    """Y_c (N, C, [T,] H, W) from the channels of the widest open path."""
+    parts = []
+    for path in paths:
+        own = y[:, : path.scale]
+        if path.cheap is not None:
+            # Rebuilt channel c is made from computed channel c mod k_i.
+            split = path.cheap.split(path.scale)
+            own = torch.cat([own, *(depthwise(own[:, : len(phi)], phi) for phi in split)], 1)
+        parts.append(own * gate_of(gates, path, y))
+    return sum(parts[1:], parts[0])
+
+
+def rebuild_frames(y: Tensor, gates: Tensor, paths: Sequence[OpenPath], frames: int) -> Tensor:
+    """Y (N, C, T, H, W) from the frames of the densest open path."""
+    parts = []
+    for path in paths:
+        base = y[:, :, :: path.scale // paths[0].scale]
+        phases = [base, *(depthwise(base, phi) for phi in (() if path.cheap is None else path.cheap))]
+        every = torch.stack(phases, 3).flatten(2, 3)[:, :, :frames]
+        parts.append(every * gate_of(gates, path, y))
+    return sum(parts[1:], parts[0])
+
+
 def depthwise(x: Tensor, weight: Tensor) -> Tensor:
     """Φ: one kernel per channel over each frame, size kept."""
     padding = [side // 2 for side in weight.shape[2:]]
     return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
 
 
-def folded(channel: list[Path], time: list[Path]) -> tuple[list[Path], list[Path]]:
-    """With one channel path open, its gate moves to the time paths: a pass over the maps less."""
-    if len(channel) != 1 or not time:
-        return channel, time
-    (only,) = channel
-    by = cast(Tensor, only.gate)
-    moved = [path._replace(gate=cast(Tensor, path.gate) * by) for path in time]
-    return [only._replace(gate=None)], moved
-
-
-def gate_of(paths: Sequence[Path]) -> Tensor | None:
-    """What a map that all these paths hand on is multiplied by."""
-    gates = [path.gate for path in paths if path.gate is not None]
-    return sum(gates[1:], gates[0]) if gates else None
-
-
-def weighted_sum(terms: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
-    """Σ gate · map; in the first map's own memory where no gradient could need its old value."""
-    (out, gate), *others = terms
-    if gate is not None:
-        factor = _per_sample(gate, out)
-        out = out.mul_(factor) if _in_place() else out * factor
-    for term, gate in others:
-        # One pass; a term without a gate stands alone, as another axis then multiplies.
-        factor = _per_sample(cast(Tensor, gate), term)
-        out = out.addcmul_(term, factor) if _in_place() else out.addcmul(term, factor)
-    return out
-
-
-def _in_place() -> bool:
-    return not torch.is_grad_enabled()
-
-
-def _per_sample(gate: Tensor, x: Tensor) -> Tensor:
-    return gate.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-
-
-def rebuild_channels(y: Tensor, paths: Sequence[Path], channels: int) -> Tensor:
-    """All `channels` channels from the k of the widest open path. May write into `y`.
-
-    Args:
-        y: (N, k, [T,] H, W), the computed channels.
-        paths: The open ones, widest first; the first one's scale is k.
-    """
-    cheap = [channels_of(y, path) for path in paths]
-    # Between two neighbouring widths every channel is made by the same paths.
-    edges = [0, *sorted({path.scale for path in paths}), channels]
-    parts = []
-    for low, high in pairwise(edges):
-        if low == high:
-            continue
-        terms = []
-        if low < paths[0].scale:
-            direct = [path for path in paths if path.scale > low]
-            terms.append((y[:, low:high], gate_of(direct)))
-        for path, rebuilt in zip(paths, cheap, strict=True):
-            if path.scale <= low and rebuilt is not None:
-                terms.append((rebuilt[:, low - path.scale : high - path.scale], path.gate))
-        parts.append(weighted_sum(terms))
-    if _in_place() and paths[0].scale == channels:
-        return y
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-
-def channels_of(y: Tensor, path: Path) -> Tensor | None:
-    """Φc_i(Y'_i): rebuilt channel c is made from computed channel c mod k_i."""
-    if path.cheap is None or not len(path.cheap):
-        return None
-    chunks = [depthwise(y[:, : len(weight)], weight) for weight in path.cheap.split(path.scale)]
-    return torch.cat(chunks, 1) if len(chunks) > 1 else chunks[0]
-
-
-def rebuild_frames(y: Tensor, paths: Sequence[Path], frames: int) -> Tensor:
-    """All `frames` frames from those of the densest open path. May write into `y`.
-
-    Args:
-        y: (N, C, ceil(T / R), H, W), the computed frames.
-        paths: The open ones, smallest R first.
-    """
-    step = paths[0].scale
-    period = paths[-1].scale
-    rebuilt = {
-        path.scale: frames_of(y[:, :, :: path.scale // step], path, frames) for path in paths
-    }
-    phases = []
-    for phase in range(min(period, frames)):
-        terms = []
-        direct = [path for path in paths if phase % path.scale == 0]
-        if direct:
-            terms.append((y[:, :, phase // step :: period // step], gate_of(direct)))
-        for path in paths:
-            place, part = phase // path.scale, phase % path.scale
-            if part:
-                every = period // path.scale
-                terms.append((rebuilt[path.scale][part - 1][:, :, place::every], path.gate))
-        phases.append(weighted_sum(terms))
-    return y if _in_place() and step == 1 else interleave(phases)
-
-
-def frames_of(base: Tensor, path: Path, frames: int) -> list[Tensor]:
-    """Φt_{j,q}(frame i·R_j) for q = 1, ..., R_j - 1; just the frames that exist."""
-    if path.cheap is None:
-        return []
-    counts = [len(range(q, frames, path.scale)) for q in range(1, path.scale)]
-    pairs = zip(path.cheap, counts, strict=True)
-    return [depthwise(base[:, :, :n], weight) for weight, n in pairs if n]
-
-
-def interleave(phases: Sequence[Tensor]) -> Tensor:
-    """Frame i of phase p becomes frame i·P + p of P phases, of which the last may be shorter."""
-    if len(phases) == 1:
-        return phases[0]
-    frames, longest = sum(p.shape[2] for p in phases), phases[0].shape[2]
-    padded = [F.pad(p, (0, 0, 0, 0, 0, longest - p.shape[2])) if p.shape[2] < longest else p
-              for p in phases]  # fmt: skip
-    if phases[0].is_contiguous(memory_format=torch.channels_last_3d):
-        last = [p.permute(0, 2, 3, 4, 1) for p in padded]
-        return torch.stack(last, 2).flatten(1, 2).permute(0, 4, 1, 2, 3)[:, :, :frames]
-    return torch.stack(padded, 3).flatten(2, 3)[:, :, :frames]
+def gate_of(gates: Tensor, path: OpenPath, x: Tensor) -> Tensor:
+    return gates[:, path.column].to(x.dtype).view(-1, *[1] * (x.ndim - 1))

@@ -1,5 +1,6 @@
-// What all_paths.py does in many passes over the maps, in one forward and one backward, frame by
-// frame while the frame is in the cache. Symbols as there; f is what a path's gate is multiplied by.
+// The gradients of `rebuild` with all paths open, which passes.py takes many passes over the maps for:
+// frame by frame, while the frame is in the cache. Symbols as there; f is what a path's gate is
+// multiplied by.
 //
 // Maps lie channels last, (N, T, H, W, C), so the innermost loops run over channels. Φ is read as
 // (taps, rows): row r of a path's kernels makes one channel of one part.
@@ -18,7 +19,11 @@ namespace {
 
 struct Size {
     long samples, channels, frames, height, width;
-    long side, channel_paths, time_paths;  // of Φ's kernels; S of each axis, 1 without it
+    long channel_paths, time_paths;  // S of each axis, 1 without it
+
+    // Frames from one that every path keeps to the next, and how often that is.
+    long period() const { return 1L << (time_paths - 1); }
+    long blocks() const { return (frames + period() - 1) / period(); }
 };
 
 template <int LANES>
@@ -237,19 +242,6 @@ struct Worker {
         return whole;
     }
 
-    void forward(float *y, float *out, long frames, const float *by_channel, const float *by_time) {
-        for (long q = 0; q < frames; q++)
-            if (is_base(q)) channels(frame(y, q), room(3 + q), by_channel, 1);
-            else channels(frame(y, q), frame(out, q), by_channel, by_time[0]);
-        for (long q = 0; q < frames; q++) {
-            if (is_base(q)) keep(room(3 + q), frame(out, q), 0, s.channels, kept(q, by_time));
-            for (size_t j = 1; j < time.size(); j++)
-                if (const long part = q % time[j].scale)
-                    rebuild(room(3 + q - part), frame(out, q), s.channels, time[j],
-                            (part - 1) * s.channels, by_time[j]);
-        }
-    }
-
     // What the paths that keep frame q multiply it by.
     float kept(long q, const float *gates) const {
         float sum = 0;
@@ -303,86 +295,61 @@ struct Worker {
     }
 };
 
-struct Call {
-    const Size &s;
-    const float *channel, *time;  // the gates, (N, S) each
-    float *const *cheap;          // Φ, (rows, taps), of the channel paths first
-    long threads;
-
-    long period() const { return 1L << (s.time_paths - 1); }
-    long blocks() const { return (s.frames + period() - 1) / period(); }
-
-    // work(worker, unit, place, frames, V_c, V_t) for each block of each sample, whose maps begin
-    // at `place`; then done(worker) for one thread after the other.
-    template <int SIDE, typename Work, typename Done>
-    void run(Work work, Done done) const {
+// Sums come out alike every time: each thread gets the same blocks, of period() frames, and hands
+// over what it has after the one before.
+template <int SIDE>
+void back(const Size &s, float *g, float *y, const float *by_channel, const float *by_time,
+          float *const *cheap, float *dy, double *d_gates, float *const *d_cheap, long channel_step,
+          long time_step, long threads) {
+    const long period = s.period(), blocks = s.blocks();
+    const long columns = s.channel_paths + s.time_paths;
 #pragma omp parallel num_threads(threads)
-        {
-            Worker<SIDE> worker(s, cheap);
-            // Each thread gets the same blocks every time, so that sums come out alike.
+    {
+        Worker<SIDE> worker(s, cheap);
 #pragma omp for schedule(static)
-            for (long unit = 0; unit < s.samples * blocks(); unit++) {
-                const long n = unit / blocks(), first = unit % blocks() * period();
-                work(worker, unit, (n * s.frames + first) * s.height * s.width * s.channels,
-                     std::min(period(), s.frames - first), channel + n * s.channel_paths,
-                     time + n * s.time_paths);
-            }
+        for (long unit = 0; unit < s.samples * blocks; unit++) {
+            const long n = unit / blocks, first = unit % blocks * period;
+            const long at = (n * s.frames + first) * s.height * s.width * s.channels;
+            worker.backward(y + at, g + at, dy + at, std::min(period, s.frames - first),
+                            by_channel + n * channel_step, by_time + n * time_step);
+            worker.hand_gates(d_gates + unit * columns);
+        }
 #pragma omp for ordered schedule(static, 1)
-            for (long thread = 0; thread < omp_get_num_threads(); thread++) {
+        for (long thread = 0; thread < omp_get_num_threads(); thread++) {
 #pragma omp ordered
-                done(worker);
-            }
+            worker.hand_kernels(d_cheap);
         }
     }
-
-    template <int SIDE>
-    void forward(float *y, float *out) const {
-        const auto work = [&](auto &worker, long, long place, auto... rest) {
-            worker.forward(y + place, out + place, rest...);
-        };
-        run<SIDE>(work, [](auto &) {});
-    }
-
-    template <int SIDE>
-    void backward(float *y, float *g, float *dy, float *d_channel, float *d_time,
-                  float *const *d_cheap) const {
-        const long columns = s.channel_paths + s.time_paths;
-        std::vector<double> d_gates(s.samples * blocks() * columns);
-        const auto work = [&](auto &worker, long unit, long place, auto... rest) {
-            worker.backward(y + place, g + place, dy + place, rest...);
-            worker.hand_gates(&d_gates[unit * columns]);
-        };
-        run<SIDE>(work, [&](auto &worker) { worker.hand_kernels(d_cheap); });
-        for (long n = 0; n < s.samples; n++)
-            for (long i = 0; i < columns; i++) {
-                double total = 0;
-                for (long b = 0; b < blocks(); b++)
-                    total += d_gates[(n * blocks() + b) * columns + i];
-                if (i < s.channel_paths) d_channel[n * s.channel_paths + i] = total;
-                else d_time[n * s.time_paths + i - s.channel_paths] = total;
-            }
-    }
-};
+}
 
 }  // namespace
 
-// V_c and V_t are ones (N, 1) where there is no such axis.
-extern "C" void all_paths(const Size *size, const float *channel, const float *time,
-                          float *const *cheap, long threads, float *y, float *out) {
-    const Call call{*size, channel, time, cheap, threads};
-    if (size->side == 1) call.forward<1>(y, out);
-    if (size->side == 3) call.forward<3>(y, out);
-    if (size->side == 5) call.forward<5>(y, out);
-    if (size->side == 7) call.forward<7>(y, out);
-}
-
-// d_cheap begins as zeros.
-extern "C" void all_paths_back(const Size *size, const float *channel, const float *time,
-                               float *const *cheap, long threads, float *y, float *g, float *dy,
-                               float *d_channel, float *d_time, float *const *d_cheap) {
-    const Call call{*size, channel, time, cheap, threads};
-    if (size->side == 1) call.backward<1>(y, g, dy, d_channel, d_time, d_cheap);
-    if (size->side == 3) call.backward<3>(y, g, dy, d_channel, d_time, d_cheap);
-    if (size->side == 5) call.backward<5>(y, g, dy, d_channel, d_time, d_cheap);
-    if (size->side == 7) call.backward<7>(y, g, dy, d_channel, d_time, d_cheap);
+// Of maps (N, T, H, W, C) and gates (N, channel_paths + time_paths), where an axis that there is not
+// has no paths. Φ (rows, side * side) of the channel paths first; d_cheap begins as zeros.
+extern "C" void rebuild_backward(const float *g, const float *y, const float *gates, float *dy,
+                                 float *d_gates, long samples, long channels, long frames,
+                                 long height, long width, long channel_paths, long time_paths,
+                                 long side, float *const *cheap, float *const *d_cheap,
+                                 long threads) {
+    // An axis that there is not has one path, whose gate is 1.
+    const float one = 1;
+    const long columns = channel_paths + time_paths;
+    const Size s{samples, channels, frames, height, width, std::max(channel_paths, 1L),
+                 std::max(time_paths, 1L)};
+    const long all = s.channel_paths + s.time_paths, blocks = s.blocks();
+    std::vector<double> parts(samples * blocks * all);
+    const auto run = side == 1   ? back<1>
+                     : side == 3 ? back<3>
+                     : side == 5 ? back<5>
+                                 : back<7>;
+    run(s, const_cast<float *>(g), const_cast<float *>(y), channel_paths ? gates : &one,
+        time_paths ? gates + channel_paths : &one, cheap, dy, parts.data(), d_cheap,
+        channel_paths ? columns : 0, time_paths ? columns : 0, threads);
+    for (long n = 0; n < samples; n++)
+        for (long i = 0; i < columns; i++) {
+            double total = 0;
+            for (long b = 0; b < blocks; b++)
+                total += parts[(n * blocks + b) * all + i + (channel_paths ? 0 : 1)];
+            d_gates[n * columns + i] = total;
+        }
 }

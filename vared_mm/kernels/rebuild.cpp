@@ -15,11 +15,33 @@ namespace {
 constexpr long STRIP = 1 << 17;
 
 struct Size {
-    long samples, frames, computed_frames, height, width;
-    long sample, channel, pixel;  // floats from one of y to the next
+    long frames, height, width;
+    long channel, pixel;  // floats from one of y to the next
 
     bool in_planes() const { return channel != 1; }
 };
+
+constexpr long MOST_PATHS = 4;
+
+struct Path {
+    long gate;         // its column in a sample's gates
+    long scale;        // k_i, or R_j
+    const float *phi;  // (taps, C - k_i), or (R_j - 1, taps, C); null where nothing is rebuilt
+};
+
+struct Layer {
+    long channels, side, relu;
+    const float *scale, *bias;                   // (C,)
+    Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
+    long channel_paths, time_paths;
+};
+
+// Writes an axis's paths; returns how many.
+long take(Path *paths, long count, const long *columns, const long *scales,
+          const float *const *phi) {
+    for (long i = 0; i < count; i++) paths[i] = {columns[i], scales[i], phi[i]};
+    return count;
+}
 
 // Where the first row of a map begins, and floats from pixel to pixel and from row to row.
 struct Rows {
@@ -158,7 +180,7 @@ struct Maker {
     Tiles &tiles;
 
     const Lanes<LANES> one = Lanes<LANES>{} + 1;
-    const long line = s.width * s.pixel, step = l.step();
+    const long line = s.width * s.pixel, step = l.time_paths ? l.time[0].scale : 1;
     const bool frames_rebuilt = step > 1 || l.time_paths > 1;
     float direct = l.channel_paths ? 0.f : 1.f;  // the gates of the paths that compute them
     bool channels_rebuilt = false;
@@ -309,24 +331,34 @@ void fetch(const float *at, long count) {
 
 }  // namespace
 
-// Sample n of y, with gates (N, l.gates), is written to sample place[n] of out, in the layout of y.
-// Channels last, there may be a residual, and out may be y where nothing is rebuilt.
-extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, const float *gates,
-                        const long *place, const float *residual, float *out, long threads) {
-    const Layer &l = *layer;
-    const Size &s = *size;
-    const long step = l.step();
-    const long period = l.period();
-    const long bases = period / step, half = l.side / 2;
-    const long line = s.width * l.channels, image = s.height * s.width;
-    const long rows = std::clamp(STRIP / (line * bases), std::min(4L, s.height), s.height);
-    const long strips = (s.height + rows - 1) / rows, blocks = (s.frames + period - 1) / period;
+// Sample n of y (N, F, H, W, k), or with `planes` (N, k, F, H, W), with gates (N, columns), is
+// written to sample place[n] of out, (.., T, H, W, C) or (.., C, T, H, W). Channels last, there may
+// be a residual, and out may be y where nothing is rebuilt. Each axis tells its open paths, the most
+// computed first; none where it has none.
+extern "C" void rebuild(const float *y, const float *gates, const long *place,
+                        const float *residual, float *out, long samples, long computed,
+                        long computed_frames, long planes, long channels, long frames, long height,
+                        long width, long columns, long channel_paths, const long *channel_columns,
+                        const long *channel_scales, const float *const *channel_phi,
+                        long time_paths, const long *time_columns, const long *time_scales,
+                        const float *const *time_phi, long side, const float *scale,
+                        const float *bias, long relu, long threads) {
+    const long image = height * width, of_sample = computed_frames * image * computed;
+    const Size s{frames, height, width, planes ? computed_frames * image : 1, planes ? 1 : computed};
+    Layer l{channels, side, relu, scale, bias, {}, {}, 0, 0};
+    l.channel_paths = take(l.channel, channel_paths, channel_columns, channel_scales, channel_phi);
+    l.time_paths = take(l.time, time_paths, time_columns, time_scales, time_phi);
+    const long step = time_paths ? l.time[0].scale : 1;
+    const long period = time_paths ? l.time[time_paths - 1].scale : 1;
+    const long bases = period / step, half = side / 2, line = width * channels;
+    const long rows = std::clamp(STRIP / (line * bases), std::min(4L, height), height);
+    const long strips = (height + rows - 1) / rows, blocks = (frames + period - 1) / period;
     const std::vector<Chunk> chunks = chunks_of(l, y == out);
 
 #pragma omp parallel num_threads(threads)
     {
-        Tiles tiles{half, s.width, rows, std::max(l.channel_paths, 1L) + 1, nullptr, {}};
-        const long count = bases * tiles.of_frame, floats = Tiles::floats(half, s.width, rows);
+        Tiles tiles{half, width, rows, std::max(l.channel_paths, 1L) + 1, nullptr, {}};
+        const long count = bases * tiles.of_frame, floats = Tiles::floats(half, width, rows);
         static thread_local std::vector<float> memory;
         memory.resize(std::max<size_t>(memory.size(), (count + 1) * floats + 16));
         // From the beginning of a cache line on.
@@ -335,23 +367,23 @@ extern "C" void rebuild(const Layer *layer, const Size *size, const float *y, co
             tiles.tiles.push_back({memory.data() + (16 - start) % 16 + i * floats, 0, 0, -1});
         tiles.turned = memory.data() + (16 - start) % 16 + count * floats;
 #pragma omp for
-        for (long unit = 0; unit < s.samples * blocks * strips; unit++) {
+        for (long unit = 0; unit < samples * blocks * strips; unit++) {
             const long n = unit / (blocks * strips), block = unit / strips % blocks;
-            const long first = block * period, computed = block * bases, top = unit % strips * rows;
-            const long frame = s.in_planes() ? image : image * l.channels;
-            const long to = place[n] * s.frames * image * l.channels + first * frame;
+            const long first = block * period, base = block * bases, top = unit % strips * rows;
+            const long frame = s.in_planes() ? image : image * channels;
+            const long to = place[n] * frames * image * channels + first * frame;
             const Block b{
-                y + n * s.sample + computed * image * s.pixel,
+                y + n * of_sample + base * image * s.pixel,
                 residual ? residual + to : nullptr,
                 out + to,
-                std::min(period, s.frames - first),
+                std::min(period, frames - first),
                 top,
-                std::min(top + rows, s.height),
+                std::min(top + rows, height),
             };
             for (long q = 0; q < b.frames && !s.in_planes(); q++)
-                fetch(b.out + (q * s.height + top) * line, (b.bottom - top) * line);
+                fetch(b.out + (q * height + top) * line, (b.bottom - top) * line);
             tiles.forget();
-            const float *own = gates + n * l.gates;
+            const float *own = gates + n * columns;
             for (const auto [c, lanes] : chunks) {
                 if (lanes == 16) Maker<16>{l, s, own, b, c, tiles}.run();
                 if (lanes == 8) Maker<8>{l, s, own, b, c, tiles}.run();

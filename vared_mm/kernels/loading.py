@@ -9,20 +9,15 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-
-from vared_mm.compiler import command, compile_source, identity
-from vared_mm.own_folder import is_own, own_folder
+from vared_mm.kernels.compiler import command, compile_source, identity
+from vared_mm.kernels.functions import Function, functions_of
+from vared_mm.kernels.own_folder import is_own, own_folder
 
 LANES_H = Path(__file__).with_name("lanes.h")
 
@@ -44,21 +39,13 @@ class Source(NamedTuple):
         return cls(files[-1].stem, "\n".join(texts))
 
 
-def loaded(source: Source, **functions: Sequence[type]) -> ctypes.CDLL | None:
-    """The compiled source, or None, after a warning that says why.
-
-    Args:
-        functions: By name what those take that return nothing.
-    """
+def loaded(source: Source) -> dict[str, Function] | None:
+    """The functions of the compiled source by name, or None, after a warning that says why."""
     try:
-        library = ctypes.CDLL(str(compiled(source)))
-        for name, arguments in functions.items():
-            function = getattr(library, name)
-            function.argtypes, function.restype = arguments, None
+        return functions_of(ctypes.CDLL(str(compiled(source))), source.text)
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         warn(str(error))
         return None
-    return library
 
 
 @cache
@@ -110,51 +97,3 @@ def _is_whole(target: Path, key: str) -> bool:
 def _seal(library: bytes, key: str) -> bytes:
     """What follows the library in its file, where no loader looks."""
     return b"\n" + sha256(key.encode() + library).hexdigest().encode()
-
-
-def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """What `run` answers, which torch.compile calls as it is and does not look into: what ctypes
-    does with pointers it cannot trace, nor does it see hooks that come after it."""
-    if torch.compiler.is_compiling():
-        return torch.compiler.disable(run)(*arguments, **settings)
-    return run(*arguments, **settings)
-
-
-def is_traced() -> bool:
-    """Whether `torch.jit.trace`, the ONNX exporters, `torch.export` or `make_fx` write down what
-    runs."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
-        return True
-    if not is_in_torch_dispatch_mode():
-        return False
-    # Half a second to import, which none but those under such a mode need.
-    from torch.fx.experimental.proxy_tensor import get_proxy_mode
-
-    return get_proxy_mode() is not None
-
-
-def is_vmapped() -> bool:
-    """Whether `torch.func.vmap` runs, whose tensors tell no number."""
-    if torch._C._functorch.peek_interpreter_stack() is None:
-        return False
-    stack = torch._C._functorch.get_interpreter_stack() or []
-    return any(one.key() == torch._C._functorch.TransformType.Vmap for one in stack)
-
-
-def nobody_watches(x: Tensor) -> bool:
-    """Whether a kernel may stand in for torch's operations on x: it is on a CPU, no gradient passes
-    through them, backward or forward, and nothing traces, counts, transforms or replaces them.
-    """
-    return (
-        x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and forward_ad._current_level < 0
-        and type(x) is Tensor
-        # Such a view has the memory of what it negates, and the operations change the sign.
-        and not x.is_neg()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not is_in_torch_dispatch_mode()
-        # What torch.func wraps is of no class of its own, and may have no memory.
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )

@@ -1,0 +1,87 @@
+// `decide`: what gate.py does in evaluation, by one call.
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace {
+
+// Sums of some pixels whose channels lie side by side.
+void add_up(const float *at, long pixels, long channels, float *result) {
+    // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
+    const long together = channels < 64 ? std::max(16L, 64 / channels) : 1;
+    const long wide = together * channels;
+    const float *end = at + pixels * channels;
+    static thread_local std::vector<float> sums;
+    sums.assign(wide, 0.f);
+    float *sum = sums.data();
+    for (; at < end; at += wide) {
+        const long count = std::min(wide, long(end - at));
+#pragma GCC ivdep
+        for (long c = 0; c < count; c++) sum[c] += at[c];
+    }
+    for (long i = 1; i < together; i++)
+        for (long c = 0; c < channels; c++) sum[c] += sum[i * channels + c];
+    std::copy(sum, sum + channels, result);
+}
+
+// The mean of each map's channels, whose pixels lie side by side or apart by all channels.
+std::vector<float> means(const float *x, long maps, long channels, long pixels, long threads) {
+    // So many pixels are summed up in float, what they come to in double.
+    const long piece = channels > 1 ? 256 : 4096, pieces = (pixels + piece - 1) / piece;
+    std::vector<float> partial(maps * pieces * channels), mean(maps * channels);
+#pragma omp parallel for num_threads(threads)
+    for (long unit = 0; unit < maps * pieces; unit++) {
+        const long first = unit % pieces * piece;
+        add_up(x + (unit / pieces * pixels + first) * channels, std::min(piece, pixels - first),
+               channels, partial.data() + unit * channels);
+    }
+    for (long n = 0; n < maps; n++) {
+        std::vector<double> sum(channels, 0.);
+        for (long k = 0; k < pieces; k++)
+            for (long c = 0; c < channels; c++) sum[c] += partial[(n * pieces + k) * channels + c];
+        for (long c = 0; c < channels; c++) mean[n * channels + c] = sum[c] / pixels;
+    }
+    return mean;
+}
+
+// In eight sums, which fit one instruction and need not wait for each other.
+double dot(const float *a, const float *b, long count) {
+    double sums[8] = {};
+    long i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (long k = 0; k < 8; k++) sums[k] += double(a[i + k]) * b[i + k];
+    for (; i < count; i++) sums[0] += double(a[i]) * b[i];
+    return std::accumulate(sums, sums + 8, 0.);
+}
+
+}  // namespace
+
+// The answer of a gate, (samples, axes * choices), to maps (samples, pixels, channels), or with
+// `planes` (samples, channels, pixels). NaN stays NaN.
+extern "C" void decide(const float *x, float *answer, long samples, long channels, long pixels,
+                       long planes, long axes, long choices, long hidden, const float *weight1,
+                       const float *mean, const float *var, const float *scale, const float *shift,
+                       const float *weight2, const float *beta, double eps, float floor,
+                       long threads) {
+    // A channel whose pixels lie side by side is a map of its own.
+    const std::vector<float> pooled = planes ? means(x, samples * channels, 1, pixels, threads)
+                                             : means(x, samples, channels, pixels, threads);
+    std::vector<float> h(hidden);
+    for (long n = 0; n < samples; n++) {
+        for (long i = 0; i < hidden; i++) {
+            const double z = dot(weight1 + i * channels, &pooled[n * channels], channels);
+            h[i] = std::tanh((z - mean[i]) / std::sqrt(var[i] + eps) * scale[i] + shift[i]);
+        }
+        for (long axis = 0; axis < axes; axis++, answer += choices) {
+            for (long i = 0; i < choices; i++) {
+                const long row = axis * choices + i;
+                answer[i] = std::tanh(dot(weight2 + row * hidden, h.data(), hidden) + beta[row]);
+            }
+            float *largest = std::max_element(answer, answer + choices);
+            if (*largest <= 0) *largest = floor;
+            for (long i = 0; i < choices; i++) answer[i] = answer[i] < 0 ? 0 : answer[i];
+        }
+    }
+}

@@ -1,0 +1,81 @@
+"""`decide` by one kernel, on a CPU: see decide.cpp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vared_mm.kernels.functions import Function
+from vared_mm.kernels.loading import Source, loaded
+from vared_mm.method.gate import decide_by_definition
+from vared_mm.method.operators import LIBRARY
+from vared_mm.method.rebuild import LAYOUTS
+
+SOURCE = Source.read(Path(__file__).with_name("decide.cpp"))
+READ = ("weight1", "mean", "var", "scale", "shift", "weight2", "beta")
+
+
+@cache
+def library() -> dict[str, Function] | None:
+    """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
+    return loaded(SOURCE)
+
+
+class Deciding:
+    """What the kernel is told of a gate.
+
+    Args:
+        read: The tensors of `decide_by_definition` after the maps.
+    """
+
+    def __init__(self, read: Sequence[Tensor], eps: float, axes: int, floor: float) -> None:
+        weight1, *norm, weight2, beta = read
+        (hidden, self.channels), self.answers = weight1.shape, beta.shape[0]
+        kernels = library()
+        known = all(
+            t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in read
+        )
+        known &= all(t.shape == (hidden,) for t in norm)
+        known &= weight2.shape == (self.answers, hidden) and beta.ndim == 1
+        self._run = None
+        if known and kernels is not None:
+            self._run = kernels["decide"].bind(
+                channels=self.channels, hidden=hidden, axes=axes, choices=self.answers // axes,
+                eps=eps, floor=floor, **dict(zip(READ, read, strict=True)),
+            )  # fmt: skip
+
+    def serves(self, x: Tensor) -> bool:
+        """Whether the kernel computes such maps."""
+        return (
+            self._run is not None
+            and x.dtype == torch.float32
+            and x.device.type == "cpu"
+            and x.ndim in LAYOUTS
+            and x.shape[1] == self.channels
+            and (x.is_contiguous(memory_format=LAYOUTS[x.ndim]) or x.is_contiguous())
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, axes * choices), float32, for maps that it serves."""
+        assert self._run is not None
+        answer = x.new_empty(x.shape[0], self.answers)
+        last = x.is_contiguous(memory_format=LAYOUTS[x.ndim])
+        self._run(
+            x=x, answer=answer, samples=x.shape[0], pixels=math.prod(x.shape[2:]), planes=not last
+        )
+        return answer
+
+
+def _decide(x: Tensor, *arguments: Any) -> Tensor:
+    *read, eps, axes, floor, _ = arguments
+    kernel = Deciding(read, eps, axes, floor)
+    return kernel(x) if kernel.serves(x) else decide_by_definition(x, *arguments)
+
+
+LIBRARY.impl("decide", _decide, "CPU")

@@ -1,0 +1,231 @@
+"""`rebuild` by one kernel, and its gradients by another, on a CPU: see rebuild.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vared_mm.kernels.functions import Function
+from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.method import passes
+from vared_mm.method.operators import LIBRARY
+from vared_mm.method.rebuild import OpenPath, open_paths
+
+FORWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild.cpp"))
+BACKWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild_backward.cpp"))
+MOST_SIDE = 7
+
+
+@cache
+def library() -> dict[str, Function] | None:
+    """The compiled kernels; None where there is no compiler, see `vared_mm.kernels.loading`."""
+    both = loaded(FORWARD), loaded(BACKWARD)
+    return None if None in both else {**both[0], **both[1]}
+
+
+class Rebuilding:
+    """What the kernel is told of a convolution whose open paths are known.
+
+    Args:
+        channel, time: The open ones of each axis, the most computed first.
+        channels: Of the output.
+        side: Of Φ's kernels.
+        columns: How many gates a sample has.
+        scale, bias, relu: What follows, (channels,), float32.
+    """
+
+    def __init__(
+        self,
+        channel: Sequence[OpenPath],
+        time: Sequence[OpenPath],
+        channels: int,
+        side: int,
+        columns: int,
+        scale: Tensor,
+        bias: Tensor,
+        relu: bool,
+    ) -> None:
+        kernels = library()
+        assert kernels is not None
+        self.channels = channels
+        self._run = kernels["rebuild"].bind(
+            channels=channels, side=side, columns=columns, relu=relu,
+            scale=scale.contiguous(), bias=bias.contiguous(),
+            **_told("channel", channel, channels), **_told("time", time, channels),
+        )  # fmt: skip
+
+    def __call__(
+        self,
+        y: Tensor,
+        gates: Tensor,
+        other: Tensor | None,
+        full: tuple[int, ...],
+        out: Tensor,
+        samples: Sequence[int],
+    ) -> None:
+        """out = activate(scale · rebuild(y) + bias + other), sample n of y at `samples[n]`.
+
+        Args:
+            y: (N, k, [F,] H, W), contiguous, channels last or not; gates: (N, G), contiguous
+                float32.
+            full: ([T,] H, W) of the output.
+            out: In the layout of y. Channels last it may be y where nothing is rebuilt, and there
+                may be something to add.
+        """
+        last = y.is_contiguous(memory_format=passes.LAYOUTS[y.ndim])
+        frames, computed_frames = (full[0], y.shape[2]) if y.ndim == 5 else (1, 1)
+        self._run(
+            y=y, gates=gates, place=tuple(samples), residual=other, out=out, samples=y.shape[0],
+            computed=y.shape[1], computed_frames=computed_frames, planes=not last, frames=frames,
+            height=full[-2], width=full[-1],
+        )  # fmt: skip
+
+
+def _told(axis: str, paths: Sequence[OpenPath], channels: int) -> dict[str, object]:
+    phi = [
+        None if path.cheap is None else taps_first(path.cheap, axis)[..., :channels].contiguous()
+        for path in paths
+    ]
+    return {
+        f"{axis}_paths": len(paths),
+        f"{axis}_columns": [path.column for path in paths],
+        f"{axis}_scales": [path.scale for path in paths],
+        f"{axis}_phi": phi,
+    }
+
+
+def taps_first(phi: Tensor, axis: str) -> Tensor:
+    """(..., taps, C): Φ as it is read along the channels, its taps before them."""
+    return phi.detach().float().flatten(2 if axis == "time" else 1).transpose(-1, -2)
+
+
+def kernel_serves(x: Tensor, side: int) -> bool:
+    """Whether the kernel computes such maps with Φ of `side` x `side`."""
+    return (
+        x.dtype == torch.float32
+        and x.numel() > 0
+        and x.device.type == "cpu"
+        and side <= MOST_SIDE
+        and library() is not None
+    )
+
+
+def _rebuild(
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: list[Tensor],
+    cheap_time: list[Tensor],
+    pattern: list[bool],
+    channels: int,
+    frames: int,
+) -> Tensor:
+    side = side_of(cheap_channel, cheap_time)
+    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+    rebuilds = any(path.cheap is not None for path in (*channel, *time))
+    if not (kernel_serves(y, side) and gates.dtype == torch.float32 and rebuilds):
+        return passes._by_torch(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
+    check_memory(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
+    out = passes.new_maps(y, channels, frames)
+    run = Rebuilding(channel, time, channels, side, len(pattern), *nothing_after(channels))
+    run(
+        y.contiguous(memory_format=passes.layout_of(y)), gates.contiguous(), None,
+        tuple(out.shape[2:]), out, range(len(y)),
+    )  # fmt: skip
+    return out
+
+
+def _rebuild_backward(
+    g: Tensor,
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: list[Tensor],
+    cheap_time: list[Tensor],
+    pattern: list[bool],
+    channels: int,
+    frames: int,
+) -> list[Tensor]:
+    arguments = gates, cheap_channel, cheap_time, pattern, channels, frames
+    side, cheap = side_of(cheap_channel, cheap_time), [*cheap_channel, *cheap_time]
+    in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
+    if not (kernel_serves(y, side) and in_float and all(pattern)):
+        return passes._backward_by_torch(g, y, *arguments)
+    check_memory(y, *arguments)
+    # To copy maps into the other layout and back is quicker than torch's operations.
+    last = passes.LAYOUTS[y.ndim]
+    dy, d_gates = torch.empty_like(y, memory_format=last), torch.empty_like(gates)
+    d_cheap = [torch.zeros_like(phi, memory_format=torch.contiguous_format) for phi in cheap]
+    library()["rebuild_backward"](  # type: ignore[index]
+        g=g.contiguous(memory_format=last), y=y.contiguous(memory_format=last),
+        gates=gates.contiguous(), dy=dy, d_gates=d_gates, samples=len(y), channels=channels,
+        frames=frames, height=y.shape[-2], width=y.shape[-1],
+        channel_paths=len(cheap_channel) + bool(cheap_channel),
+        time_paths=len(cheap_time) + bool(cheap_time), side=side,
+        cheap=[phi.contiguous() for phi in cheap], d_cheap=d_cheap,
+    )  # fmt: skip
+    return [dy.contiguous(memory_format=passes.layout_of(y)), d_gates, *d_cheap]
+
+
+def side_of(cheap_channel: Sequence[Tensor], cheap_time: Sequence[Tensor]) -> int:
+    return next((phi.shape[-1] for phi in (*cheap_channel, *cheap_time)), 1)
+
+
+def check_memory(
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: Sequence[Tensor],
+    cheap_time: Sequence[Tensor],
+    pattern: Sequence[bool],
+    channels: int,
+    frames: int,
+) -> None:
+    """Kernels read and write by these numbers, whatever memory there is.
+
+    Raises:
+        ValueError: The shapes do not fit together.
+    """
+    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+    side = side_of(cheap_channel, cheap_time)
+    computed = channel[0].scale if channel else channels
+    step = time[0].scale if time else 1
+    clip = y.ndim == 5
+    fits = (
+        gates.shape == (len(y), len(pattern))
+        and y.shape[1] == computed
+        and (y.shape[2] == -(-frames // step) if clip else (frames, len(time)) == (1, 0))
+        and bool(channel) == bool(cheap_channel)
+        and bool(time) == bool(cheap_time)
+        and all(
+            path.cheap is None
+            or (path.cheap.numel(), path.cheap.shape[-1])
+            == ((channels - path.scale) * side**2, side)
+            for path in channel
+        )
+        and all(
+            path.cheap is None
+            or (path.cheap.numel(), path.cheap.shape[-1])
+            == ((path.scale - 1) * channels * side**2, side)
+            for path in time
+        )
+    )
+    if not fits:
+        raise ValueError(
+            f"maps {tuple(y.shape)}, gates {tuple(gates.shape)} with the paths {list(pattern)} and "
+            f"Φ {[tuple(phi.shape) for phi in (*cheap_channel, *cheap_time)]} do not make "
+            f"{channels} channels and {frames} frames"
+        )
+
+
+@lru_cache(1024)
+def nothing_after(channels: int) -> tuple[Tensor, Tensor, bool]:
+    """Scale, bias and ReLU that change nothing."""
+    # Whatever the defaults are.
+    ones = torch.ones(channels, dtype=torch.float32, device="cpu")
+    return ones, 0 * ones, False
+
+
+LIBRARY.impl("rebuild", _rebuild, "CPU")
+LIBRARY.impl("rebuild_backward", _rebuild_backward, "CPU")

@@ -1,0 +1,108 @@
+"""What the method asks of kernels, as operators of torch; and what those are without any kernel.
+
+An operator has a schema, a form in torch's own operations that serves every device and type, a
+gradient, and the FLOPs that it takes. `vared_mm.kernels` adds forms of its own for a device. Torch
+decides who runs, and whatever traces, counts or transforms operations sees these too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils.flop_counter import register_flop_formula
+
+LIBRARY = torch.library.Library("vared_mm", "FRAGMENT")
+
+
+def define(schema: str, by_torch: Callable, fake: Callable, flops: Callable[..., int]) -> Any:
+    """The new operator.
+
+    Args:
+        schema: As of `torch.library.Library.define`.
+        by_torch: What it computes, by operations that torch has on every device.
+        fake: An answer without numbers, of the right shape, type and layout.
+        flops: Of its arguments, with shapes in place of tensors; a MAC is two.
+    """
+    name = LIBRARY.define(schema)
+    LIBRARY.impl(name, by_torch, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"vared_mm::{name}", fake, lib=LIBRARY)
+    packet = getattr(torch.ops.vared_mm, name)
+    register_flop_formula(packet)(lambda *args, out_shape=None: flops(*args))
+    return packet.default
+
+
+def differentiate(
+    operator: Any, definition: Callable, backward: Callable[..., Sequence[Any]] | None = None
+) -> None:
+    """Gives the operator a gradient, and a rule for `torch.func.vmap`.
+
+    Args:
+        definition: The same function, in operations that torch differentiates as often as wanted.
+        backward: Takes the answer's gradient and the arguments, returns a gradient for each of
+            them; for what passes over maps less often than the gradient of `definition`.
+    """
+
+    def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*(v for v in tree_leaves(inputs) if isinstance(v, Tensor)))
+        ctx.inputs = tree_map_only(Tensor, lambda _: _SAVED, inputs)
+
+    def back(ctx: Any, gradient: Tensor) -> tuple:
+        saved = iter(ctx.saved_tensors)
+        inputs = tree_map(lambda v: next(saved) if v is _SAVED else v, ctx.inputs)
+        if backward is None or torch.is_grad_enabled():
+            return _gradients(definition, inputs, gradient)
+        return tuple(backward(gradient, *inputs))
+
+    def batched(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
+        mapped = torch.vmap(definition, in_dims=in_dims, randomness=info.randomness)
+        return mapped(*inputs), 0
+
+    name = operator.name()
+    torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
+    torch.library.register_vmap(name, batched, lib=LIBRARY)
+
+
+class _Saved:
+    """Stands where a tensor is that autograd keeps."""
+
+
+_SAVED = _Saved()
+
+
+def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
+    """As torch finds them, which can be differentiated again where that is asked for."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: one input may have been made of another.
+        inputs = tree_map_only(Tensor, lambda v: v.view_as(v) if v.requires_grad else v, inputs)
+        wanted = [v for v in tree_leaves(inputs) if isinstance(v, Tensor) and v.requires_grad]
+        answer = definition(*inputs)
+    found = torch.autograd.grad(answer, wanted, gradient, create_graph=again, allow_unused=True)
+    by_input = {id(v): g for v, g in zip(wanted, found, strict=True)}
+    return tuple(
+        tree_map(lambda v: by_input.get(id(v)), v) if isinstance(v, list | tuple) and v
+        else by_input.get(id(v)) for v in inputs
+    )  # fmt: skip
+
+
+def wants_torch_alone(*tensors: Tensor) -> bool:
+    """Whether no operator of ours will do: what runs is written down for a place that lacks them
+    (`torch.jit.trace`, ONNX, `torch.export`), or derivatives are carried along (`torch.func.jvp`).
+    """
+    return is_exported() or any(forward_ad.unpack_dual(v).tangent is not None for v in tensors)
+
+
+def is_exported() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """What `run` answers, which torch.compile calls as it is and does not look into."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(run)(*arguments, **settings)
+    return run(*arguments, **settings)
