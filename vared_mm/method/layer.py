@@ -174,7 +174,7 @@ class _Dynamic(_ConvNd):
         """The same where nothing can be chosen, as in an export, in torch's operations alone: what
         is closed is computed too, and its gate of 0 leaves it out.
         """
-        y = self._full(x)
+        y = self.plain(x)
         everything = (True,) * gates.shape[1]
         frames = y.shape[2] if y.ndim == 5 else 1
         return rebuild_by_definition(y, gates, *self._cheap(), everything, y.shape[1], frames)

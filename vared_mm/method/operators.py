@@ -59,8 +59,8 @@ def differentiate(
         return tuple(backward(gradient, *inputs))
 
     def batched(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-        mapped = torch.vmap(definition, in_dims=in_dims, randomness=info.randomness)
-        return mapped(*inputs), 0
+        answers = [operator(*_at(inputs, in_dims, i)) for i in range(info.batch_size)]
+        return torch.stack(answers), 0
 
     name = operator.name()
     torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
@@ -72,6 +72,14 @@ class _Saved:
 
 
 _SAVED = _Saved()
+
+
+def _at(value: Any, dim: Any, i: int) -> Any:
+    """What a function that is mapped over the dimension `dim` is given in its i-th call."""
+    if isinstance(value, list | tuple):
+        dims = dim if isinstance(dim, list | tuple) else [dim] * len(value)
+        return [_at(v, d, i) for v, d in zip(value, dims, strict=True)]
+    return value if dim is None else value.select(dim, i)
 
 
 def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
