@@ -1,4 +1,4 @@
-"""A pointwise convolution and the depthwise one after it in one call: who looks, who decides."""
+"""Blocks of X3D, which follow one gate; their first two convolutions are one call if they can."""
 
 from unittest.mock import Mock
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from convolutions import gates_of, patterns
 from test_fast_prepare import assert_close, lively
-from test_fast_reader import under_one_gate
 from torch import nn
 
 from vared_mm.fast import native_conv, prepare_for_inference
@@ -15,135 +14,204 @@ from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import forced_gates, record_cost
 
 
-class Block(nn.Module):
-    """As in X3D, whose convolutions have no bias."""
+class Bottleneck(nn.Module):
+    """As in X3D; `end` tells what the last convolution reads, and what is added to it."""
 
-    def __init__(self, c=38, frames=3, stride=2):
+    def __init__(self, c=38, stride=1, end="swish", frames=3, bias=False):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv3d(4, c, 1, bias=False), nn.BatchNorm3d(c)
+        self.conv1, self.norm1 = nn.Conv3d(16, c, 1, bias=bias), nn.BatchNorm3d(c)
         kernel, padding, strides = (frames, 3, 3), (frames // 2, 1, 1), (1, stride, stride)
-        self.conv2 = nn.Conv3d(c, c, kernel, strides, padding, groups=c, bias=False)
-        self.norm2, self.conv3 = nn.BatchNorm3d(c), nn.Conv3d(c, 8, 1, bias=False)
+        self.conv2 = nn.Conv3d(c, c, kernel, strides, padding, groups=c, bias=bias)
+        self.norm2 = nn.BatchNorm3d(c)
+        self.conv3, self.norm3 = nn.Conv3d(c, 16, 1, bias=bias), nn.BatchNorm3d(16)
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.fc1, self.fc2 = nn.Conv3d(c, 8, 1), nn.Conv3d(8, c, 1)
+        self.shortcut = nn.Conv3d(16, 16, 1, strides)
+        self.end = end
 
     def forward(self, x):
-        return self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(x)).relu())))
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
+        if self.end == "excite":
+            y = y * torch.sigmoid(self.fc2(self.fc1(self.pool(y)).relu()))
+        y = self.norm3(self.conv3(y * torch.sigmoid(y)))
+        if self.end == "nothing added":
+            return y
+        other = self.shortcut(x)
+        if self.end == "one pixel added":
+            other = other.mean((2, 3, 4), keepdim=True)
+        return (y + other).relu()
 
 
-# The search space and the channels; 38 cannot be parted in four.
-@pytest.fixture(scope="module", params=[(2, 38), (3, 38), (3, 64)])
-def block(request):
+def under_one_gate(model, x, search_space=2, **settings):
+    """The model with its convolutions of a name made dynamic, prepared, and the clips."""
+    settings |= dict(targets=r"(?P<block>)conv\d", share="block", search_space=search_space)
+    make_dynamic(model, DynamicConfig(**settings))
+    model = lively(model, x)
+    return model, prepare_for_inference(model, x), x
+
+
+def made(search_space=2, size=(5, 6, 7), cheap_kernel=3, **settings):
     torch.manual_seed(0)
-    space, channels = request.param
     # Unlike each other, so that the gate has something to tell apart.
-    x = torch.stack([scale * torch.randn(4, 5, 6, 7) + scale for scale in (-1.5, 0.5, 1.5)])
-    return under_one_gate(Block(channels), x, space)
+    x = torch.stack([scale * torch.randn(16, *size) + scale for scale in (-1.5, 0.5, 1.5)])
+    return under_one_gate(Bottleneck(**settings), x, search_space, cheap_kernel=cheap_kernel)
 
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """Counts the calls of the kernels that do both."""
+    """Counts the calls of the kernel that does both."""
     kernels = Mock(wraps=native_conv.library())
     monkeypatch.setattr(native_conv, "library", lambda: kernels)
     return kernels
 
 
+KINDS = {
+    "swish": {},
+    "search space 3": dict(search_space=3, size=(6, 3, 9)),
+    "every second row, fewer frames than a period": dict(
+        search_space=3, c=64, stride=2, size=(3, 8, 5)
+    ),
+    "excited": dict(end="excite", stride=2),
+    "nothing added": dict(end="nothing added", stride=2, size=(4, 6, 7)),
+    "one pixel added": dict(end="one pixel added", size=(4, 6, 7)),
+    "one pixel": dict(c=32, size=(1, 1, 1)),
+    "frames alone": dict(c=40, stride=2, frames=1, size=(4, 6, 5)),
+}
+
+
 @pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_every_pattern_has_its_answer(block, kernels):
-    model, prepared, x = block
+def test_every_pattern_has_its_answer(kind, kernels):
+    model, prepared, x = made(**KINDS[kind])
     everything = (1, *[0] * (model.conv1.dynamic.search_space - 1)) * 2
-    in_columns = model.conv1.widths[-1] >= 16
     for pattern in patterns(model.conv1):
         kernels.reset_mock()
         with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
             assert_close(prepared(x), model(x))
         assert kernels.expand.call_count == (pattern == everything), pattern
-        rebuilt = in_columns and pattern != everything
-        assert kernels.expand_and_rebuild.call_count == rebuilt, pattern
 
 
-# name: channels, frames of the kernel, stride, search space, size
-SIZES = {
-    "one pixel": (32, 3, 1, 2, (1, 1, 1)),
-    "one row": (54, 3, 2, 2, (3, 1, 9)),
-    "odd frames": (34, 3, 1, 2, (5, 5, 16)),
-    "frames alone": (40, 1, 2, 2, (4, 6, 5)),
-    "strips of rows": (32, 3, 1, 2, (3, 9, 300)),
-    "strips, every second row": (64, 3, 2, 3, (4, 11, 201)),
-    "eight segments": (136, 3, 1, 4, (9, 4, 3)),
-}
-
-
-@pytest.mark.usefixtures("_suited", "_threads")
-@pytest.mark.parametrize("name", SIZES)
+# Kernels of more than 7 x 7 pixels are left to torch.
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("settings", [dict(bias=True), dict(end="excite"), dict(cheap_kernel=9)])
 @torch.no_grad()
-def test_columns_of_any_size_are_rebuilt(name, kernels):
-    torch.manual_seed(0)
-    channels, frames, stride, space, size = SIZES[name]
-    x = torch.randn(2, 4, *size)
-    model, prepared, _ = under_one_gate(Block(channels, frames, stride), x, space)
-    kernels.reset_mock()
-    full, half, rest = (1, *[0] * (space - 1)), (0, 1, *[0] * (space - 2)), (1,) * space
-    tried = [half + full, full + half, half + half, rest + full, full + rest, rest + rest]
-    for pattern in tried:
+def test_so_it_has_by_all_that_can_compute_it(settings):
+    model, prepared, x = made(**settings)
+    for pattern in patterns(model.conv1):
         with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
             assert_close(prepared(x), model(x))
-    assert kernels.expand_and_rebuild.call_count == len(tried)
+    assert prepared(x[:0]).shape == (0, 16, 5, 6, 7)
 
 
 @pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize("end", ["swish", "excite"])
 @torch.no_grad()
-def test_samples_that_choose_differently_are_answered_each_for_itself(block):
-    model, prepared, x = block
+def test_samples_that_choose_differently_are_answered_each_for_itself(end):
+    model, prepared, x = made(end=end)
     with record_cost(model) as record:
         expected = model(x)
     _, _, gates, _ = record.seen[0]
     assert len(set(map(tuple, (gates > 0).tolist()))) > 1
     assert_close(prepared(x), expected)
+    assert_close(prepared(x[1:2]), expected[1:2])
+
+
+FULL = [0.7, 0.0, 0.6, 0.0]
+HALF = [0.0, 0.7, 0.0, 0.6]
 
 
 @pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize("name", ["conv1", "conv2", "conv3"])
+@pytest.mark.parametrize("answer", [FULL, HALF])
 @torch.no_grad()
-def test_who_looks_between_sees_both(block, kernels):
-    model, prepared, x = block
-    space = model.conv1.dynamic.search_space
-    half = [0.0, 0.7, 0.0][:space] + [0.7, 0.0, 0.0][:space]
-    with forced_gates(model, half), forced_gates(prepared, half):
+def test_who_looks_at_a_convolution_sees_what_it_reads_and_answers(name, answer, kernels):
+    model, prepared, x = made()
+    seen = []
+    for one in (model, prepared):
+        conv = one.get_submodule(name)
+        conv.register_forward_hook(lambda conv, args, out: seen.append((args[0].shape, out.shape)))
+    kernels.reset_mock()
+    with forced_gates(model, answer), forced_gates(prepared, answer):
+        assert_close(prepared(x), model(x))
         with record_cost(model) as plain, record_cost(prepared) as fast:
             assert_close(prepared(x), model(x))
-        assert not kernels.expand.called | kernels.expand_and_rebuild.called
-        assert plain.per_layer(3)["full"].equal(fast.per_layer(3)["full"])
+    assert (len(seen), len(set(seen))) == (4, 1)
+    assert not kernels.expand.called
+    assert plain.per_layer(3)["full"].equal(fast.per_layer(3)["full"])
+
+
+@pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize("name", ["conv2", "conv3"])
+@torch.no_grad()
+def test_a_gate_that_answers_unlike_the_others_is_followed(name):
+    model, prepared, x = made()
+    everything = torch.tensor([FULL]).repeat(len(x), 1)
+    with forced_gates(model, HALF), forced_gates(prepared, HALF):
+        for one in (model, prepared):
+            gate = one.get_submodule(name).gate
+            gate.register_forward_hook(lambda *args: everything)
+        assert_close(prepared(x), model(x))
 
 
 @pytest.mark.usefixtures("_suited")
 @torch.no_grad()
-def test_static_ones_are_one_call_too(block, kernels):
-    model, _, x = block
+def test_static_ones_are_one_call_too(kernels):
+    model, _, x = made()
     twin = static_twin(model)
     prepared = prepare_for_inference(twin, x)
     kernels.reset_mock()
     assert_close(prepared(x), twin(x))
     assert kernels.expand.call_count == 1
+    assert prepared(x[:0]).shape == (0, 16, 5, 6, 7)
 
 
-@pytest.mark.usefixtures("_suited")
 @torch.no_grad()
-def test_kernels_too_large_for_ours_are_left_to_torch():
+def test_the_user_s_default_type_does_not_matter(request):
+    model, prepared, x = made()
+    request.getfixturevalue("_float64_by_default")
+    assert_close(prepared(x), model(x))
+    assert_close(prepare_for_inference(model, x)(x), model(x))
+
+
+@torch.no_grad()
+def test_a_clip_that_is_no_batch_is_refused():
+    _, prepared, x = made(end="nothing added")
+    with pytest.raises(ValueError, match="a prepared convolution takes a batch"):
+        prepared(x[0])
+
+
+class Joined(nn.Module):
+    """Something is between the first convolution and the depthwise one, or reads it too."""
+
+    def __init__(self, way, planes=38):
+        super().__init__()
+        self.way, self.conv1 = way, nn.Conv3d(4, planes, 1, bias=False)
+        self.skip = nn.Conv3d(4, planes, 1)
+        self.conv2 = nn.Conv3d(planes, planes, 3, padding=1, groups=planes, bias=False)
+
+    def forward(self, x):
+        y = self.conv1(x)
+        if self.way == "a sum":
+            return self.conv2((y + self.skip(x)).relu())
+        if self.way == "a sum of rows":
+            return self.conv2(y + self.skip(x)[:1])
+        if self.way == "another operation":
+            return self.conv2(y.flip(1))
+        if self.way == "another reader":
+            return self.conv2(y), y
+        return self.conv2(y) + y
+
+
+@pytest.mark.parametrize("suits", [True, False])
+@pytest.mark.parametrize(
+    "way", ["a sum", "a sum of rows", "another operation", "another reader", "a sum after"]
+)
+@torch.no_grad()
+def test_what_more_than_the_reader_reads_is_made_as_a_whole(way, suits, monkeypatch):
+    monkeypatch.setattr(native_conv, "suits", lambda: suits)
     torch.manual_seed(0)
-    x, model = torch.randn(2, 4, 5, 6, 7), Block()
-    settings = DynamicConfig(targets=r"(?P<block>)conv\d", share="block", cheap_kernel=9)
-    make_dynamic(model, settings)
-    model = lively(model, x)
-    prepared = prepare_for_inference(model, x)
-    # The first convolution rebuilds nothing, the second does.
-    half = [0.0, 0.7, 0.7, 0.0]
-    with forced_gates(model, half), forced_gates(prepared, half):
-        assert_close(prepared(x), model(x))
-
-
-@torch.no_grad()
-def test_an_empty_batch_gives_an_empty_result(block):
-    model, prepared, x = block
-    assert prepared(x[:0]).shape == model(x[:0]).shape == (0, 8, 5, 3, 4)
-    twin = static_twin(model)
-    assert prepare_for_inference(twin, x)(x[:0]).shape == (0, 8, 5, 3, 4)
+    model, prepared, x = under_one_gate(Joined(way), torch.randn(2, 4, 3, 4, 5))
+    for pattern in patterns(model.conv1):
+        with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
+            assert_close(prepared(x), model(x))

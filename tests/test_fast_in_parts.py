@@ -11,26 +11,32 @@ from torch import nn
 import vared_mm  # noqa: F401
 from vared_mm.fast import in_parts, prepare_for_inference
 from vared_mm.fast.forced_shares import choices_of, forced, plan_for
-from vared_mm.method import VaRedConv2d
+from vared_mm.method import DynamicConfig, VaRedConv2d, make_dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+
+# What a module does with the maps y (N, 4, 8, 8) of its convolution, otherwise for each sample.
+TOGETHER = {
+    "all samples together": lambda toy, y: y - y.mean(0, keepdim=True),
+    "two by two": lambda toy, y: y.view(-1, 2, 4, 8, 8).flip(1).flatten(0, 1),
+    "frames of two clips": lambda toy, y: y.reshape(2, -1, 4, 8, 8).roll(1, 1).flatten(0, 1),
+    "one answer for all": lambda toy, y: y.mean(),
+    "the first one": lambda toy, y: y + y[:1],
+    "in rows": lambda toy, y: torch.cat([y, y]),
+    "a number for each of eight": lambda toy, y: y * torch.arange(8.0).view(8, 1, 1, 1),
+    "statistics of the batch": lambda toy, y: toy.norm(y),
+}
 
 
 class Toy(nn.Module):
-    """What it does with the maps (N, 4, 8, 8) of its convolution is `way`."""
-
-    def __init__(self, way):
+    def __init__(self, way="each sample by itself"):
         super().__init__()
-        self.way, self.conv = way, nn.Conv2d(1, 4, 1)
+        self.way, self.conv, self.pool = way, nn.Conv2d(1, 4, 1), nn.AdaptiveAvgPool2d(1)
+        if way == "statistics of the batch":
+            self.norm = nn.BatchNorm2d(4, track_running_stats=False)
 
     def forward(self, x):
         y = self.conv(x)
-        if self.way == "each sample by itself":
-            return y, {"pooled": y.mean((2, 3))}
-        if self.way == "all samples together":
-            return y - y.mean(0, keepdim=True)
-        if self.way == "two by two":
-            return y.view(-1, 2, 4, 8, 8).flip(1).flatten(0, 1)
-        return y.mean()
+        return TOGETHER[self.way](self, y) if self.way in TOGETHER else (y, {"pool": self.pool(y)})
 
 
 def allow(monkeypatch, samples):
@@ -54,28 +60,25 @@ def samples_at_once(prepared, run):
 
 
 @torch.no_grad()
-def test_maps_stay_below_the_largest_once_samples_alone_were_seen_to_be_answered_alike(
-    monkeypatch,
-):
+def test_maps_stay_below_the_largest(monkeypatch):
     allow(monkeypatch, 3)
     torch.manual_seed(0)
-    model, x = Toy("each sample by itself").eval(), torch.randn(8, 1, 8, 8)
+    model, x = Toy().eval(), torch.randn(8, 1, 8, 8)
     prepared = prepare_for_inference(model, x[:1])
+    (came, extra), seen = samples_at_once(prepared, lambda: prepared(x))
+    assert seen == [3, 3, 2]
     expected, pooled = model(x)
-    for wanted in ([8] + [1] * 8, [3, 3, 2]):
-        (came, extra), seen = samples_at_once(prepared, lambda: prepared(x))
-        assert seen == wanted
-        assert_close((came, extra["pooled"]), (expected, pooled["pooled"]))
+    assert_close((came, extra["pool"]), (expected, pooled["pool"]))
     assert came.is_contiguous(memory_format=torch.channels_last)
     # A quarter of the pixels: four times the samples.
     small = x[..., ::2, ::2]
     assert samples_at_once(prepared, lambda: prepared(small))[1] == [8]
 
 
-@pytest.mark.parametrize("way", ["all samples together", "two by two", "one answer for all"])
+@pytest.mark.parametrize("way", TOGETHER)
 @torch.no_grad()
 def test_a_module_that_reckons_with_other_samples_runs_at_once(monkeypatch, way):
-    # As many as the second way would bear.
+    # As many as most of the ways would bear.
     allow(monkeypatch, 2)
     torch.manual_seed(0)
     model, x = Toy(way).eval(), torch.randn(8, 1, 8, 8)
@@ -85,25 +88,31 @@ def test_a_module_that_reckons_with_other_samples_runs_at_once(monkeypatch, way)
     assert samples_at_once(prepared, lambda: prepared(x))[1] == [8]
 
 
+class Ranked(nn.Module):
+    """A gate that opens everything for the sample that is the brightest of its batch."""
+
+    def forward(self, x):
+        brightest = x.mean((1, 2, 3)).argmax() == torch.arange(len(x))
+        return torch.where(brightest[:, None], torch.tensor([0.7, 0.0]), torch.tensor([0.0, 0.7]))
+
+
 @torch.no_grad()
-def test_samples_that_are_all_alike_tell_nothing_of_what_samples_have_of_each_other(monkeypatch):
-    allow(monkeypatch, 2)
+def test_a_gate_of_another_kind_decides_for_the_whole_batch(monkeypatch):
+    allow(monkeypatch, 3)
     torch.manual_seed(0)
-    model, x = Toy("all samples together").eval(), torch.randn(8, 1, 8, 8)
-    nn.init.zeros_(model.conv.bias)
-    prepared = prepare_for_inference(model, x)
-    prepared(torch.zeros_like(x))
-    for _ in range(2):
-        assert_close(prepared(x), model(x))
+    model, x = Toy(), torch.randn(8, 1, 8, 8)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    nn.init.normal_(model.conv.cheap.channel[0], std=0.3)
+    model.conv.gate = Ranked()
+    prepared = prepare_for_inference(model.eval(), x)
+    assert_close(prepared(x)[0], model(x)[0])
 
 
 @torch.no_grad()
 def test_a_hook_inside_sees_the_whole_batch(monkeypatch):
     allow(monkeypatch, 3)
-    model, x = Toy("each sample by itself").eval(), torch.randn(8, 1, 8, 8)
+    model, x = Toy().eval(), torch.randn(8, 1, 8, 8)
     prepared, seen = prepare_for_inference(model, x), []
-    for _ in range(2):
-        prepared(x)
     with prepared.conv.register_forward_hook(lambda module, args, out: seen.append(len(out))):
         prepared(x)
     assert seen == [8]
@@ -119,8 +128,6 @@ def network():
     prepared = prepare_for_inference(model, clips[:1])
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(in_parts, "LARGEST", 1)
-        prepared(clips)
-        assert prepared.forward.run.separable
         yield model, prepared, clips
 
 
@@ -152,16 +159,6 @@ def test_the_record_of_costs_holds_all_samples(network):
     with record_cost(model) as plain, record_cost(prepared) as fast:
         assert_close(prepared(clips), model(clips))
     assert torch.equal(plain.per_layer(3)["full"], fast.per_layer(3)["full"])
-
-
-@torch.no_grad()
-def test_to_find_out_that_samples_cannot_be_parted_prints_nothing(monkeypatch, capfd):
-    allow(monkeypatch, 3)
-    model, x = Toy("two by two").eval(), torch.randn(8, 1, 8, 8)
-    prepared = prepare_for_inference(model, x[:2])
-    assert torch.equal(prepared(x), model(x))
-    assert prepared.forward.run.separable is False
-    assert capfd.readouterr() == ("", "")
 
 
 def test_a_plan_is_followed_in_its_own_thread_alone():

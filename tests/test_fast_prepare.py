@@ -313,8 +313,8 @@ def test_what_goes_wrong_for_other_choices_than_the_examples_is_found(monkeypatc
     right = DynamicConv.branch
     wrong = {(False, True, True, True): 1.5}
 
-    def branch(run, pattern, reader=None):
-        made = right(run, pattern, reader)
+    def branch(run, pattern):
+        made = right(run, pattern)
         return lambda *args: made(*args) * wrong.get(pattern, 1)
 
     monkeypatch.setattr(DynamicConv, "branch", branch)

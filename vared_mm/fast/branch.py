@@ -23,9 +23,7 @@ from vared_mm.fast.packed_conv import (
     new_maps,
     output_size,
 )
-from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import Pattern, _Dynamic
-from vared_mm.method.rebuild import OpenPath
 from vared_mm.method.rebuild_native import Layer, kernel_serves
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
@@ -37,31 +35,19 @@ PIECE = 1 << 20
 
 
 class Branch:
-    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`.
-
-    With `reader`, which alone reads the output, the channels that it will leave out are not made.
-    """
+    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`."""
 
     def __init__(
-        self,
-        conv: _Dynamic,
-        epilogue: Epilogue,
-        pattern: Pattern,
-        prefix: PackedConv,
-        reader: _Dynamic | None = None,
+        self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, prefix: PackedConv
     ) -> None:
         self.conv, self.epilogue, self.pattern, self.prefix = conv, epilogue, pattern, prefix
         self.computed, step = conv.extent(pattern)
-        self.inputs, *_ = prefix_extent(conv, self.computed)
-        self.channels = conv.out_channels if reader is None else channels_read(reader, pattern)
         # Then the maps are finished where they are.
-        all_made = self.channels == len(prefix.weight) and (
-            reader is not None or self.computed == self.channels
-        )
-        self.rebuilds_nothing = all_made and step == 1 and sum(pattern) == len(conv.axes)
+        all_made = self.computed == conv.out_channels and step == 1
+        self.rebuilds_nothing = all_made and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self.layer = layer_of(conv, epilogue, pattern, self.channels)
+        self.layer = layer_of(conv, epilogue, pattern)
         # Then our own convolution does all of it.
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
@@ -75,7 +61,6 @@ class Branch:
         other: Tensor | None,
         out: Tensor | None = None,
         samples: Sequence[int] | None = None,
-        size: tuple[int, ...] | None = None,
     ) -> Tensor:
         """activate(scale · Y + bias + other).
 
@@ -83,18 +68,16 @@ class Branch:
             x: (N, C_in, [T,] H, W), channels last; gates: (N, G), contiguous float32.
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
-            size: ([T,] H, W) of the results, where x lacks frames that the pattern does not read.
         """
         if self.finish is not None and out is None and native_conv.kernels_serve(x):
-            self._refuse_missing_channels(x)
             return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
-        size = output_size(self.conv, x.shape[2:]) if size is None else size
+        size = output_size(self.conv, x.shape[2:])
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)
-        result = new_maps(x, (len(x), self.channels, *size)) if out is None else out
+        result = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
         samples = range(len(x)) if samples is None else samples
         whole = result
         if sample > PIECE and self.period and size[0] % self.period == 0:
@@ -110,14 +93,6 @@ class Branch:
             self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
         return result
 
-    def _refuse_missing_channels(self, x: Tensor) -> None:
-        if x.shape[1] < self.inputs:
-            raise DynamicError(
-                f"a convolution was left {x.shape[1]} channels and wants {self.inputs}: its gate "
-                "answered something else than that of the one before, which it follows; does a "
-                "hook answer in its place?"
-            )
-
     def _by_torch(
         self,
         x: Tensor,
@@ -127,7 +102,6 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        self._refuse_missing_channels(x)
         y = self.prefix(x)[:, : self.computed]
         frames = full[0] if x.ndim == 5 else 1
         rows = slice(None) if samples is None else list(samples)
@@ -147,10 +121,9 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        self._refuse_missing_channels(x)
         y = channels_last(self.prefix(x))
         if out is None:
-            shape = (len(y), self.channels, *full)
+            shape = (len(y), self.conv.out_channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
         samples = range(y.shape[0]) if samples is None else samples
         self.layer.rebuild(y, gates, other, full, out, samples)
@@ -175,28 +148,23 @@ def short_clips(x: Tensor, parts: int) -> Tensor:
     return frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
-def channels_read(reader: _Dynamic, pattern: Pattern) -> int:
-    """How many channels of its input a depthwise convolution reads for `pattern`."""
-    return prefix_extent(reader, reader.extent(pattern)[0])[0]
-
-
 def packed_prefix(conv: _Dynamic, computed: int, step: int) -> PackedConv:
     """The convolution of all patterns of one extent: at least `computed` filters, R = `step`."""
-    _, filters, groups = prefix_extent(conv, computed)
+    filters, groups = prefix_extent(conv, computed)
     weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
     geometry = replace(Geometry.of(conv, step), groups=groups)
     return packed(weight, None if bias is None else bias.detach()[:filters], geometry)
 
 
-def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int, int]:
-    """The input channels, filters and groups that the first k output channels need."""
+def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int]:
+    """The filters and groups that the first k output channels need."""
     if conv.groups == 1:
-        return conv.in_channels, min(conv.out_channels, math.ceil(k / VECTOR) * VECTOR), 1
-    inputs, filters = conv.in_channels // conv.groups, conv.out_channels // conv.groups
+        return min(conv.out_channels, math.ceil(k / VECTOR) * VECTOR), 1
+    filters = conv.out_channels // conv.groups
     groups = math.ceil(k / filters)
     if filters == 1:
         groups = min(conv.groups, math.ceil(groups / VECTOR) * VECTOR)
-    return groups * inputs, groups * filters, groups
+    return groups * filters, groups
 
 
 def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
@@ -214,16 +182,10 @@ def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
     return kernel_serves(x, conv.dynamic.cheap_kernel)
 
 
-def layer_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, channels: int) -> Layer:
-    """What the kernel is told of a branch.
-
-    Fewer `channels` than the convolution has are all among those that the prefix computes.
-    """
-    paths, (computed, _) = conv.open_paths(pattern), conv.extent(pattern)
-    if channels < conv.out_channels:
-        computed = channels
-        paths["channel"] = [OpenPath(p.column, channels, None) for p in paths["channel"]]
+def layer_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> Layer:
+    """What the kernel is told of a branch."""
+    computed, _ = conv.extent(pattern)
     return Layer(
-        paths, channels, computed, conv.dynamic.cheap_kernel, len(pattern),
-        epilogue.scale, epilogue.bias, epilogue.relu,
+        conv.open_paths(pattern), conv.out_channels, computed, conv.dynamic.cheap_kernel,
+        len(pattern), epilogue.scale, epilogue.bias, epilogue.relu,
     )  # fmt: skip

@@ -70,15 +70,12 @@ struct Lines {
 // Where the sum of a pixel and a vector of filters goes: into maps, or into tiles of 16 channels.
 struct InMaps {
     long filters;
-    long channel(long v) const { return start_of(v, filters); }
-    long operator()(long pixel, long v) const { return pixel * filters + channel(v); }
+    long operator()(long pixel, long v) const { return pixel * filters + start_of(v, filters); }
 };
 
 struct InTiles {
     const long *place;  // of each pixel
     long plane;         // from one vector's tile to the next one's
-    long filters;
-    long channel(long v) const { return start_of(v, filters); }
     long operator()(long pixel, long v) const { return place[pixel] + v * plane; }
 };
 
@@ -95,8 +92,7 @@ void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
                 sum[i][v] += load(weight + v * LANES) * x[(first + i) * pitch + k];
 #pragma GCC unroll 4
     for (long v = 0; v < WIDE; v++) {
-        const long c = to.channel(vector + v);
-        const Finish finish(e, c, factor);
+        const Finish finish(e, start_of(vector + v, p.filters), factor);
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) {
             const long at = to(first + i, vector + v);
@@ -140,10 +136,9 @@ struct Clip {
     long out_frames, out_height, out_width;
 };
 
-// What meets a row of the output: rows of the input, up to 9 or what something is rebuilt of, and
-// the three taps for each.
+// What meets a row of the output: rows of the input, up to 9, and the three taps for each.
 struct Meeting {
-    const float *row[24], *taps[24];
+    const float *row[9], *taps[9];
     long count = 0;
 };
 
@@ -239,7 +234,7 @@ struct Strip {
         const float *from = x + (frame * s.height + low) * s.width * s.pixel;
         panels(*expansion->conv, *expansion->epilogue, from, s.pixel, (high - low) * s.width,
                expansion->factor, nullptr, tile(frame, 0),
-               InTiles{expansion->place.data(), (high - low) * line, d.channels});
+               InTiles{expansion->place.data(), (high - low) * line});
     }
 
     void make(long t, long v) const {

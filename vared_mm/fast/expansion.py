@@ -13,38 +13,32 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.fused_conv import Decision, DynamicConv, StaticConv
-from vared_mm.fast.graph import depthwise_pairs, has_hooks
+from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.graph import follows, has_hooks, only_user
 from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
 from vared_mm.fast.packed_conv import channels_last
-from vared_mm.fast.rebuilt_expansion import RebuiltExpansion, knows
-from vared_mm.method.layer import Pattern
 
 
 class Expansion(nn.Module):
-    """Calls the two prepared convolutions, or one kernel for both where nobody looks between."""
+    """Calls the two prepared convolutions, or one kernel for both where nothing is rebuilt and
+    nobody looks between.
+    """
 
     def __init__(self, first: _ConvNd, second: _ConvNd) -> None:
         super().__init__()
         # In tuples: of its children a module finds the names slowly.
         self.convs = first, second
-        runs = [conv.forward.run for conv in self.convs]  # type: ignore[attr-defined]
-        self.runs: tuple = tuple(runs)
-        self.is_dynamic = isinstance(runs[0], DynamicConv)
-        self.rebuilds = self.is_dynamic and knows(runs[0].conv, runs[1].conv)
-        self._rebuilt: dict[Pattern, RebuiltExpansion] = {}
+        self.runs: tuple = (first.forward.run, second.forward.run)  # type: ignore[attr-defined]
+        self.is_dynamic = isinstance(self.runs[0], DynamicConv)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.serves(x):
-            first, second = self.convs
+        first, second = self.convs
+        if not self._serves(x):
             return second(first(x, fused=True), fused=True)
         x = channels_last(x)
-        if not self.is_dynamic:
-            return self._of_all(x)
-        decision = self.runs[0].decide(x)
-        return self.decided(x, decision, self.runs[1].follow(x, decision))
+        return self._as_decided(x) if self.is_dynamic else self._of_all(x)
 
-    def serves(self, x: Tensor) -> bool:
+    def _serves(self, x: Tensor) -> bool:
         """Whether nobody looks between, and it is maps that our kernels know."""
         first, second = self.convs
         return (
@@ -61,21 +55,15 @@ class Expansion(nn.Module):
         by = Expander(first.packed, first.finish, None)
         return second.packed.expanded(x, second.finish, None, by)
 
-    def decided(self, x: Tensor, decision: Decision, following: Decision, every: int = 1) -> Tensor:
-        """For x channels last, and what the two decided; each `every`-th frame, where it rebuilds
-        those of one pattern.
-        """
-        (first, second), (gates, groups), (again, others) = self.runs, decision, following
+    def _as_decided(self, x: Tensor) -> Tensor:
+        first, second = self.runs
+        (gates, groups), (again, others) = first.decide(x), second.decide(x)
         if len(groups) == 1 and others == groups:
             (pattern,) = groups
             one, two = first.branch(pattern), second.branch(pattern)
             if one.finish is not None and two.finish is not None:
                 by = Expander(one.prefix, one.finish, gates)
                 return two.prefix.expanded(x, two.finish, again, by)
-            if self.rebuilds:
-                if pattern not in self._rebuilt:
-                    self._rebuilt[pattern] = RebuiltExpansion(one, two)
-                return self._rebuilt[pattern](x, gates, again, every)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
 
@@ -93,21 +81,30 @@ def fuse_expansions(graph: fx.GraphModule) -> None:
 
 def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
     """Pairs that our kernels know: both static, or the second following the first one's gate."""
-    for first, second, follows in depthwise_pairs(graph):
-        convs = [graph.get_submodule(str(node.target)) for node in (first, second)]
-        runs = [getattr(conv.forward, "run", None) for conv in convs]
+    modules = dict(graph.named_modules())
+    for node in graph.graph.nodes:
+        user = only_user(node)
+        # Both prepared, and nothing added to either.
+        if user is None or len(node.args) != 1 or user.args != (node,):
+            continue
+        if not all(n.op == "call_module" and n.kwargs.get("fused") for n in (node, user)):
+            continue
+        first, second = (cast(_ConvNd, modules[str(n.target)]) for n in (node, user))
+        runs = [conv.forward.run for conv in (first, second)]  # type: ignore[attr-defined]
         static = all(isinstance(run, StaticConv) for run in runs)
-        dynamic = follows and all(isinstance(run, DynamicConv) for run in runs)
-        if (static or dynamic) and _is_native(runs[0]) and _is_native(runs[1]):
-            one = cast(_ConvNd, convs[0])
-            if set(one.stride) == {1}:
-                yield first, second
+        dynamic = all(isinstance(run, DynamicConv) for run in runs)
+        if (
+            (static or (dynamic and follows(user, first, modules)))
+            and first.groups == 1
+            and second.groups == second.in_channels
+            and set(first.stride) == {1}
+            and all(map(_is_native, runs))
+        ):
+            yield node, user
 
 
-def _is_native(run: object) -> bool:
+def _is_native(run: StaticConv | DynamicConv) -> bool:
     if isinstance(run, StaticConv):
         return isinstance(run.packed, NativeConv)
-    if not isinstance(run, DynamicConv):
-        return False
     everything = (True, *[False] * (run.conv.dynamic.search_space - 1)) * len(run.conv.axes)
     return isinstance(run.branch(everything).prefix, NativeConv)

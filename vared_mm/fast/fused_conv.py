@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import Branch, kernels_serve, packed_prefix
+from vared_mm.fast.branch import Branch, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import Finish, packed
 from vared_mm.fast.packed_conv import (
@@ -23,9 +23,6 @@ from vared_mm.fast.packed_conv import (
     residual,
 )
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
-
-# The answer of a gate, and the samples that opened each pattern.
-Decision = tuple[Tensor, dict[Pattern, Sequence[int]]]
 
 
 class StaticConv:
@@ -57,36 +54,18 @@ class DynamicConv:
 
     def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
         self.conv, self.epilogue = conv, epilogue
-        # A depthwise convolution that follows the same gate and alone reads the output: what it
-        # leaves out need not be rebuilt.
-        self.reader: _Dynamic | None = None
-        self._branches: dict[tuple[Pattern, _Dynamic | None], Branch] = {}
-        self._of_read_frames: dict[Pattern, Branch] = {}
+        self._branches: dict[Pattern, Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
-    def branch(self, pattern: Pattern, reader: _Dynamic | None = None) -> Branch:
+    def branch(self, pattern: Pattern) -> Branch:
         """The prepared way to run `pattern`; made when it is first asked for."""
-        key = pattern, reader
-        if key not in self._branches:
-            prefix = self._prefix(*self.conv.extent(pattern))
-            self._branches[key] = Branch(self.conv, self.epilogue, pattern, prefix, reader)
-        return self._branches[key]
-
-    def branch_of_read_frames(self, pattern: Pattern) -> Branch:
-        """The same where the input has just the frames that `pattern` reads.
-
-        For a convolution of single frames.
-        """
-        if pattern not in self._of_read_frames:
-            prefix = self._prefix(self.conv.extent(pattern)[0], 1)
-            self._of_read_frames[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
-        return self._of_read_frames[pattern]
-
-    def _prefix(self, computed: int, step: int) -> PackedConv:
-        extent = computed, step
-        if extent not in self._prefixes:
-            self._prefixes[extent] = packed_prefix(self.conv, computed, step)
-        return self._prefixes[extent]
+        if pattern not in self._branches:
+            extent = self.conv.extent(pattern)
+            if extent not in self._prefixes:
+                self._prefixes[extent] = packed_prefix(self.conv, *extent)
+            prefix = self._prefixes[extent]
+            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
+        return self._branches[pattern]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         # Not `len`, which torch takes microseconds for.
@@ -95,16 +74,9 @@ class DynamicConv:
         x = channels_last(x)
         return self.answer(x, *self.decide(x), other)
 
-    def decide(self, x: Tensor) -> Decision:
-        return self._decision(x, self.conv.gate(x))
-
-    def follow(self, x: Tensor, decision: Decision) -> Decision:
-        """`decide`, where the gate is likely to hand on what it answered to `decision`."""
-        gates = self.conv.gate(x)
-        return decision if gates is decision[0] else self._decision(x, gates)
-
-    def _decision(self, x: Tensor, gates: Tensor) -> Decision:
-        gates = refuse_other_sizes(gates, self.conv, x)
+    def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
+        """The answer of the gate, and the samples that opened each pattern."""
+        gates = refuse_other_sizes(self.conv.gate(x), self.conv, x)
         return gates, group_by_pattern(gates)
 
     def answer(
@@ -118,22 +90,12 @@ class DynamicConv:
         other = None if other is None else residual(other, self.conv, x)
         if len(groups) == 1:
             (pattern,) = groups
-            reader = self.reader_of(pattern) if kernels_serve(x, self.conv) else None
-            return self.branch(pattern, reader)(x, gates, other)
+            return self.branch(pattern)(x, gates, other)
         out = new_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         for pattern, samples in groups.items():
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
         return out
-
-    def reader_of(self, pattern: Pattern) -> _Dynamic | None:
-        """The reader, if it leaves channels out that no path computes and no hook would see."""
-        conv, reader = self.conv, self.reader
-        if reader is None or "channel" not in conv.axes:
-            return None
-        hooks = (conv._forward_hooks, reader._forward_hooks, reader._forward_pre_hooks)
-        alone = sum(pattern[: conv.dynamic.search_space]) == 1 and not pattern[0]
-        return reader if alone and not any(hooks) else None
 
 
 def rows_of(x: Tensor, samples: Sequence[int]) -> Tensor:

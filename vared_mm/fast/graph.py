@@ -11,7 +11,6 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.method.gate import FollowerGate
-from vared_mm.method.layer import _Dynamic
 
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SIGMOIDS = {torch.sigmoid, F.sigmoid, "sigmoid"}
@@ -122,30 +120,6 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
     chain.nodes[-1].replace_all_uses_with(new)
     for node in reversed(chain.nodes):
         graph.graph.erase_node(node)
-
-
-def depthwise_pairs(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
-    """Prepared convolutions to which nothing is added, each with the depthwise one that alone reads
-    its output, and whether that follows its gate.
-    """
-    modules = dict(graph.named_modules())
-    for node in graph.graph.nodes:
-        user = only_user(node)
-        if node.op == "call_module" and user is not None and user.op == "call_module":
-            conv, reader = modules[str(node.target)], modules[str(user.target)]
-            prepared = node.kwargs.get("fused") and user.kwargs.get("fused")
-            if not prepared or len(node.args) != 1 or user.args != (node,):
-                continue
-            if conv.groups == 1 and reader.groups == reader.in_channels:
-                yield node, user, isinstance(conv, _Dynamic) and follows(user, conv, modules)
-
-
-def depthwise_readers(graph: fx.GraphModule) -> Iterator[tuple[_Dynamic, _Dynamic]]:
-    """Dynamic convolutions, each with its reader that follows its gate."""
-    for node, user, follows in depthwise_pairs(graph):
-        if follows:
-            conv, reader = (graph.get_submodule(str(n.target)) for n in (node, user))
-            yield cast(_Dynamic, conv), cast(_Dynamic, reader)
 
 
 def fuse_silu(graph: fx.GraphModule) -> None:

@@ -1,79 +1,83 @@
 """A batch whose maps would outgrow the memory at hand, run a few samples at a time.
 
-In evaluation the answer for a sample is its own, so that of a batch is those of its parts.
+In evaluation the answer for a sample is its own, so that of a batch is those of its parts, where
+all that is done with the maps is known to take each sample by itself.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from vared_mm.method.gate import FollowerGate, Gate
+from vared_mm.fast.expansion import Expansion
+from vared_mm.fast.graph import ADDS, RELUS, SIGMOIDS, has_hooks
+from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.squeeze_excite import SqueezeExcite
+from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.layer import _Dynamic
 
 # Bytes of a map. What is larger glibc keeps for no other one: the system hands out fresh memory
 # each time and clears it first, and none of it is in a cache.
 LARGEST = 1 << 25
 
+# What takes each sample by itself, beside what is prepared. Maps keep their number of dimensions.
+GATES = {Gate, BlockGate, FollowerGate}
+MODULES = {
+    *(nn.Identity, nn.Dropout, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.SyncBatchNorm, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, Expansion, SqueezeExcite, *GATES),
+}
+OPERATIONS: set = {operator.mul, torch.mul, F.silu, F.interpolate, *ADDS, *RELUS, *SIGMOIDS}
+
 
 class InParts:
-    """The graph of a module, on a CPU in parts where that was seen to answer the same.
+    """The graph of a module, on a CPU in parts where it takes each sample by itself.
 
     Hooks on modules inside see whole batches: with one, the batch runs at once. Those on gates
     alone, which are asked in order, see the parts.
     """
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
-        # Not the call of the module, which prints where an error was raised that may be expected.
+        # Not the call of the module, which prints where an error was raised.
         self.graph, self.run = graph, graph.forward
-        gates = (Gate, FollowerGate)
-        self.inside = [m for m in module.modules() if m is not module and not isinstance(m, gates)]
+        self.inside = [m for m in module.modules() if m is not module and type(m) not in GATES]
+        self.dimensions = {m.weight.ndim for m in self.inside if isinstance(m, _ConvNd)}
+        nodes = graph.graph.nodes
+        self.separable = keeps_to_itself(module) and all(is_separable(n, graph) for n in nodes)
         # Bytes of the largest map for each of the input, known by the first call.
         self.growth: float | None = None
-        # Whether samples alone are answered as in a batch, known by the first batch too large.
-        self.separable: bool | None = None
 
     def __call__(self, *inputs: Any) -> Any:
-        batch = batch_of(inputs)
+        batch = self._batch_of(inputs) if self.separable else 0
         if not batch:
             return self.run(*inputs)
         if self.growth is None:
-            return self._measured(inputs)
+            measured = Measured(self.graph)
+            answer = measured.run(*inputs)
+            self.growth = measured.largest / inputs[0].nbytes
+            return answer
         at_once = max(1, int(LARGEST * batch / (self.growth * inputs[0].nbytes)))
-        if at_once >= batch or self.separable is False or self._is_watched():
+        if at_once >= batch or any(map(has_hooks, self.inside)):
             return self.run(*inputs)
-        if self.separable:
-            return self._in_parts(inputs, at_once)
-        answer = self.run(*inputs)
-        # Samples that are all alike, as zeros to warm up with, would hide what they have of others.
-        if all(bool((x != x[:1]).any()) for x in inputs):
-            # One sample at a time: what holds for those holds for all ways to part a batch.
-            self.separable = self._is_separable(inputs, answer)
-        return answer
-
-    def _measured(self, inputs: tuple[Tensor, ...]) -> Any:
-        measured = Measured(self.graph)
-        answer = measured.run(*inputs)
-        self.growth = measured.largest / inputs[0].nbytes
-        return answer
-
-    def _is_watched(self) -> bool:
-        return any(m._forward_hooks or m._forward_pre_hooks for m in self.inside)
-
-    def _is_separable(self, inputs: tuple[Tensor, ...], answer: Any) -> bool:
-        try:
-            return alike(self._in_parts(inputs, 1), answer)
-        except Exception:
-            # Whatever a module does that reckons with other samples than it gets.
-            return False
-
-    def _in_parts(self, inputs: tuple[Tensor, ...], at_once: int) -> Any:
         each = zip(*(x.split(at_once) for x in inputs), strict=True)
         answers = [tree_flatten(self.run(*part)) for part in each]
         columns = zip(*(leaves for leaves, _ in answers), strict=True)
         return tree_unflatten([torch.cat(column) for column in columns], answers[0][1])
+
+    def _batch_of(self, inputs: tuple[Any, ...]) -> int:
+        """How many samples there are, if all inputs are maps on a CPU and agree on it; else 0."""
+        if not all(isinstance(x, Tensor) and x.device.type == "cpu" for x in inputs):
+            return 0
+        alike = len({x.shape[:1] for x in inputs}) == 1
+        known = alike and {x.ndim for x in inputs} == self.dimensions and inputs[0].numel()
+        return inputs[0].shape[0] if known else 0
 
 
 class Measured(fx.Interpreter):
@@ -88,18 +92,26 @@ class Measured(fx.Interpreter):
         return answer
 
 
-def batch_of(inputs: tuple[Any, ...]) -> int:
-    """How many samples there are, if all inputs are maps on a CPU and agree on it; else 0."""
-    if not all(isinstance(x, Tensor) and x.ndim > 1 and x.device.type == "cpu" for x in inputs):
-        return 0
-    batches = {x.shape[0] for x in inputs}
-    return batches.pop() if len(batches) == 1 and inputs[0].numel() else 0
+def keeps_to_itself(module: nn.Module) -> bool:
+    """Whether its gates are ours, and no norm takes its statistics of the batch."""
+    parts = list(module.modules())
+    ours = all(is_known(m.gate) for m in parts if isinstance(m, _Dynamic))
+    return ours and all(m.running_mean is not None for m in parts if isinstance(m, _NormBase))
 
 
-def alike(came: Any, expected: Any) -> bool:
-    pairs = zip(tree_leaves(came), tree_leaves(expected), strict=True)
-    return all(
-        a.shape == b.shape
-        and bool((a - b).abs().max() <= torch.finfo(b.dtype).eps ** 0.5 * b.abs().max())
-        for a, b in pairs
-    )
+def is_separable(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Whether samples alone are answered as in a batch; in doubt, no."""
+    if node.op == "output":
+        return all(isinstance(v, fx.Node) and v.op != "placeholder" for v in tree_leaves(node.args))
+    if node.op == "call_module":
+        return is_known(graph.get_submodule(str(node.target)))
+    if node.target is torch.cat:
+        dimension = node.kwargs.get("dim", *node.args[1:])
+        return isinstance(dimension, int) and dimension > 0
+    # Attributes may have an operation's name.
+    return node.op == "placeholder" or (node.op != "get_attr" and node.target in OPERATIONS)
+
+
+def is_known(module: nn.Module) -> bool:
+    kept = type(module) in MODULES and "forward" not in vars(module)
+    return kept or isinstance(module.forward, PreparedForward)

@@ -19,11 +19,9 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
-from vared_mm.method.rebuild_native import OPEN_PATHS_H, LayerStruct
 from vared_mm.native import Source, loaded
 
-HERE = Path(__file__).parent
-SOURCE = Source.read(OPEN_PATHS_H, HERE / "convolutions.cpp", HERE / "rebuilt_expansion.cpp")
+SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3
@@ -86,13 +84,12 @@ def compiled_kernels() -> ctypes.CDLL | None:
     """They answer the same on every processor."""
     finish = POINTER(EpilogueStruct)
     first, second, clip = POINTER(PointwiseStruct), POINTER(DepthwiseStruct), POINTER(ClipStruct)
-    layer, maps = POINTER(LayerStruct), (c_void_p, c_void_p, c_void_p, c_void_p, c_long)
+    maps = c_void_p, c_void_p, c_void_p, c_void_p, c_long
     return loaded(
         SOURCE,
         pointwise=(first, finish, POINTER(LinesStruct), *maps),
         depthwise=(second, finish, clip, *maps),
         expand=(first, finish, second, finish, clip, *maps),
-        expand_and_rebuild=(first, layer, second, layer, c_long, c_long, clip, *maps),
     )
 
 
@@ -125,12 +122,11 @@ class NativeConv(PackedConv):
         numbers = 0 * ones if bias is None else bias.float()
         self.plain = {relu: Finish(Epilogue(ones, numbers, relu), 0) for relu in (False, True)}
         self._sizes: dict[torch.Size, tuple[tuple[int, ...], Structure]] = {}
-        firsts = starts(len(weight))
         if geometry.groups == 1:
-            self._laid_out = panels_of(weight, firsts)
+            self._laid_out = panels_of(weight)
             self._struct: Structure = pointwise_struct(weight, self._laid_out)
         else:
-            self._laid_out = taps_of(weight, firsts)
+            self._laid_out = taps_of(weight)
             self._struct = depthwise_struct(weight, geometry, self._laid_out)
 
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -215,19 +211,22 @@ def kernels_serve(x: Tensor) -> bool:
     )
 
 
-def panels_of(weight: Tensor, firsts: Sequence[int]) -> Tensor:
-    """The filters of a pointwise convolution in vectors, each named by its first filter."""
-    filters = weight.detach().float().flatten(1).t()[:, _vectors(firsts).flatten()]
+def panels_of(weight: Tensor) -> Tensor:
+    """The filters of a pointwise convolution in vectors."""
+    filters = weight.detach().float().flatten(1).t()[:, vectors_of(len(weight)).flatten()]
     return torch.cat([panel.flatten() for panel in filters.split(PANEL * LANES, 1)])
 
 
-def taps_of(weight: Tensor, firsts: Sequence[int]) -> Tensor:
+def taps_of(weight: Tensor) -> Tensor:
     """The same for a depthwise one."""
-    return weight.detach().float().flatten(1)[_vectors(firsts)].transpose(1, 2).contiguous()
+    vectors = vectors_of(len(weight))
+    return weight.detach().float().flatten(1)[vectors].transpose(1, 2).contiguous()
 
 
-def _vectors(firsts: Sequence[int]) -> Tensor:
-    return torch.tensor(firsts)[:, None] + torch.arange(LANES)
+def vectors_of(channels: int) -> Tensor:
+    """The channels of each: the last one begins early, so that it ends with the channels."""
+    firsts = torch.arange(0, channels, LANES).clamp(max=channels - LANES)
+    return firsts[:, None] + torch.arange(LANES)
 
 
 def pointwise_struct(weight: Tensor, laid_out: Tensor) -> PointwiseStruct:
@@ -237,11 +236,6 @@ def pointwise_struct(weight: Tensor, laid_out: Tensor) -> PointwiseStruct:
 def depthwise_struct(weight: Tensor, geometry: Geometry, laid_out: Tensor) -> DepthwiseStruct:
     frames, step = (weight.shape[2], geometry.stride[0]) if weight.ndim == 5 else (1, 1)
     return DepthwiseStruct(len(weight), frames, step, geometry.stride[-1], laid_out.data_ptr())
-
-
-def starts(channels: int) -> list[int]:
-    """Where the vectors begin: the last one early, so that it ends with the channels."""
-    return [min(i, channels - LANES) for i in range(0, channels, LANES)]
 
 
 def lines_of(x: torch.Size, size: tuple[int, ...], geometry: Geometry) -> LinesStruct:

@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.block import fuse_blocks
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
@@ -20,7 +19,6 @@ from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import (
     chains,
-    depthwise_readers,
     fuse,
     fuse_silu,
     has_hooks,
@@ -100,8 +98,6 @@ class Exchanged(PreparedForward):
             kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
         self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
-        # Whether the convolution before it leaves out what this one will not read.
-        self.reads_in_part = False
 
     def compute(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
@@ -111,8 +107,7 @@ class Exchanged(PreparedForward):
             )
         if not fused:
             return self.plain(x)
-        whole = x.shape[1] == self.conv.in_channels
-        if x.ndim != self.conv.weight.ndim or not (whole or self.reads_in_part):
+        if x.ndim != self.conv.weight.ndim or x.shape[1] != self.conv.in_channels:
             raise ValueError(
                 f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
                 f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
@@ -182,14 +177,9 @@ def prepare_part(module: nn.Module) -> None:
         epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
         conv.forward = Exchanged(conv, epilogue, str(chain))
         fuse(graph, chain)
-    for conv, reader in depthwise_readers(graph):
-        first, second = cast(Exchanged, conv.forward), cast(Exchanged, reader.forward)
-        if isinstance(first.run, DynamicConv) and isinstance(second.run, DynamicConv):
-            first.run.reader, second.reads_in_part = reader, True
     fuse_expansions(graph)
     fuse_silu(graph)
     fuse_squeeze_excite(graph)
-    fuse_blocks(graph)
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module)
