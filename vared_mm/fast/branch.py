@@ -23,8 +23,9 @@ from vared_mm.fast.packed_conv import (
     new_maps,
     output_size,
 )
+from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.layer import Pattern, _Dynamic
-from vared_mm.method.rebuild_native import Layer, kernel_serves
+from vared_mm.method.rebuild import open_paths
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
@@ -47,7 +48,7 @@ class Branch:
         self.rebuilds_nothing = all_made and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self.layer = layer_of(conv, epilogue, pattern)
+        self._rebuilding: Rebuilding | None = None
         # Then our own convolution does all of it.
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
@@ -126,7 +127,9 @@ class Branch:
             shape = (len(y), self.conv.out_channels, *full)
             out = y if self.rebuilds_nothing else new_maps(y, shape)
         samples = range(y.shape[0]) if samples is None else samples
-        self.layer.rebuild(y, gates, other, full, out, samples)
+        if self._rebuilding is None:
+            self._rebuilding = rebuilding_of(self.conv, self.epilogue, self.pattern)
+        self._rebuilding(y, gates, other, full, out, samples)
         return out
 
 
@@ -182,10 +185,10 @@ def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
     return kernel_serves(x, conv.dynamic.cheap_kernel)
 
 
-def layer_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> Layer:
+def rebuilding_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> Rebuilding:
     """What the kernel is told of a branch."""
-    computed, _ = conv.extent(pattern)
-    return Layer(
-        conv.open_paths(pattern), conv.out_channels, computed, conv.dynamic.cheap_kernel,
-        len(pattern), epilogue.scale, epilogue.bias, epilogue.relu,
+    channel, time = open_paths(pattern, conv.out_channels, *conv.cheap_operations())
+    return Rebuilding(
+        channel, time, conv.out_channels, conv.dynamic.cheap_kernel, len(pattern),
+        epilogue.scale, epilogue.bias, epilogue.relu,
     )  # fmt: skip

@@ -77,7 +77,7 @@ class DynamicConv:
     def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
         """The answer of the gate, and the samples that opened each pattern."""
         gates = refuse_other_sizes(self.conv.gate(x), self.conv, x)
-        return gates, group_by_pattern(gates)
+        return gates, group_by_pattern(gates.tolist())
 
     def answer(
         self,

@@ -13,7 +13,7 @@ from torch.nn.modules.utils import _triple
 
 from vared_mm.fast.packed_conv import new_maps
 from vared_mm.fast.prepared_forward import PreparedForward
-from vared_mm.native import LANES_H, Source, loaded
+from vared_mm.kernels.loading import LANES_H, Source, loaded
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("max_pool.cpp"))
 

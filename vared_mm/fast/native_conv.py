@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last, new_maps, output_size_of
-from vared_mm.native import Source, loaded
+from vared_mm.kernels.loading import Source, loaded
 
 SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
 LANES = 16

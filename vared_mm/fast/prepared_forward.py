@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from vared_mm.native import is_traced, uncompiled
+from vared_mm.method.operators import is_exported, uncompiled
 
 
 class PreparedForward:
@@ -14,11 +14,10 @@ class PreparedForward:
     runs kernels that no trace sees."""
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        if is_traced():
+        if is_exported():
             raise RuntimeError(
                 "a prepared model cannot be traced or exported, as its kernels would be missing; "
-                "export the static network that it was made from. A dynamic one cannot be exported "
-                "yet"
+                "export the model that it was made from"
             )
         # A kernel reads memory as it is, and a negated view has that of what it negates.
         plain = [x.resolve_neg() if isinstance(x, Tensor) else x for x in inputs]

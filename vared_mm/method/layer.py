@@ -177,7 +177,7 @@ class _Dynamic(_ConvNd):
         y = self.plain(x)
         everything = (True,) * gates.shape[1]
         frames = y.shape[2] if y.ndim == 5 else 1
-        return rebuild_by_definition(y, gates, *self._cheap(), everything, y.shape[1], frames)
+        return rebuild_by_definition(y, gates, *self.cheap_operations(), everything, y.shape[1], frames)
 
     def _full(self, x: Tensor) -> Tensor:
         """The plain convolution's output, channels last if `x` is."""
@@ -210,9 +210,12 @@ class _Dynamic(_ConvNd):
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""
-        groups = group_by_pattern(gates)
-        if groups is None:
+        try:
+            rows = gates.tolist()
+        except RuntimeError:
+            # torch keeps the numbers to itself, as under torch.func.vmap and of tensors without any.
             return self._forward_masked(x, gates)
+        groups = group_by_pattern(rows)
         if len(groups) == 1:
             return self._run(x, gates, next(iter(groups)))
         # Slices and cat keep the memory layout, which indexing would not.
@@ -235,9 +238,9 @@ class _Dynamic(_ConvNd):
     ) -> Tensor:
         if frames is None:
             frames = y.shape[2] if y.ndim == 5 else 1
-        return rebuild(y, gates, *self._cheap(), pattern, self.out_channels, frames)
+        return rebuild(y, gates, *self.cheap_operations(), pattern, self.out_channels, frames)
 
-    def _cheap(self) -> tuple[list[Tensor], list[Tensor]]:
+    def cheap_operations(self) -> tuple[list[Tensor], list[Tensor]]:
         """Φ of the channel axis and of the time axis."""
         return list(self.cheap.channel), list(self.cheap.time)
 
@@ -305,21 +308,14 @@ def check_checkpoint(conv: _Dynamic, state: Mapping[str, Any], prefix: str) -> N
         )
 
 
-def group_by_pattern(gates: Tensor) -> dict[Pattern, Sequence[int]] | None:
-    """Which samples opened the same paths. The one place where the host asks the device.
-
-    None where torch keeps the numbers to itself, as under `torch.func.vmap` or `make_fx` and of
-    tensors that have none.
+def group_by_pattern(gates: Sequence[Sequence[float]]) -> dict[Pattern, Sequence[int]]:
+    """Which samples opened the same paths.
 
     Raises:
         DynamicError: A gate is NaN, as the input or a parameter was.
     """
-    try:
-        rows = gates.tolist()
-    except RuntimeError:
-        return None
     groups: dict[Pattern, list[int]] = defaultdict(list)
-    for sample, row in enumerate(rows):
+    for sample, row in enumerate(gates):
         if math.isnan(sum(row)):
             raise DynamicError(
                 f"the gate of a dynamic convolution is NaN for sample {sample} of {len(gates)}: "

@@ -7,6 +7,7 @@ decides who runs, and whatever traces, counts or transforms operations sees thes
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def define(schema: str, by_torch: Callable, fake: Callable, flops: Callable[...,
 def differentiate(
     operator: Any, definition: Callable, backward: Callable[..., Sequence[Any]] | None = None
 ) -> None:
-    """Gives the operator a gradient, and a rule for `torch.func.vmap`.
+    """Gives the operator a gradient.
 
     Args:
         definition: The same function, in operations that torch differentiates as often as wanted.
@@ -58,13 +59,8 @@ def differentiate(
             return _gradients(definition, inputs, gradient)
         return tuple(backward(gradient, *inputs))
 
-    def batched(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-        answers = [operator(*_at(inputs, in_dims, i)) for i in range(info.batch_size)]
-        return torch.stack(answers), 0
-
     name = operator.name()
     torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
-    torch.library.register_vmap(name, batched, lib=LIBRARY)
 
 
 class _Saved:
@@ -72,14 +68,6 @@ class _Saved:
 
 
 _SAVED = _Saved()
-
-
-def _at(value: Any, dim: Any, i: int) -> Any:
-    """What a function that is mapped over the dimension `dim` is given in its i-th call."""
-    if isinstance(value, list | tuple):
-        dims = dim if isinstance(dim, list | tuple) else [dim] * len(value)
-        return [_at(v, d, i) for v, d in zip(value, dims, strict=True)]
-    return value if dim is None else value.select(dim, i)
 
 
 def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
@@ -100,13 +88,26 @@ def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
 
 def wants_torch_alone(*tensors: Tensor) -> bool:
     """Whether no operator of ours will do: what runs is written down for a place that lacks them
-    (`torch.jit.trace`, ONNX, `torch.export`), or derivatives are carried along (`torch.func.jvp`).
+    (`is_exported`), `torch.func` transforms it, or derivatives are carried along.
     """
-    return is_exported() or any(forward_ad.unpack_dual(v).tangent is not None for v in tensors)
+    if is_exported():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return any(
+        torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None
+        for v in tensors
+    )
 
 
 def is_exported() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    """Whether `torch.jit.trace`, the ONNX exporters, `torch.export` or `make_fx` write down what
+    runs."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    # Half a second to import; who traces has done that.
+    tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return torch.jit.is_tracing() or (tracer is not None and tracer.get_proxy_mode() is not None)
 
 
 def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
