@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.method import VaRedConv2d, rebuild_native
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates
-from vared_mm.method.rebuild import LAYOUTS
+from vared_mm.method.equations import LAYOUTS
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 

@@ -7,7 +7,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from vared_mm.method.rebuild import LAYOUTS
+from vared_mm.method.equations import LAYOUTS
 
 
 @HOOKS.register_module()

@@ -1,6 +1,6 @@
 """One way to run a dynamic convolution: the open paths are known, so everything else is prepared.
 
-Symbols as in `vared_mm.method.rebuild`: k channels and every R-th frame are computed.
+Symbols as in `vared_mm.method.equations`: k channels and every R-th frame are computed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vared_mm.fast.packed_conv import (
     output_size,
 )
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
+from vared_mm.method.equations import open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
-from vared_mm.method.rebuild import open_paths
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16

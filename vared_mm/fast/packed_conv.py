@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.method.equations import CONVOLUTIONS, LAYOUTS
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.rebuild import CONVOLUTIONS, LAYOUTS
 from vared_mm.method.suitable import is_plain
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, fx, nn
 
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.graph import SIGMOIDS, has_hooks, only_user, written_between
-from vared_mm.method.rebuild import LAYOUTS
 from vared_mm.kernels.loading import Source, loaded
+from vared_mm.method.equations import LAYOUTS
 
 SOURCE = Source.read(Path(__file__).with_name("squeeze_excite.cpp"))
 LANES = 16

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import Source, loaded
+from vared_mm.method.equations import LAYOUTS
 from vared_mm.method.gate import decide_by_definition
 from vared_mm.method.operators import LIBRARY
-from vared_mm.method.rebuild import LAYOUTS
 
 SOURCE = Source.read(Path(__file__).with_name("decide.cpp"))
 READ = ("weight1", "mean", "var", "scale", "shift", "weight2", "beta")

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
-from vared_mm.method import passes
+from vared_mm.method.equations import LAYOUTS, OpenPath, open_paths
 from vared_mm.method.operators import LIBRARY
-from vared_mm.method.rebuild import OpenPath, open_paths
+from vared_mm.method.passes import layout_of, new_maps
+from vared_mm.method.rebuild import backward_by_torch, rebuild_by_torch
 
 FORWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild.cpp"))
 BACKWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild_backward.cpp"))
@@ -76,7 +77,7 @@ class Rebuilding:
             out: In the layout of y. Channels last it may be y where nothing is rebuilt, and there
                 may be something to add.
         """
-        last = y.is_contiguous(memory_format=passes.LAYOUTS[y.ndim])
+        last = y.is_contiguous(memory_format=LAYOUTS[y.ndim])
         frames, computed_frames = (full[0], y.shape[2]) if y.ndim == 5 else (1, 1)
         self._run(
             y=y, gates=gates, place=tuple(samples), residual=other, out=out, samples=y.shape[0],
@@ -127,12 +128,12 @@ def _rebuild(
     channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
     rebuilds = any(path.cheap is not None for path in (*channel, *time))
     if not (kernel_serves(y, side) and gates.dtype == torch.float32 and rebuilds):
-        return passes._by_torch(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
+        return rebuild_by_torch(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
     check_memory(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
-    out = passes.new_maps(y, channels, frames)
+    out = new_maps(y, channels, frames)
     run = Rebuilding(channel, time, channels, side, len(pattern), *nothing_after(channels))
     run(
-        y.contiguous(memory_format=passes.layout_of(y)), gates.contiguous(), None,
+        y.contiguous(memory_format=layout_of(y)), gates.contiguous(), None,
         tuple(out.shape[2:]), out, range(len(y)),
     )  # fmt: skip
     return out
@@ -152,10 +153,10 @@ def _rebuild_backward(
     side, cheap = side_of(cheap_channel, cheap_time), [*cheap_channel, *cheap_time]
     in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
     if not (kernel_serves(y, side) and in_float and all(pattern)):
-        return passes._backward_by_torch(g, y, *arguments)
+        return backward_by_torch(g, y, *arguments)
     check_memory(y, *arguments)
     # To copy maps into the other layout and back is quicker than torch's operations.
-    last = passes.LAYOUTS[y.ndim]
+    last = LAYOUTS[y.ndim]
     dy, d_gates = torch.empty_like(y, memory_format=last), torch.empty_like(gates)
     d_cheap = [torch.zeros_like(phi, memory_format=torch.contiguous_format) for phi in cheap]
     library()["rebuild_backward"](  # type: ignore[index]
@@ -166,7 +167,7 @@ def _rebuild_backward(
         time_paths=len(cheap_time) + bool(cheap_time), side=side,
         cheap=[phi.contiguous() for phi in cheap], d_cheap=d_cheap,
     )  # fmt: skip
-    return [dy.contiguous(memory_format=passes.layout_of(y)), d_gates, *d_cheap]
+    return [dy.contiguous(memory_format=layout_of(y)), d_gates, *d_cheap]
 
 
 def side_of(cheap_channel: Sequence[Tensor], cheap_time: Sequence[Tensor]) -> int:

@@ -162,14 +162,21 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if is_plain(self.norm):
-            arguments = (x, *self.parameters_read(), self.norm.eps, self.axes, self.floor, self.leak)
-            return (decide_by_definition if wants_torch_alone(*arguments[:8]) else DECIDE)(*arguments)
+            arguments = (
+                x,
+                *self.parameters_read(),
+                self.norm.eps,
+                self.axes,
+                self.floor,
+                self.leak,
+            )
+            return (decide_by_definition if wants_torch_alone(*arguments[:8]) else DECIDE)(
+                *arguments
+            )
         with torch.autocast(x.device.type, enabled=False):
             hidden = F.linear(mean_of(x, self.weight1.dtype), self.weight1)
             hidden = self._normalise(hidden).tanh()
-            return answer_of(
-                hidden, self.weight2, self.beta, self.axes, self.floor, self.leak
-            )
+            return answer_of(hidden, self.weight2, self.beta, self.axes, self.floor, self.leak)
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm

@@ -18,12 +18,12 @@ from torch.fx import Proxy
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.config import DynamicConfig
+from vared_mm.method.equations import LAYOUTS, rebuild_by_definition, strides, widths
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.operators import is_exported, uncompiled
-from vared_mm.method.passes import rebuild
 from vared_mm.method.prefix_conv import prefix_conv
-from vared_mm.method.rebuild import LAYOUTS, rebuild_by_definition, strides, widths
+from vared_mm.method.rebuild import rebuild
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
 
 Pattern = tuple[bool, ...]
@@ -177,7 +177,9 @@ class _Dynamic(_ConvNd):
         y = self.plain(x)
         everything = (True,) * gates.shape[1]
         frames = y.shape[2] if y.ndim == 5 else 1
-        return rebuild_by_definition(y, gates, *self.cheap_operations(), everything, y.shape[1], frames)
+        return rebuild_by_definition(
+            y, gates, *self.cheap_operations(), everything, y.shape[1], frames
+        )
 
     def _full(self, x: Tensor) -> Tensor:
         """The plain convolution's output, channels last if `x` is."""
@@ -213,7 +215,7 @@ class _Dynamic(_ConvNd):
         try:
             rows = gates.tolist()
         except RuntimeError:
-            # torch keeps the numbers to itself, as under torch.func.vmap and of tensors without any.
+            # torch keeps the numbers to itself, as under torch.func.vmap, or there are none.
             return self._forward_masked(x, gates)
         groups = group_by_pattern(rows)
         if len(groups) == 1:

@@ -80,10 +80,13 @@ def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
         answer = definition(*inputs)
     found = torch.autograd.grad(answer, wanted, gradient, create_graph=again, allow_unused=True)
     by_input = {id(v): g for v, g in zip(wanted, found, strict=True)}
-    return tuple(
-        tree_map(lambda v: by_input.get(id(v)), v) if isinstance(v, list | tuple) and v
-        else by_input.get(id(v)) for v in inputs
-    )  # fmt: skip
+
+    def of(value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
+            return [of(v) for v in value]
+        return by_input.get(id(value))
+
+    return tuple(map(of, inputs))
 
 
 def wants_torch_alone(*tensors: Tensor) -> bool:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.rebuild import CONVOLUTIONS
+from vared_mm.method.equations import CONVOLUTIONS
 
 
 def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:

@@ -1,84 +1,40 @@
-"""What the open paths make of the maps that were computed (section 3.2).
+"""`rebuild`, an operator: the maps of all channels and frames from those that were computed.
 
-Symbols: N samples, C channels, T frames, H x W pixels; k_i = ceil(C / 2^i) channels are computed
-on channel path i, ceil(T / R_j) frames, R_j = 2^j, on time path j. V_c, V_t: the gates.
-
-    channels   Y_c = Σ_i V_c[i] · concat(Y'_i, Φc_i(Y'_i)),   Y'_i = Y[:, :k_i]
-    time       Y   = Σ_j V_t[j] · f_t(Y_c, R_j),   frame q + i·R_j = Φt_{j,q}(frame i·R_j)
-
-Φ are depthwise convolutions of one frame, so they commute with leaving frames out: the same
-function serves training, from all maps and over all paths, and evaluation, from the computed part
-and over the open paths. A path whose gate is 0 adds nothing, so that over all paths the answer is
-also that of those that are open: a trace or an export, which cannot choose, takes all of them.
+It computes `rebuild_by_definition`, axis by axis, each in few passes over the maps. Symbols as in
+`equations`. Frames that the first time path alone keeps, and from which nothing is rebuilt, take
+its gate from the channels' gates, into which it is multiplied: a pass less. The others are bases.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+from vared_mm.method.equations import open_paths, rebuild_by_definition
+from vared_mm.method.errors import DynamicError
+from vared_mm.method.operators import define, differentiate, wants_torch_alone
+from vared_mm.method.passes import (
+    ALL,
+    Route,
+    as_clips,
+    channel_routes,
+    combine,
+    compact,
+    differentiate_routes,
+    frame_routes,
+    layout_of,
+    new_maps,
+)
+
+# Of the maps worked on together on a CPU: about what stays in the cache between two passes.
+CACHED_BYTES = 4 << 20
 
 
-class OpenPath(NamedTuple):
-    """A choice of an axis: the column of its gate, its scale (k_i, or R_j) and its Φ.
-
-    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None where
-    the path computes everything.
-    """
-
-    column: int
-    scale: int
-    cheap: Tensor | None
-
-
-def widths(channels: int, search_space: int) -> tuple[int, ...]:
-    """k_i: how many channels each channel path computes."""
-    return tuple(math.ceil(channels / 2**i) for i in range(search_space))
-
-
-def strides(search_space: int) -> tuple[int, ...]:
-    """R_j: each time path computes every R_j-th frame."""
-    return tuple(2**j for j in range(search_space))
-
-
-def open_paths(
-    pattern: Sequence[bool],
-    channels: int,
-    cheap_channel: Sequence[Tensor],
-    cheap_time: Sequence[Tensor],
-) -> tuple[list[OpenPath], list[OpenPath]]:
-    """Those of the channel axis and those of the time axis, the most computed first.
-
-    Args:
-        pattern: Which columns of the gates are open, S of each axis, channel first.
-        cheap_channel, cheap_time: Φ of the paths after an axis's first; none of an axis that the
-            convolution lacks.
-    """
-    scales: list[int] = []
-    cheap: list[Tensor | None] = []
-    if cheap_channel:
-        scales += widths(channels, 1 + len(cheap_channel))
-        cheap += [None, *cheap_channel]
-    first_of_time = len(scales)
-    if cheap_time:
-        scales += strides(1 + len(cheap_time))
-        cheap += [None, *cheap_time]
-    columns = zip(pattern, range(len(scales)), scales, cheap, strict=True)
-    paths = [OpenPath(*path) for is_open, *path in columns if is_open]
-    return (
-        [path for path in paths if path.column < first_of_time],
-        [path for path in paths if path.column >= first_of_time],
-    )
-
-
-def rebuild_by_definition(
+def rebuild(
     y: Tensor,
     gates: Tensor,
     cheap_channel: Sequence[Tensor],
@@ -87,45 +43,225 @@ def rebuild_by_definition(
     channels: int,
     frames: int,
 ) -> Tensor:
-    """Y by the two equations, whatever traces, transforms or differentiates them.
+    """All maps, (N, C, [T,] H, W) in the layout of y, from those that were computed.
 
-    Arguments as of `passes.rebuild`, which computes the same in fewer passes over the maps.
+    Args:
+        y: (N, k, [F,] H, W), the channels and frames of the widest and the densest open path.
+        gates: (N, G), S numbers for each axis, channel first.
+        cheap_channel, cheap_time: Φ of the paths after an axis's first, as in `OpenPath`; none of
+            an axis that the convolution lacks.
+        pattern: Which of the G are open, one at least of each axis. In training all of them, and y
+            is the whole convolution's output; in evaluation those above zero.
+        channels, frames: C and T; frames of images are 1.
+
+    Raises:
+        DynamicError: There is not a row of gates for each sample, a number for each path.
     """
+    if gates.shape != (y.shape[0], len(pattern)):
+        raise DynamicError(
+            f"{y.shape[0]} samples with {len(pattern)} paths came with gates of "
+            f"{tuple(gates.shape)}, and each wants a row; does a hook answer in its place?"
+        )
+    arguments = y, gates, list(cheap_channel), list(cheap_time), list(pattern), channels, frames
+    if wants_torch_alone(y, gates, *cheap_channel, *cheap_time):
+        return rebuild_by_definition(*arguments)
+    return REBUILD(*arguments)
+
+
+class Plan(NamedTuple):
+    """How the open paths of one convolution are computed.
+
+    Args:
+        channel, time: The routes of each axis; those of time lead from the bases to the output.
+        columns: Of the gates, those of `channel` and those of `time`.
+        channels: C.
+        alone: The column of the first time path, if there are frames that it alone keeps.
+        every: Each so many-th computed frame is a base; 0 where none is.
+    """
+
+    channel: list[Route]
+    time: list[Route]
+    columns: tuple[list[int], list[int]]
+    channels: int
+    alone: int | None
+    every: int
+
+    def channel_gates(self, gates: Tensor) -> Tensor:
+        """(N, paths, 1); of an axis that there is not, one path whose gate is 1."""
+        columns, _ = self.columns
+        return gates[:, columns, None] if columns else gates.new_ones(len(gates), 1, 1)
+
+    def time_gates(self, gates: Tensor) -> Tensor:
+        """(N, paths, 1)."""
+        return gates[:, self.columns[1], None]
+
+    def factor(self, gates: Tensor, frames: int) -> Tensor:
+        """(N, 1, F or 1): by what the channels' gates are multiplied at each computed frame."""
+        if self.alone is None:
+            return gates.new_ones(len(gates), 1, 1)
+        gate = gates[:, self.alone, None, None]
+        return torch.where(self.is_base(frames, gates), 1, gate) if self.every else gate
+
+    def is_base(self, frames: int, gates: Tensor) -> Tensor:
+        return torch.arange(frames, device=gates.device) % self.every == 0
+
+    def bases(self, y: Tensor, by_channel: Tensor) -> Tensor:
+        """What the channel axis makes of the computed frames that are bases."""
+        base = y[:, :, :: self.every]
+        if not self.columns[0]:
+            return base
+        out = new_maps(base, self.channels, base.shape[2])
+        combine(self.channel, base, by_channel, out)
+        return out
+
+
+def plan_of(
+    cheap_channel: list[Tensor],
+    cheap_time: list[Tensor],
+    pattern: list[bool],
+    channels: int,
+    frames: int,
+) -> Plan:
     channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
-    if channel:
-        y = rebuild_channels(y, gates, channel)
-    return rebuild_frames(y, gates, time, frames) if time else y
+    alone, every = None, 1 if time else 0
+    if time and time[0].scale == 1:
+        alone, every = time[0].column, time[1].scale if len(time) > 1 else 0
+    return Plan(
+        channel_routes(channel, channels) or [Route((ALL,), (ALL,), [], None)],
+        frame_routes(time, frames) if every else [],
+        ([path.column for path in channel], [path.column for path in time] if every else []),
+        channels, alone, every,
+    )  # fmt: skip
 
 
-def rebuild_channels(y: Tensor, gates: Tensor, paths: Sequence[OpenPath]) -> Tensor:
-    """Y_c (N, C, [T,] H, W) from the channels of the widest open path."""
-    parts = []
-    for path in paths:
-        own = y[:, : path.scale]
-        if path.cheap is not None:
-            # Rebuilt channel c is made from computed channel c mod k_i.
-            split = path.cheap.split(path.scale)
-            own = torch.cat([own, *(depthwise(own[:, : len(phi)], phi) for phi in split)], 1)
-        parts.append(own * gate_of(gates, path, y))
-    return sum(parts[1:], parts[0])
+def rebuild_by_torch(
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: list[Tensor],
+    cheap_time: list[Tensor],
+    pattern: list[bool],
+    channels: int,
+    frames: int,
+) -> Tensor:
+    out = new_maps(y, channels, frames)
+    plan = plan_of(cheap_channel, cheap_time, pattern, channels, frames)
+    maps, whole = as_clips(y), as_clips(out)
+    by_channel, by_time = plan.channel_gates(gates), plan.time_gates(gates)
+    scaled = by_channel * plan.factor(gates, maps.shape[2])
+    for n in batches(whole):
+        if plan.every == 1:
+            base = plan.bases(maps[n], by_channel[n])
+        else:
+            combine(plan.channel, maps[n], scaled[n], whole[n])
+            base = compact(whole[n][:, :, :: plan.every]) if plan.every else whole[n]
+        if plan.every:
+            combine(plan.time, base, by_time[n], whole[n])
+    return out
 
 
-def rebuild_frames(y: Tensor, gates: Tensor, paths: Sequence[OpenPath], frames: int) -> Tensor:
-    """Y (N, C, T, H, W) from the frames of the densest open path."""
-    parts = []
-    for path in paths:
-        base = y[:, :, :: path.scale // paths[0].scale]
-        phases = [base, *(depthwise(base, phi) for phi in (() if path.cheap is None else path.cheap))]
-        every = torch.stack(phases, 3).flatten(2, 3)[:, :, :frames]
-        parts.append(every * gate_of(gates, path, y))
-    return sum(parts[1:], parts[0])
+def backward_by_torch(
+    g: Tensor,
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: list[Tensor],
+    cheap_time: list[Tensor],
+    pattern: list[bool],
+    channels: int,
+    frames: int,
+) -> list[Tensor]:
+    dy, d_gates, *d_cheap = _gradients_like(y, gates, cheap_channel, cheap_time)
+    plan = plan_of(cheap_channel, cheap_time, pattern, channels, frames)
+    # The first path of an axis has no Φ.
+    d_phi = [None] * bool(cheap_channel) + d_cheap[: len(cheap_channel)]
+    d_phi += [None] * bool(cheap_time) + d_cheap[len(cheap_channel) :]
+    d_phi_channel, d_phi_time = ([d_phi[i] for i in columns] for columns in plan.columns)
+    maps, d_y, g = as_clips(y), as_clips(dy), as_clips(g.contiguous(memory_format=layout_of(y)))
+    by_channel, by_time = plan.channel_gates(gates), plan.time_gates(gates)
+    factor = plan.factor(gates, maps.shape[2])
+    scaled = by_channel * factor
+    for n in batches(g):
+        d_maps = g[n]
+        if plan.every:
+            # Computed again: to keep them would take half the memory of y.
+            base = plan.bases(maps[n], by_channel[n])
+            d_maps = torch.empty_like(base) if plan.every == 1 else compact(d_maps)
+            d_time = differentiate_routes(
+                plan.time, g[n], base, by_time[n], d_maps[:, :, :: plan.every], d_phi_time
+            )
+            d_gates[n, plan.columns[1]] += d_time.squeeze(2)
+        d_scaled = differentiate_routes(
+            plan.channel, d_maps, maps[n], scaled[n], d_y[n], d_phi_channel or [None]
+        )
+        if plan.columns[0]:
+            d_gates[n, plan.columns[0]] += (d_scaled * factor[n]).sum(2)
+        if plan.alone is not None:
+            d_alone = (d_scaled * by_channel[n]).sum(1)
+            if plan.every:
+                d_alone = d_alone.masked_fill(plan.is_base(maps.shape[2], gates), 0)
+            d_gates[n, plan.alone] += d_alone.sum(1)
+    return [dy, d_gates, *d_cheap]
 
 
-def depthwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Φ: one kernel per channel over each frame, size kept."""
-    padding = [side // 2 for side in weight.shape[2:]]
-    return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
+def _gradients_like(
+    y: Tensor, gates: Tensor, cheap_channel: list[Tensor], cheap_time: list[Tensor]
+) -> list[Tensor]:
+    """Of y without numbers, all others zero."""
+    zeros = map(torch.zeros_like, (gates, *cheap_channel, *cheap_time))
+    return [new_maps(y, y.shape[1], y.shape[2] if y.ndim == 5 else 1), *zeros]
 
 
-def gate_of(gates: Tensor, path: OpenPath, x: Tensor) -> Tensor:
-    return gates[:, path.column].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+def _flops(
+    y: Sequence[int], gates: Sequence[int], cheap_channel: Sequence[Sequence[int]],
+    cheap_time: Sequence[Sequence[int]], pattern: Sequence[bool], channels: int, frames: int,
+) -> int:  # fmt: skip
+    """Two for each tap of what the open paths rebuild."""
+    computed_frames = y[2] if len(y) == 5 else 1
+    spaces = [1 + len(cheap) if cheap else 0 for cheap in (cheap_channel, cheap_time)]
+    rebuilt, taps = 0, 0
+    for i, phi in enumerate(cheap_channel, 1):
+        taps = math.prod(phi[1:])
+        rebuilt += phi[0] * computed_frames * pattern[i]
+    for j, phi in enumerate(cheap_time, 1):
+        taps = math.prod(phi[2:])
+        kept = math.ceil(frames / 2**j)
+        rebuilt += channels * (frames - kept) * pattern[spaces[0] + j]
+    return 2 * y[0] * rebuilt * taps * y[-2] * y[-1]
+
+
+REBUILD = define(
+    "rebuild(Tensor y, Tensor gates, Tensor[] cheap_channel, Tensor[] cheap_time, bool[] pattern, "
+    "SymInt channels, SymInt frames) -> Tensor",
+    rebuild_by_torch,
+    lambda y, gates, cheap_channel, cheap_time, pattern, channels, frames: new_maps(
+        y, channels, frames
+    ),
+    _flops,
+)
+REBUILD_BACKWARD = define(
+    "rebuild_backward(Tensor g, Tensor y, Tensor gates, Tensor[] cheap_channel, "
+    "Tensor[] cheap_time, bool[] pattern, SymInt channels, SymInt frames) -> Tensor[]",
+    backward_by_torch,
+    lambda g, y, gates, cheap_channel, cheap_time, *_: _gradients_like(
+        y, gates, cheap_channel, cheap_time
+    ),
+    # What is rebuilt, backward through y and through Φ.
+    lambda g, *arguments: 2 * _flops(*arguments),
+)
+
+
+def _backward(g: Tensor, *arguments: Any) -> tuple:
+    _, _, cheap_channel, *_ = arguments
+    dy, d_gates, *d_cheap = REBUILD_BACKWARD(g, *arguments)
+    count = len(cheap_channel)
+    return dy, d_gates, d_cheap[:count], d_cheap[count:], None, None, None
+
+
+differentiate(REBUILD, rebuild_by_definition, _backward)
+
+
+def batches(y: Tensor) -> list[slice]:
+    """Samples to work on together: few enough for a CPU's cache."""
+    samples = len(y)
+    if y.device.type == "cpu" and y.numel():
+        samples = max(1, CACHED_BYTES // (y[0].numel() * y.element_size()))
+    return [slice(start, start + samples) for start in range(0, len(y), samples)]

@@ -1,6 +1,6 @@
 """Triton kernels that read each sample's choices on the device, and compute what it needs.
 
-Symbols as in `vared_mm.method.rebuild`: k channels and every R-th frame are computed. Three
+Symbols as in `vared_mm.method.equations`: k channels and every R-th frame are computed. Three
 kernels follow each other; each finds out by itself what a sample needs of it, and a program whose
 place nobody needs ends at once:
 

@@ -1,0 +1,134 @@
+"""What the open paths make of the maps that were computed (section 3.2).
+
+Symbols: N samples, C channels, T frames, H x W pixels; k_i = ceil(C / 2^i) channels are computed
+on channel path i, ceil(T / R_j) frames, R_j = 2^j, on time path j. V_c, V_t: the gates.
+
+    channels   Y_c = Σ_i V_c[i] · concat(Y'_i, Φc_i(Y'_i)),   Y'_i = Y[:, :k_i]
+    time       Y   = Σ_j V_t[j] · f_t(Y_c, R_j),   frame q + i·R_j = Φt_{j,q}(frame i·R_j)
+
+Φ are depthwise convolutions of one frame, so they commute with leaving frames out: the same
+function serves training, from all maps and over all paths, and evaluation, from the computed part
+and over the open paths. A path whose gate is 0 adds nothing, so that over all paths the answer is
+also that of those that are open: a trace or an export, which cannot choose, takes all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class OpenPath(NamedTuple):
+    """A choice of an axis: the column of its gate, its scale (k_i, or R_j) and its Φ.
+
+    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None where
+    the path computes everything.
+    """
+
+    column: int
+    scale: int
+    cheap: Tensor | None
+
+
+def widths(channels: int, search_space: int) -> tuple[int, ...]:
+    """k_i: how many channels each channel path computes."""
+    return tuple(math.ceil(channels / 2**i) for i in range(search_space))
+
+
+def strides(search_space: int) -> tuple[int, ...]:
+    """R_j: each time path computes every R_j-th frame."""
+    return tuple(2**j for j in range(search_space))
+
+
+def open_paths(
+    pattern: Sequence[bool],
+    channels: int,
+    cheap_channel: Sequence[Tensor],
+    cheap_time: Sequence[Tensor],
+) -> tuple[list[OpenPath], list[OpenPath]]:
+    """Those of the channel axis and those of the time axis, the most computed first.
+
+    Args:
+        pattern: Which columns of the gates are open, S of each axis, channel first.
+        cheap_channel, cheap_time: Φ of the paths after an axis's first; none of an axis that the
+            convolution lacks.
+    """
+    scales: list[int] = []
+    cheap: list[Tensor | None] = []
+    if cheap_channel:
+        scales += widths(channels, 1 + len(cheap_channel))
+        cheap += [None, *cheap_channel]
+    first_of_time = len(scales)
+    if cheap_time:
+        scales += strides(1 + len(cheap_time))
+        cheap += [None, *cheap_time]
+    columns = zip(pattern, range(len(scales)), scales, cheap, strict=True)
+    paths = [OpenPath(*path) for is_open, *path in columns if is_open]
+    return (
+        [path for path in paths if path.column < first_of_time],
+        [path for path in paths if path.column >= first_of_time],
+    )
+
+
+def rebuild_by_definition(
+    y: Tensor,
+    gates: Tensor,
+    cheap_channel: Sequence[Tensor],
+    cheap_time: Sequence[Tensor],
+    pattern: Sequence[bool],
+    channels: int,
+    frames: int,
+) -> Tensor:
+    """Y by the two equations, whatever traces, transforms or differentiates them.
+
+    Arguments as of `rebuild.rebuild`, which computes the same in fewer passes over the maps.
+    """
+    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+    if channel:
+        y = rebuild_channels(y, gates, channel)
+    return rebuild_frames(y, gates, time, frames) if time else y
+
+
+def rebuild_channels(y: Tensor, gates: Tensor, paths: Sequence[OpenPath]) -> Tensor:
+    """Y_c (N, C, [T,] H, W) from the channels of the widest open path."""
+    parts = []
+    for path in paths:
+        own = y[:, : path.scale]
+        if path.cheap is not None:
+            # Rebuilt channel c is made from computed channel c mod k_i.
+            split = path.cheap.split(path.scale)
+            own = torch.cat([own, *(depthwise(own[:, : len(phi)], phi) for phi in split)], 1)
+        parts.append(own * gate_of(gates, path, y))
+    return sum(parts[1:], parts[0])
+
+
+def rebuild_frames(y: Tensor, gates: Tensor, paths: Sequence[OpenPath], frames: int) -> Tensor:
+    """Y (N, C, T, H, W) from the frames of the densest open path."""
+    parts = []
+    for path in paths:
+        base = y[:, :, :: path.scale // paths[0].scale]
+        phases = [
+            base,
+            *(depthwise(base, phi) for phi in (() if path.cheap is None else path.cheap)),
+        ]
+        every = torch.stack(phases, 3).flatten(2, 3)[:, :, :frames]
+        parts.append(every * gate_of(gates, path, y))
+    return sum(parts[1:], parts[0])
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Φ: one kernel per channel over each frame, size kept."""
+    padding = [side // 2 for side in weight.shape[2:]]
+    return CONVOLUTIONS[x.ndim](x, weight, None, 1, padding, 1, x.shape[1])
+
+
+def gate_of(gates: Tensor, path: OpenPath, x: Tensor) -> Tensor:
+    return gates[:, path.column].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
