@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,50 +28,57 @@ class Function:
 
     def __init__(self, call: Any, arguments: Mapping[str, type]) -> None:
         self.call, self.places = call, {name: i for i, name in enumerate(arguments)}
+        self.threads = self.places.get("threads")
         call.argtypes = list(arguments.values())
 
     def __call__(self, **arguments: Any) -> Any:
-        return Bound(self, arguments)()
+        values = [_MISSING] * len(self.places)
+        return self.run(values, arguments)
 
     def bind(self, **arguments: Any) -> Bound:
         """The function with some arguments given, whose memory is held for as long as it is."""
         return Bound(self, arguments)
+
+    def run(self, values: list[Any], arguments: Mapping[str, Any]) -> Any:
+        """With `arguments` put into their places among the others, as C takes them."""
+        self.put(values, arguments)
+        if self.threads is not None and values[self.threads] is _MISSING:
+            values[self.threads] = torch.get_num_threads()
+        return self.call(*values)
+
+    def put(self, values: list[Any], arguments: Mapping[str, Any]) -> None:
+        places = self.places
+        for name, value in arguments.items():
+            if isinstance(value, Tensor):
+                value = value.data_ptr()
+            elif isinstance(value, list | tuple):
+                value = array_of(value)
+            values[places[name]] = value
 
 
 class Bound:
     """A function that knows some of its arguments; what is missing is refused by ctypes."""
 
     def __init__(self, function: Function, known: Mapping[str, Any]) -> None:
-        self._call, self._places = function.call, function.places
-        self._threads = None if "threads" in known else self._places.get("threads")
+        self._function = function
         # Pointers point into them.
         self._kept = list(known.values())
-        self._values: list[Any] = [_MISSING] * len(self._places)
-        for name, value in known.items():
-            self._values[self._places[name]] = in_c(value)
+        self._values: list[Any] = [_MISSING] * len(function.places)
+        function.put(self._values, known)
 
     def __call__(self, **rest: Any) -> Any:
-        values = self._values.copy()
-        for name, value in rest.items():
-            values[self._places[name]] = in_c(value)
-        if self._threads is not None:
-            values[self._threads] = torch.get_num_threads()
-        return self._call(*values)
+        return self._function.run(self._values.copy(), rest)
 
 
 # What no argument type takes.
-_MISSING = object()
+_MISSING: Any = object()
 
 
-def in_c(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    if isinstance(value, tuple | list):
-        if value and isinstance(value[0], int):
-            return (ctypes.c_long * len(value))(*value)
-        places = [None if one is None else one.data_ptr() for one in value]
-        return (ctypes.c_void_p * len(value))(*places)
-    return value
+def array_of(values: Sequence[Any]) -> ctypes.Array:
+    if values and isinstance(values[0], int):
+        return (ctypes.c_long * len(values))(*values)
+    places = [None if value is None else value.data_ptr() for value in values]
+    return (ctypes.c_void_p * len(values))(*places)
 
 
 def functions_of(library: ctypes.CDLL, text: str) -> dict[str, Function]:

@@ -126,10 +126,12 @@ def _rebuild(
 ) -> Tensor:
     side = side_of(cheap_channel, cheap_time)
     channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
-    rebuilds = any(path.cheap is not None for path in (*channel, *time))
+    rebuilds = bool(channel and channel[-1].cheap is not None) or bool(
+        time and time[-1].cheap is not None
+    )
     if not (kernel_serves(y, side) and gates.dtype == torch.float32 and rebuilds):
         return rebuild_by_torch(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
-    check_memory(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
+    check_memory(y, gates, channel, time, len(pattern), side, channels, frames)
     out = new_maps(y, channels, frames)
     run = Rebuilding(channel, time, channels, side, len(pattern), *nothing_after(channels))
     run(
@@ -154,7 +156,8 @@ def _rebuild_backward(
     in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
     if not (kernel_serves(y, side) and in_float and all(pattern)):
         return backward_by_torch(g, y, *arguments)
-    check_memory(y, *arguments)
+    paths = open_paths(pattern, channels, cheap_channel, cheap_time)
+    check_memory(y, gates, *paths, len(pattern), side, channels, frames)
     # To copy maps into the other layout and back is quicker than torch's operations.
     last = LAYOUTS[y.ndim]
     dy, d_gates = torch.empty_like(y, memory_format=last), torch.empty_like(gates)
@@ -175,48 +178,28 @@ def side_of(cheap_channel: Sequence[Tensor], cheap_time: Sequence[Tensor]) -> in
 
 
 def check_memory(
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: Sequence[Tensor],
-    cheap_time: Sequence[Tensor],
-    pattern: Sequence[bool],
-    channels: int,
-    frames: int,
-) -> None:
+    y: Tensor, gates: Tensor, channel: Sequence[OpenPath], time: Sequence[OpenPath], columns: int,
+    side: int, channels: int, frames: int,
+) -> None:  # fmt: skip
     """Kernels read and write by these numbers, whatever memory there is.
 
     Raises:
         ValueError: The shapes do not fit together.
     """
-    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
-    side = side_of(cheap_channel, cheap_time)
-    computed = channel[0].scale if channel else channels
-    step = time[0].scale if time else 1
-    clip = y.ndim == 5
-    fits = (
-        gates.shape == (len(y), len(pattern))
-        and y.shape[1] == computed
-        and (y.shape[2] == -(-frames // step) if clip else (frames, len(time)) == (1, 0))
-        and bool(channel) == bool(cheap_channel)
-        and bool(time) == bool(cheap_time)
-        and all(
-            path.cheap is None
-            or (path.cheap.numel(), path.cheap.shape[-1])
-            == ((channels - path.scale) * side**2, side)
-            for path in channel
-        )
-        and all(
-            path.cheap is None
-            or (path.cheap.numel(), path.cheap.shape[-1])
-            == ((path.scale - 1) * channels * side**2, side)
-            for path in time
-        )
-    )
+    size, taps = y.shape, side * side
+    fits = gates.shape == (size[0], columns)
+    fits &= size[1] == (channel[0].scale if channel else channels)
+    computed = size[2] if y.ndim == 5 else 1
+    fits &= computed == (-(-frames // time[0].scale) if time else frames)
+    for paths in (channel, time):
+        for _, scale, phi in paths:
+            if phi is not None:
+                rows = channels - scale if paths is channel else (scale - 1) * channels
+                fits &= phi.numel() == rows * taps and phi.shape[-1] == side
     if not fits:
         raise ValueError(
-            f"maps {tuple(y.shape)}, gates {tuple(gates.shape)} with the paths {list(pattern)} and "
-            f"Φ {[tuple(phi.shape) for phi in (*cheap_channel, *cheap_time)]} do not make "
-            f"{channels} channels and {frames} frames"
+            f"maps {tuple(size)}, gates {tuple(gates.shape)} and the open paths {channel} and "
+            f"{time} do not make {channels} channels and {frames} frames"
         )
 
 

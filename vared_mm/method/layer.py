@@ -244,7 +244,9 @@ class _Dynamic(_ConvNd):
 
     def cheap_operations(self) -> tuple[list[Tensor], list[Tensor]]:
         """Φ of the channel axis and of the time axis."""
-        return list(self.cheap.channel), list(self.cheap.time)
+        # Not the lists themselves, whose members torch finds by name, one by one.
+        channel, time = self.cheap.channel._parameters, self.cheap.time._parameters
+        return [*channel.values()], [*time.values()]  # type: ignore[list-item]
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""

@@ -97,10 +97,10 @@ def wants_torch_alone(*tensors: Tensor) -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    return any(
-        torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None
-        for v in tensors
-    )
+    for v in tensors:
+        if torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None:
+            return True
+    return False
 
 
 def is_exported() -> bool:
