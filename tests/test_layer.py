@@ -1,4 +1,4 @@
-"""The dynamic convolution computes its equations, in both forms, for every choice."""
+"""The dynamic convolution computes its equations, in all three forms, for every choice."""
 
 import copy
 import io
@@ -17,7 +17,13 @@ from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.method import DynamicConfig, UnsupportedConvError, VaRedConv2d, VaRedConv3d
+from vared_mm.method import (
+    DynamicConfig,
+    UnsupportedConvError,
+    VaRedConv2d,
+    VaRedConv3d,
+    make_dynamic,
+)
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates, record_cost
 
@@ -25,7 +31,7 @@ cases = pytest.mark.parametrize("name", CASES)
 
 
 @cases
-def test_both_forms_follow_the_equations_for_every_pattern_of_open_gates(name):
+def test_the_three_forms_follow_the_equations_for_every_pattern_of_open_gates(name):
     dynamic, plain, x = make_case(name, samples=2)
     for pattern in patterns(dynamic):
         gates = gates_of(pattern)
@@ -35,6 +41,8 @@ def test_both_forms_follow_the_equations_for_every_pattern_of_open_gates(name):
             with torch.no_grad():
                 evaluated = dynamic.eval()(x)
             evaluated_with_grad = dynamic(x)
+            masked = dynamic._forward_masked(x, dynamic.gate(x))
+        assert (masked - expected).abs().max() < 1e-10, pattern
         assert (trained - expected).abs().max() < 1e-10, pattern
         assert (evaluated - expected).abs().max() < 1e-10, pattern
         assert (evaluated_with_grad - expected).abs().max() < 1e-10, pattern
@@ -393,21 +401,90 @@ def test_weights_are_loaded_by_assignment_copied_and_reparametrised_as_in_any_co
     nn.utils.parametrizations.weight_norm(conv)(x)
 
 
+def chosen_apart(kind):
+    """A network whose gates answer each sample otherwise, and two batches of those."""
+    torch.manual_seed(0)
+    conv = nn.Conv3d if kind == "clips" else nn.Conv2d
+    net = nn.Sequential(conv(3, 8, 3, padding=1), nn.ReLU(), conv(8, 6, 1), conv(6, 8, 1))
+    make_dynamic(net, DynamicConfig(targets=r"(?P<block>)\d", share="block"))
+    nn.init.normal_(net[0].gate.weight2, std=3)
+    for dynamic in (net[0], net[2], net[3]):
+        for phi in dynamic.cheap.parameters():
+            nn.init.normal_(phi)
+    x, other = 3 * torch.randn(2, 6, 3, *(4, 3, 3)[: 3 - (kind == "images")]).double()
+    net = net.double().eval()
+    with torch.no_grad():
+        assert len({tuple(row) for row in (net[0].gate(x) > 0).tolist()}) > 1
+    return net, x, other
+
+
+def by_onnx(net, x):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    file = io.BytesIO()
+    dynamic = dict(input_names=["x"], dynamic_axes={"x": {0: "n"}})
+    torch.onnx.export(net, (x,), file, dynamo=False, opset_version=17, **dynamic)
+    run = reference.ReferenceEvaluator(onnx.load_from_string(file.getvalue()))
+    return lambda x: torch.from_numpy(run.run(None, {"x": x.numpy()})[0])
+
+
+def exported(net, x, **settings):
+    sizes = ({0: torch.export.Dim("samples", min=2)},)
+    return torch.export.export(net, (x,), dynamic_shapes=sizes, **settings).module()
+
+
+def by_make_fx(net, x):
+    return make_fx(net)(x)
+
+
 EXPORTS = {
-    "jit.trace": lambda conv, x: torch.jit.trace(conv, x, check_trace=False),
-    "ONNX": lambda conv, x: torch.onnx.export(conv, (x,), io.BytesIO(), dynamo=False),
-    "export": lambda conv, x: torch.export.export(conv, (x,)),
-    "fx": lambda conv, x: torch.fx.symbolic_trace(conv),
+    "jit.trace": lambda net, x: torch.jit.trace(net, x),
+    "make_fx": by_make_fx,
+    "export": exported,
+    "strict export": lambda net, x: exported(net, x, strict=True),
+    "ONNX": by_onnx,
+    "vmap": lambda net, x: torch.func.vmap(lambda one: net(one[None])[0]),
 }
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
 @pytest.mark.filterwarnings("ignore")
-def test_an_export_that_would_keep_one_clip_s_choice_is_refused(export, training):
-    conv = VaRedConv3d(3, 8, 3).train(training)
-    with pytest.raises(Exception, match="keep the choice of its example"):
-        export(conv, torch.randn(1, 3, 4, 5, 5))
+@pytest.mark.parametrize("kind", ["clips", "images"])
+@pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
+@torch.no_grad()
+def test_what_is_written_down_or_mapped_answers_other_samples_that_choose_otherwise(export, kind):
+    net, x, other = chosen_apart(kind)
+    run = export(net, x)
+    for clips in (x, other, other[:2]):
+        # A graph of a batch of six, made with its size.
+        if export is not by_make_fx or len(clips) == 6:
+            torch.testing.assert_close(run(clips), net(clips), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@torch.no_grad()
+def test_an_exported_program_needs_no_operator_of_ours(training):
+    net, x, _ = chosen_apart("clips")
+    program = torch.export.export(net.train(training), (x,))
+    assert not any("vared" in str(node.target) for node in program.graph.nodes)
+
+
+@pytest.mark.parametrize("share", ["conv", "block"])
+def test_a_training_step_compiles_without_a_break_and_has_the_same_gradients(share):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 6, 1)
+    ).double()
+    make_dynamic(net, DynamicConfig(targets=r"(?P<block>)\d", share=share))
+    x, twin = torch.randn(2, 3, 4, 5, 5).double(), copy.deepcopy(net)
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    expected, came = net(x), compiled(x)
+    torch.testing.assert_close(came, expected, rtol=1e-10, atol=1e-10)
+    grads = [
+        torch.autograd.grad(out.square().sum(), list(one.parameters()))
+        for out, one in ((came, twin), (expected, net))
+    ]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -422,27 +499,16 @@ def test_a_compiled_network_answers_as_the_plain_one_and_is_watched_and_forced(t
     assert len(record.seen) == 4
 
 
-def by_make_fx(conv, x):
-    with torch.no_grad():
-        make_fx(conv)(x)
+def test_torch_func_differentiates_as_backward_does():
+    net, x, _ = chosen_apart("clips")
+    by_func = torch.func.grad(lambda x: net(x).square().sum())(x)
+    net(x.requires_grad_()).square().sum().backward()
+    torch.testing.assert_close(by_func, x.grad, rtol=1e-10, atol=1e-10)
 
 
-def by_vmap(conv, x):
-    torch.func.vmap(lambda one: conv(one[None])[0])(x)
-
-
+@pytest.mark.parametrize("way", [torch.fx.symbolic_trace, torch.jit.script])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    ("way", "message"),
-    [
-        (by_make_fx, "keep the choice of its example"),
-        (lambda conv, x: torch.jit.script(conv), "keep the choice of its example"),
-        (by_vmap, "give it the samples as one batch"),
-    ],
-)
-def test_what_would_keep_a_choice_or_hides_the_numbers_to_choose_by_is_refused(
-    way, message, training
-):
-    conv = VaRedConv2d(3, 8, 3).train(training)
-    with pytest.raises(DynamicError, match=message):
-        way(conv, torch.randn(2, 3, 5, 5))
+@pytest.mark.filterwarnings("ignore")
+def test_who_knows_neither_sizes_nor_numbers_is_told_what_would_do(way, training):
+    with pytest.raises(DynamicError, match=r"torch\.export\.export and torch\.jit\.trace serve"):
+        way(VaRedConv2d(3, 8, 3).train(training))

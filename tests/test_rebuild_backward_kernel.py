@@ -4,20 +4,21 @@ import copy
 
 import convolutions
 import pytest
-import test_all_paths
+import test_rebuild
 import torch
 from convolutions import make_case
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.channels_last_hook import LAYOUTS, channels_last
-from vared_mm.method import VaRedConv3d, all_paths_native
-from vared_mm.method.all_paths import all_paths
+from vared_mm.kernels.functions import Function
+from vared_mm.method import VaRedConv3d
+from vared_mm.method.rebuild import rebuild
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 
 # Also such that fill whole vectors, and every side of Φ.
-CASES = test_all_paths.CASES | {
+CASES = test_rebuild.CASES | {
     "vectors of all lengths": ((2, 63, 3, 6, 5), 2, "ct", 3),
     "three choices, wide": ((2, 70, 6, 5, 4), 3, "ct", 5),
     "the largest Φ": ((1, 18, 4, 9, 8), 2, "ct", 7),
@@ -26,16 +27,15 @@ CASES = test_all_paths.CASES | {
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Which of the kernels were called."""
-    called = []
-    kernels = all_paths_native.kernels()
+    """Which of the kernels were called; the gate's apart."""
+    called, plain = [], Function.run
 
-    class Watched:
-        def __getattr__(self, name):
+    def note(self, *arguments):
+        if (name := self.call.__name__) != "decide":
             called.append(name)
-            return getattr(kernels, name)
+        return plain(self, *arguments)
 
-    monkeypatch.setattr(all_paths_native, "kernels", Watched)
+    monkeypatch.setattr(Function, "run", note)
     return called
 
 
@@ -51,19 +51,19 @@ def close(came, expected, part=1e-5):
 @pytest.mark.parametrize("layout", [last, torch.Tensor.contiguous])
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernels_give_the_sums_and_gradients_of_float64(name, layout, monkeypatch, runs):
-    monkeypatch.setitem(test_all_paths.CASES, name, CASES[name])
-    exact, form = test_all_paths.arguments(name)
+    monkeypatch.setitem(test_rebuild.CASES, name, CASES[name])
+    exact, form = test_rebuild.arguments(name)
     single = [t.detach().float() for t in exact]
     single = [t.requires_grad_() for t in (layout(single[0]), *single[1:])]
     weights = torch.randn_like(exact[0])
-    expected, came = test_all_paths.run(exact, form), test_all_paths.run(single, form)
+    expected, came = test_rebuild.run(exact, form), test_rebuild.run(single, form)
     close(came, expected, 1e-6)
     assert came.stride() == layout(came).stride()
     grads = torch.autograd.grad((came * layout(weights.float())).sum(), single)
     wanted = torch.autograd.grad((expected * weights).sum(), exact)
     for grad, one in zip(grads, wanted, strict=True):
         close(grad, one)
-    assert runs == ["all_paths", "all_paths_back"]
+    assert runs == ["rebuild", "rebuild_backward"]
 
 
 @pytest.mark.parametrize("name", convolutions.CASES)
@@ -83,17 +83,17 @@ def test_a_layer_trains_as_its_equations_written_out_in_float64(name, runs):
     wanted = torch.autograd.grad((expected * weights).sum(), leaves, materialize_grads=True)
     for grad, one in zip(grads, wanted, strict=True):
         close(grad, one, 1e-4)
-    assert runs == ["all_paths", "all_paths_back"]
+    assert runs == ["rebuild", "rebuild_backward"]
 
 
 def results(threads, name="odd channels, odd frames"):
-    exact, form = test_all_paths.arguments(name)
+    exact, form = test_rebuild.arguments(name)
     tensors = [t.detach().float() for t in exact]
     tensors = [t.requires_grad_() for t in (last(tensors[0]), *tensors[1:])]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        out = test_all_paths.run(tensors, form)
+        out = test_rebuild.run(tensors, form)
         return [out, *torch.autograd.grad(out.square().sum(), tensors)]
     finally:
         torch.set_num_threads(before)
@@ -125,16 +125,14 @@ def test_only_the_convolution_s_output_is_kept_for_the_backward_pass():
     assert sorted(maps) == [x.numel(), 2 * x.numel()]  # what it reads, and what it computes
 
 
-def test_a_counter_of_operations_sees_them_as_where_there_are_no_kernels(runs):
+def test_a_counter_of_operations_sees_them(runs):
     conv, x = VaRedConv3d(4, 8, 3, padding=1), last(torch.randn(1, 4, 6, 5, 5))
     channels_last(conv)
     with FlopCounterMode(display=False) as counter:
         conv.train()(x)
     cheap = 4 * 6 * 25 * 9 + 8 * 3 * 25 * 9  # 4 channels in 6 frames, 8 channels in 3
     assert counter.get_total_flops() / 2 == 8 * 6 * 25 * 4 * 27 + cheap + 4 * 16 + 16 * 4
-    assert not runs
-    conv(x)
-    assert runs == ["all_paths"]
+    assert runs == ["rebuild"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -149,7 +147,7 @@ def test_tensors_without_memory_are_left_to_torch(runs):
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     y, gates = fake.from_tensor(torch.randn(2, 4, 4, 3, 3)), torch.ones(2, 2)
     conv = VaRedConv3d(2, 4, 3)
-    out = all_paths(y, gates, gates, list(conv.cheap.channel), list(conv.cheap.time))
+    out = rebuild(y, torch.cat([gates, gates], 1), *conv.cheap_operations(), (True,) * 4, 4, 4)
     assert type(out) is type(y)
     assert out.shape == y.shape
     assert not runs

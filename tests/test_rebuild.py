@@ -1,6 +1,7 @@
-"""The gradient of the training form, written by hand, against finite differences and autograd."""
+"""The operator that rebuilds, and its gradient by hand, against its definition."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -8,8 +9,16 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import VaRedConv3d
-from vared_mm.method import all_paths as module
-from vared_mm.method.all_paths import all_paths
+from vared_mm.method import rebuild as module
+from vared_mm.method.equations import open_paths, rebuild_by_definition
+from vared_mm.method.errors import DynamicError
+from vared_mm.method.rebuild import (
+    REBUILD,
+    REBUILD_BACKWARD,
+    backward_by_torch,
+    rebuild,
+    rebuild_by_torch,
+)
 
 # name: (size of y, S, axes, side of Φ)
 CASES = {
@@ -31,7 +40,7 @@ def arguments(name, dtype=torch.float64, last=False):
     """y, the gates with a closed one on each axis, and Φ: all leaves."""
     torch.manual_seed(0)
     size, space, axes, side = CASES[name]
-    kernel = (1,) * (len(size) - 3) + (side, side)
+    kernel = (1,) * (len(size) - 4) + (side, side)
     channels, one = size[1], torch.float64
     widths = [math.ceil(channels / 2**i) for i in range(1, space)]
     phi = [torch.randn(channels - k, 1, *kernel, dtype=one) for k in widths] * ("c" in axes)
@@ -48,11 +57,101 @@ def arguments(name, dtype=torch.float64, last=False):
     return [tensor.requires_grad_() for tensor in tensors], (axes, len(phi))
 
 
-def run(tensors, form):
+def called(tensors, form):
+    """The arguments of `rebuild` with all paths open."""
     axes, count = form
     y, gates, cheap = tensors[0], tensors[1 : 1 + len(axes)], tensors[1 + len(axes) :]
-    by_axis = dict(zip(axes, gates, strict=True))
-    return all_paths(y, by_axis.get("c"), by_axis.get("t"), cheap[:count], cheap[count:])
+    frames = y.shape[2] if y.ndim == 5 else 1
+    gates = torch.cat(gates, 1)
+    everything = [True] * gates.shape[1]
+    return y, gates, cheap[:count], cheap[count:], everything, y.shape[1], frames
+
+
+def run(tensors, form):
+    return rebuild(*called(tensors, form))
+
+
+def patterns(name):
+    """Ways to open one path at least of each axis: all of them, or some fifty."""
+    _, space, axes, _ = CASES[name]
+    ways = [way for way in product((False, True), repeat=space) if any(way)]
+    together = [sum(each, ()) for each in product(ways, repeat=len(axes))]
+    return together[:: max(1, len(together) // 50)]
+
+
+def opened(name, pattern):
+    """The arguments for what such a pattern computes; the other gates are closed."""
+    tensors, form = arguments(name)
+    y, gates, phi, phi_time, _, channels, frames = called([t.detach() for t in tensors], form)
+    channel, time = open_paths(pattern, channels, phi, phi_time)
+    y = y[:, : channel[0].scale] if channel else y
+    y = y[:, :, :: time[0].scale] if time else y
+    gates = (1 + gates) * torch.tensor(pattern)
+    leaves = [t.detach().clone().requires_grad_() for t in (y, gates, *phi, *phi_time)]
+    cheap = leaves[2:]
+    return leaves, (*leaves[:2], cheap[: len(phi)], cheap[len(phi) :], pattern, channels, frames)
+
+
+@cases
+def test_every_pattern_has_the_sums_and_gradients_of_the_definition(name):
+    for pattern in patterns(name):
+        leaves, arguments = opened(name, pattern)
+        came, expected = rebuild(*arguments), rebuild_by_definition(*arguments)
+        torch.testing.assert_close(came, expected, rtol=1e-12, atol=1e-12)
+        weights = torch.randn_like(expected)
+        grads = torch.autograd.grad(came, leaves, weights)
+        wanted = torch.autograd.grad(
+            expected, leaves, weights, allow_unused=True, materialize_grads=True
+        )
+        for one, other in zip(grads, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@cases
+def test_closed_paths_add_nothing_to_what_is_computed_of_all(name):
+    for pattern in patterns(name):
+        _, (_, gates, *cheap, pattern, channels, frames) = opened(name, pattern)
+        tensors, form = arguments(name)
+        whole = called([t.detach() for t in tensors], form)[0]
+        _, part = opened(name, pattern)
+        everything = [True] * len(pattern)
+        masked = rebuild_by_definition(whole, gates, *cheap, everything, channels, frames)
+        torch.testing.assert_close(rebuild(*part), masked, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["both axes", "time alone", "images"])
+def test_torch_finds_the_operators_as_it_wants_them(name, dtype):
+    for pattern in patterns(name)[-2:]:
+        _, (y, gates, *cheap, pattern, channels, frames) = opened(name, pattern)
+        y, gates, *cheap = (
+            [v.detach().to(dtype).requires_grad_() for v in one] if isinstance(one, list)
+            else one.detach().to(dtype).requires_grad_() for one in (y, gates, *cheap)
+        )  # fmt: skip
+        called = (y, gates, *cheap, list(pattern), channels, frames)
+        torch.library.opcheck(REBUILD, called)
+        g = torch.randn_like(REBUILD(*called)).detach()
+        plain = [[v.detach() for v in one] for one in cheap]
+        called = (g, y.detach(), gates.detach(), *plain, list(pattern), channels, frames)
+        torch.library.opcheck(REBUILD_BACKWARD, called)
+
+
+@cases
+@torch.no_grad()
+def test_the_flops_told_are_those_of_torch_s_own_operations(name):
+    for pattern in patterns(name)[::3]:
+        _, arguments = opened(name, pattern)
+        with FlopCounterMode(display=False) as told:
+            out = REBUILD(*arguments[:4], list(pattern), *arguments[5:])
+        with FlopCounterMode(display=False) as counted:
+            rebuild_by_torch(*arguments)
+        assert told.get_total_flops() == counted.get_total_flops(), pattern
+        with FlopCounterMode(display=False) as told:
+            REBUILD_BACKWARD(out, *arguments[:4], list(pattern), *arguments[5:])
+        with FlopCounterMode(display=False) as counted:
+            backward_by_torch(out, *arguments)
+        # Where bases are made again, the frames they are made of are counted again.
+        assert told.get_total_flops() <= counted.get_total_flops(), pattern
 
 
 @cases
@@ -122,11 +221,18 @@ def test_half_precision_maps_get_half_gradients_and_parameters_their_own(dtype):
         assert (grad - wanted).abs().max() < 0.03 * wanted.abs().max()
 
 
-def test_a_second_derivative_is_refused():
-    tensors, form = arguments("both axes")
-    (grad,) = torch.autograd.grad(run(tensors, form).square().sum(), tensors[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+@pytest.mark.parametrize("name", ["both axes", "images"])
+def test_a_second_derivative_is_that_of_finite_differences(name):
+    tensors, form = arguments(name)
+    assert torch.autograd.gradgradcheck(lambda *t: run(t, form), tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_gates_of_other_samples_are_refused(rows):
+    (y, _, *rest), form = arguments("both axes")
+    arguments_ = called([y, *[torch.rand(2, 2)] * 2, *rest[1:]], form)
+    with pytest.raises(DynamicError, match=r"2 samples with 4 paths came with gates of"):
+        rebuild(y, torch.rand(rows, 4), *arguments_[2:])
 
 
 def test_a_checkpointed_layer_has_the_gradients_of_a_plain_one():
