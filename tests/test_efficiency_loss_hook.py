@@ -24,7 +24,7 @@ from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.files import write_json
 from vared_mm.method import DynamicError, NoMatchingModuleError, VaRedConv3d
 from vared_mm.method.cost import CostRecord, Pass
-from vared_mm.method.latency_table import LayerLatency
+from vared_mm.latency_table import LayerLatency
 from vared_mm.method.observe import record_cost
 
 

@@ -12,7 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError
-from vared_mm.method.gate import BlockGate, FollowerGate, Gate, soft_gate
+from vared_mm.method.gate import DECIDE, BlockGate, FollowerGate, Gate, soft_gate
 
 
 def test_a_gate_is_tanh_above_zero_and_zero_below():
@@ -181,3 +181,13 @@ def test_a_copy_made_in_the_middle_of_a_pass_knows_nothing_of_it(copied):
     assert torch.equal(own_leader(x), answer)
     assert torch.equal(own(x), answer)
     assert torch.equal(followers[0](x), answer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.filterwarnings("ignore")
+def test_torch_finds_the_operator_as_it_wants_it(dtype):
+    gate = Gate(6, 2, DynamicConfig()).eval().to(dtype)
+    nn.init.normal_(gate.weight2)
+    read = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in gate.parameters_read()]
+    x = torch.randn(3, 6, 2, 4, 4, dtype=dtype).requires_grad_()
+    torch.library.opcheck(DECIDE, (x, *read, gate.norm.eps, 2, gate.floor, gate.leak))

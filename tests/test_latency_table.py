@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
-from vared_mm.method.latency_table import (
+from vared_mm.latency_table import (
     LayerLatency,
     gates_that_do_not_pay,
     grids_for,

@@ -8,17 +8,12 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from vared_mm.kernels import few_passes
+from vared_mm.kernels.few_passes import REBUILD_BACKWARD
 from vared_mm.method import VaRedConv3d
-from vared_mm.method import rebuild as module
 from vared_mm.method.equations import open_paths, rebuild_by_definition
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.rebuild import (
-    REBUILD,
-    REBUILD_BACKWARD,
-    backward_by_torch,
-    rebuild,
-    rebuild_by_torch,
-)
+from vared_mm.method.rebuild import REBUILD, rebuild
 
 # name: (size of y, S, axes, side of Φ)
 CASES = {
@@ -144,12 +139,12 @@ def test_the_flops_told_are_those_of_torch_s_own_operations(name):
         with FlopCounterMode(display=False) as told:
             out = REBUILD(*arguments[:4], list(pattern), *arguments[5:])
         with FlopCounterMode(display=False) as counted:
-            rebuild_by_torch(*arguments)
+            few_passes.rebuild_in_few_passes(*arguments)
         assert told.get_total_flops() == counted.get_total_flops(), pattern
         with FlopCounterMode(display=False) as told:
             REBUILD_BACKWARD(out, *arguments[:4], list(pattern), *arguments[5:])
         with FlopCounterMode(display=False) as counted:
-            backward_by_torch(out, *arguments)
+            few_passes.backward_in_few_passes(out, *arguments)
         # Where bases are made again, the frames they are made of are counted again.
         assert told.get_total_flops() <= counted.get_total_flops(), pattern
 
@@ -166,7 +161,7 @@ def test_samples_worked_on_one_by_one_give_the_same(name, monkeypatch):
     tensors, form = arguments(name)
     weights = torch.randn_like(tensors[0])
     together = torch.autograd.grad((run(tensors, form) * weights).sum(), tensors)
-    monkeypatch.setattr(module, "CACHED_BYTES", 1)
+    monkeypatch.setattr(few_passes, "CACHED_BYTES", 1)
     alone = torch.autograd.grad((run(tensors, form) * weights).sum(), tensors)
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -22,10 +22,10 @@ from vared_mm.engine.around_forward import (
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
+from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
-from vared_mm.method.latency_table import grids_for, read_table
 from vared_mm.method.observe import after_forward, dynamic_convs, record_cost
 
 COSTS = ("macs", "latency")

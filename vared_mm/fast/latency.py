@@ -17,8 +17,8 @@ from vared_mm.fast.forced_shares import single_paths
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.packed_conv import channels_last, residual
 from vared_mm.fast.prepare import Exchanged
+from vared_mm.latency_table import LayerLatency
 from vared_mm.method.gate import FollowerGate
-from vared_mm.method.latency_table import LayerLatency
 from vared_mm.method.layer import Pattern, _Dynamic
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.speed import wait_for_device

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vared_mm.kernels.few_passes import backward_in_few_passes, rebuild_in_few_passes
 from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
-from vared_mm.method.equations import LAYOUTS, OpenPath, open_paths
+from vared_mm.method.equations import LAYOUTS, OpenPath, layout_of, new_maps, open_paths
 from vared_mm.method.operators import LIBRARY
-from vared_mm.method.passes import layout_of, new_maps
-from vared_mm.method.rebuild import backward_by_torch, rebuild_by_torch
 
 FORWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild.cpp"))
 BACKWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild_backward.cpp"))
@@ -24,8 +23,8 @@ MOST_SIDE = 7
 @cache
 def library() -> dict[str, Function] | None:
     """The compiled kernels; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    both = loaded(FORWARD), loaded(BACKWARD)
-    return None if None in both else {**both[0], **both[1]}
+    forward, backward = loaded(FORWARD), loaded(BACKWARD)
+    return None if forward is None or backward is None else {**forward, **backward}
 
 
 class Rebuilding:
@@ -130,7 +129,7 @@ def _rebuild(
         time and time[-1].cheap is not None
     )
     if not (kernel_serves(y, side) and gates.dtype == torch.float32 and rebuilds):
-        return rebuild_by_torch(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
+        return rebuild_in_few_passes(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
     check_memory(y, gates, channel, time, len(pattern), side, channels, frames)
     out = new_maps(y, channels, frames)
     run = Rebuilding(channel, time, channels, side, len(pattern), *nothing_after(channels))
@@ -155,7 +154,7 @@ def _rebuild_backward(
     side, cheap = side_of(cheap_channel, cheap_time), [*cheap_channel, *cheap_time]
     in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
     if not (kernel_serves(y, side) and in_float and all(pattern)):
-        return backward_by_torch(g, y, *arguments)
+        return backward_in_few_passes(g, y, *arguments)
     paths = open_paths(pattern, channels, cheap_channel, cheap_time)
     check_memory(y, gates, *paths, len(pattern), side, channels, frames)
     # To copy maps into the other layout and back is quicker than torch's operations.

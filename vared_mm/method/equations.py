@@ -61,21 +61,15 @@ def open_paths(
         cheap_channel, cheap_time: Φ of the paths after an axis's first; none of an axis that the
             convolution lacks.
     """
-    scales: list[int] = []
-    cheap: list[Tensor | None] = []
-    if cheap_channel:
-        scales += widths(channels, 1 + len(cheap_channel))
-        cheap += [None, *cheap_channel]
-    first_of_time = len(scales)
-    if cheap_time:
-        scales += strides(1 + len(cheap_time))
-        cheap += [None, *cheap_time]
-    columns = zip(pattern, range(len(scales)), scales, cheap, strict=True)
-    paths = [OpenPath(*path) for is_open, *path in columns if is_open]
-    return (
-        [path for path in paths if path.column < first_of_time],
-        [path for path in paths if path.column >= first_of_time],
-    )
+    paths: tuple[list[OpenPath], list[OpenPath]] = [], []
+    column = 0
+    scales = widths(channels, 1 + len(cheap_channel)), strides(1 + len(cheap_time))
+    for found, own, phis in zip(paths, scales, (cheap_channel, cheap_time), strict=True):
+        for scale, cheap in zip(own, [None, *phis], strict=True) if phis else ():
+            if pattern[column]:
+                found.append(OpenPath(column, scale, cheap))
+            column += 1
+    return paths
 
 
 def rebuild_by_definition(
@@ -132,3 +126,14 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
 
 def gate_of(gates: Tensor, path: OpenPath, x: Tensor) -> Tensor:
     return gates[:, path.column].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def new_maps(like: Tensor, channels: int, frames: int) -> Tensor:
+    """(N, channels, [frames,] H, W) in the layout of `like`."""
+    time = (frames,) if like.ndim == 5 else ()
+    shape = (like.shape[0], channels, *time, *like.shape[-2:])
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    return LAYOUTS[x.ndim] if x.stride(1) == 1 else torch.contiguous_format

@@ -194,7 +194,7 @@ class Gate(nn.Module):
 
         return super()._apply(keep_single, recurse)
 
-    def parameters_read(self) -> tuple[Tensor, ...]:
+    def parameters_read(self) -> tuple[Any, ...]:
         """In the order of `decide_by_definition`."""
         norm = self.norm
         assert norm.running_mean is not None

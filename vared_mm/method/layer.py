@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.method.cheap import CheapOperations
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.equations import LAYOUTS, rebuild_by_definition, strides, widths
+from vared_mm.method.equations import rebuild_by_definition, strides, widths
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.operators import is_exported, uncompiled
-from vared_mm.method.prefix_conv import prefix_conv
+from vared_mm.method.prefix_conv import is_pointwise, like_layout, output_shape, prefix_conv
 from vared_mm.method.rebuild import rebuild
-from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
+from vared_mm.method.suitable import check_checkpoint, check_conv, check_settings, dynamic_axes
 
 Pattern = tuple[bool, ...]
 NOT_AFFINE = (
@@ -42,34 +43,6 @@ NO_TRACE = (
 # Those who look at gates in a `with` block of `observe`: compiled code, which was made without
 # their hooks, is left there.
 WATCHING: list[object] = []
-
-
-class CheapOperations(nn.Module):
-    """Φc and Φt of one convolution, one set per path that leaves something out.
-
-    Φt starts as identity, a rebuilt frame as a copy of its neighbour. Φc starts near zero: a
-    channel is no copy of an unrelated one.
-    """
-
-    def __init__(self, conv: _ConvNd, config: DynamicConfig, axes: tuple[str, ...]) -> None:
-        super().__init__()
-        side, c = config.cheap_kernel, conv.out_channels
-        kernel = (1, side, side)[-len(conv.kernel_size) :]
-        self.channel, self.time = nn.ParameterList(), nn.ParameterList()
-        if "channel" in axes:
-            for k in widths(c, config.search_space)[1:]:
-                weight = conv.weight.new_empty(c - k, 1, *kernel)
-                self.channel.append(nn.Parameter(nn.init.normal_(weight, std=1e-2 / side)))
-        if "time" in axes:
-            for r in strides(config.search_space)[1:]:
-                weight = conv.weight.new_zeros(r - 1, c, 1, *kernel)
-                weight[..., side // 2, side // 2] = 1
-                self.time.append(nn.Parameter(weight))
-
-    def extra_repr(self) -> str:
-        return f"channel: {[tuple(w.shape) for w in self.channel]}, time: " + (
-            f"{[tuple(w.shape) for w in self.time]}"
-        )
 
 
 class _Dynamic(_ConvNd):
@@ -290,28 +263,6 @@ class VaRedConv3d(_Dynamic, nn.Conv3d):
     """A 3-D convolution that decides per sample how many channels and frames to compute."""
 
 
-def check_checkpoint(conv: _Dynamic, state: Mapping[str, Any], prefix: str) -> None:
-    """Refuses the gate and Φ of other settings; a checkpoint without any is the plain network's."""
-    own = {f"{prefix}{key}": value for key, value in conv.state_dict().items()}
-    stems = (f"{prefix}gate.", f"{prefix}cheap.")
-    theirs, ours = (
-        {
-            key: tuple(value.shape)
-            for key, value in values.items()
-            # Old checkpoints of torch lack this count, which changes no answer.
-            if key.startswith(stems) and not key.endswith("num_batches_tracked")
-        }
-        for values in (state, own)
-    )
-    if theirs and theirs != ours:
-        key = next(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
-        raise DynamicError(
-            f"the checkpoint's {key} is {theirs.get(key, 'missing')}, the model's is "
-            f"{ours.get(key, 'missing')}: it was trained with other settings than "
-            f"{conv.dynamic}; give the model those, above all search_space, axes and share"
-        )
-
-
 def group_by_pattern(gates: Sequence[Sequence[float]]) -> dict[Pattern, Sequence[int]]:
     """Which samples opened the same paths.
 
@@ -327,29 +278,3 @@ def group_by_pattern(gates: Sequence[Sequence[float]]) -> dict[Pattern, Sequence
             )
         groups[tuple([v > 0 for v in row])].append(sample)
     return dict(groups)
-
-
-def is_pointwise(conv: _ConvNd) -> bool:
-    """Whether each output pixel is a matrix product of one input pixel, without padding."""
-    ones = (1,) * len(conv.kernel_size)
-    padded = conv.padding not in ("same", "valid") and any(conv.padding)
-    return conv.kernel_size == conv.stride == ones and conv.groups == 1 and not padded
-
-
-def like_layout(y: Tensor, x: Tensor) -> Tensor:
-    """`y` channels last if `x` is; a copy only where it is not yet."""
-    layout = LAYOUTS[x.ndim]
-    return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
-
-
-def output_shape(conv: _ConvNd, shape: Sequence[int]) -> tuple[int, ...]:
-    """(N, C, [T,] H, W) of the plain convolution's output for an input of `shape`."""
-    if conv.padding == "same":
-        return (shape[0], conv.out_channels, *shape[2:])
-    padding = (0, 0, 0) if isinstance(conv.padding, str) else conv.padding
-    size = [
-        (n + 2 * padding[i] - conv.dilation[i] * (conv.kernel_size[i] - 1) - 1) // conv.stride[i]
-        + 1
-        for i, n in enumerate(shape[2:])
-    ]
-    return (shape[0], conv.out_channels, *size)

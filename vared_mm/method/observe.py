@@ -18,7 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.layer import WATCHING, _Dynamic, output_shape
+from vared_mm.method.layer import WATCHING, _Dynamic
+from vared_mm.method.prefix_conv import output_shape
 
 
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:

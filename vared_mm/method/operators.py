@@ -37,15 +37,11 @@ def define(schema: str, by_torch: Callable, fake: Callable, flops: Callable[...,
     return packet.default
 
 
-def differentiate(
-    operator: Any, definition: Callable, backward: Callable[..., Sequence[Any]] | None = None
-) -> None:
+def differentiate(operator: Any, definition: Callable) -> None:
     """Gives the operator a gradient.
 
     Args:
         definition: The same function, in operations that torch differentiates as often as wanted.
-        backward: Takes the answer's gradient and the arguments, returns a gradient for each of
-            them; for what passes over maps less often than the gradient of `definition`.
     """
 
     def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -55,12 +51,25 @@ def differentiate(
     def back(ctx: Any, gradient: Tensor) -> tuple:
         saved = iter(ctx.saved_tensors)
         inputs = tree_map(lambda v: next(saved) if v is _SAVED else v, ctx.inputs)
-        if backward is None or torch.is_grad_enabled():
+        quick = _QUICK.get(operator)
+        if quick is None or torch.is_grad_enabled():
             return _gradients(definition, inputs, gradient)
-        return tuple(backward(gradient, *inputs))
+        return tuple(quick(gradient, *inputs))
 
     name = operator.name()
     torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
+
+
+def quicken(operator: Any, backward: Callable[..., Sequence[Any]]) -> None:
+    """Gives a gradient that is quicker than the definition's, and cannot be differentiated again.
+
+    Args:
+        backward: Takes the answer's gradient and the arguments, returns a gradient for each.
+    """
+    _QUICK[operator] = backward
+
+
+_QUICK: dict[Any, Callable[..., Sequence[Any]]] = {}
 
 
 class _Saved:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.equations import CONVOLUTIONS
+from vared_mm.method.equations import CONVOLUTIONS, LAYOUTS
 
 
 def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
@@ -54,3 +56,29 @@ def _padded(conv: _ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         low, high = sides[::2][::-1], sides[1::2][::-1]
         return (x, tuple(low)) if low == high else (F.pad(x, sides), none)
     return x, conv.padding
+
+
+def is_pointwise(conv: _ConvNd) -> bool:
+    """Whether each output pixel is a matrix product of one input pixel, without padding."""
+    ones = (1,) * len(conv.kernel_size)
+    padded = conv.padding not in ("same", "valid") and any(conv.padding)
+    return conv.kernel_size == conv.stride == ones and conv.groups == 1 and not padded
+
+
+def like_layout(y: Tensor, x: Tensor) -> Tensor:
+    """`y` channels last if `x` is; a copy only where it is not yet."""
+    layout = LAYOUTS[x.ndim]
+    return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
+
+
+def output_shape(conv: _ConvNd, shape: Sequence[int]) -> tuple[int, ...]:
+    """(N, C, [T,] H, W) of the plain convolution's output for an input of `shape`."""
+    if conv.padding == "same":
+        return (shape[0], conv.out_channels, *shape[2:])
+    padding = (0, 0, 0) if isinstance(conv.padding, str) else conv.padding
+    size = [
+        (n + 2 * padding[i] - conv.dilation[i] * (conv.kernel_size[i] - 1) - 1) // conv.stride[i]
+        + 1
+        for i, n in enumerate(shape[2:])
+    ]
+    return (shape[0], conv.out_channels, *size)

@@ -1,14 +1,15 @@
-"""Which convolutions can be made dynamic, and along which axes."""
+"""Which convolutions can be made dynamic and along which axes, and which checkpoints fit them."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.errors import UnsupportedConvError
+from vared_mm.method.errors import DynamicError, UnsupportedConvError
 
 
 def dynamic_axes(conv: _ConvNd, config: DynamicConfig) -> tuple[str, ...]:
@@ -60,4 +61,26 @@ def check_settings(conv: _ConvNd, config: DynamicConfig) -> None:
             conv,
             f"its {conv.out_channels} output channels cannot be halved "
             f"{config.search_space - 1} times; leave it out of the targets",
+        )
+
+
+def check_checkpoint(conv: nn.Module, state: Mapping[str, Any], prefix: str) -> None:
+    """Refuses the gate and Φ of other settings; a checkpoint without any is the plain network's."""
+    own = {f"{prefix}{key}": value for key, value in conv.state_dict().items()}
+    stems = (f"{prefix}gate.", f"{prefix}cheap.")
+    theirs, ours = (
+        {
+            key: tuple(value.shape)
+            for key, value in values.items()
+            # Old checkpoints of torch lack this count, which changes no answer.
+            if key.startswith(stems) and not key.endswith("num_batches_tracked")
+        }
+        for values in (state, own)
+    )
+    if theirs and theirs != ours:
+        key = next(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
+        raise DynamicError(
+            f"the checkpoint's {key} is {theirs.get(key, 'missing')}, the model's is "
+            f"{ours.get(key, 'missing')}: it was trained with other settings than "
+            f"{conv.dynamic}; give the model those, above all search_space, axes and share"
         )

@@ -1,4 +1,4 @@
-"""One axis of `equations` in few passes over the maps, and its gradient by hand.
+"""One axis of `vared_mm.method.equations` in few passes over the maps, and its gradient by hand.
 
 Symbols as there; g is the gradient of the output. An axis is linear in the maps x and in its gates
 V. Its path i keeps a part x_i of x as it is and rebuilds the rest from that:
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vared_mm.method.equations import LAYOUTS, OpenPath
+from vared_mm.method.equations import OpenPath, layout_of
 
 Index = tuple[slice, ...]
 ALL = slice(None)
@@ -139,17 +139,6 @@ def frame_sums(x: Tensor, gates: Tensor) -> Tensor:
 def as_clips(x: Tensor) -> Tensor:
     """(N, C, T, H, W): images are clips of one frame."""
     return x if x.ndim == 5 else x.unsqueeze(2)
-
-
-def new_maps(like: Tensor, channels: int, frames: int) -> Tensor:
-    """(N, channels, [frames,] H, W) in the layout of `like`."""
-    time = (frames,) if like.ndim == 5 else ()
-    shape = (like.shape[0], channels, *time, *like.shape[-2:])
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    return LAYOUTS[x.ndim] if x.stride(1) == 1 else torch.contiguous_format
 
 
 def compact(x: Tensor) -> Tensor:
