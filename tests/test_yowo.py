@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.compat import config_path
 from vared_mm.engine.correct_localization import found_right, matched_box
 from vared_mm.method.gate import Gate
-from vared_mm.method.observe import after_forward
+from vared_mm.method.observe import Look
 from vared_mm.models.localization import CFAM, Darknet19, RegionHead
 from vared_mm.models.localization.cfam import gram_attention
 from vared_mm.models.localization.region import (
@@ -341,7 +341,7 @@ def test_the_judge_reads_the_pass_that_makes_the_losses():
     samples = [sample((0.0, 0.0, 1.0, 1.0)), sample((), ())]
     (reads, right), answers = matched_box(model), []
     assert reads is head
-    handle = after_forward(reads, lambda module, args, out: answers.append(out))
+    handle = Look(reads, lambda module, args, out: answers.append(out))
     model(torch.randn(2, 3, 8, 64, 64), samples, mode="loss")
     handle.remove()
     assert right(answers[-1], samples).tolist() == [False, True]

@@ -26,7 +26,7 @@ from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
-from vared_mm.method.observe import after_forward, dynamic_convs, record_cost
+from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
 COSTS = ("macs", "latency")
 
@@ -109,7 +109,7 @@ class EfficiencyLossHook(Hook):
             judge, batches = CORRECT[self.correct](model), batches_of(arguments)
             answers: list[Any] = []
             if judge.reads is not None:
-                keep = after_forward(judge.reads, lambda module, args, out: answers.append(out))
+                keep = Look(judge.reads, lambda module, args, out: answers.append(out))
                 stack.callback(keep.remove)
             record = stack.enter_context(record_cost(model))
             rate = self.weight * self.progress(runner)

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import Finish, Watch, Watching, around_steps, unwrapped
-from vared_mm.method.observe import after_forward
+from vared_mm.method.observe import Look
 
 
 @HOOKS.register_module()
@@ -56,7 +56,7 @@ def view_scores(model: nn.Module) -> Watch:
 
     def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
         seen: list[Any] = []
-        stack.callback(after_forward(head, lambda m, a, out: seen.append(out)).remove)
+        stack.callback(Look(head, lambda m, a, out: seen.append(out)).remove)
 
         def finish(samples: list[Any]) -> list[Any]:
             if len(seen) != 1 or not isinstance(seen[0], Tensor):

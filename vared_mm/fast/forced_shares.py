@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vared_mm.method.cost import Pass, conv_costs
 from vared_mm.method.gate import BlockGate, FollowerGate
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.observe import after_forward, dynamic_convs, record_cost
+from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
 Plan = dict[str, Tensor]
 # What an open gate answers: neither 1, which would hide a multiplication left out, nor the floor.
@@ -76,7 +76,7 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
         for name, conv in dynamic_convs(model).items():
             if isinstance(conv.gate, FollowerGate):
                 continue
-            stack.callback(after_forward(conv.gate, hook_of(name), prepend=True).remove)
+            stack.callback(Look(conv.gate, hook_of(name), prepend=True).remove)
         yield follow
 
 

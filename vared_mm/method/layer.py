@@ -40,9 +40,9 @@ NO_TRACE = (
     "torch.jit.script do not know; torch.export.export and torch.jit.trace serve it, where it "
     "computes all paths and multiplies those that are closed by zero"
 )
-# Those who look at gates in a `with` block of `observe`: compiled code, which was made without
-# their hooks, is left there.
-WATCHING: list[object] = []
+# Whether somebody looks at modules by `observe.Look`: code that was compiled without those
+# hooks is left there.
+is_watched = False
 
 
 class _Dynamic(_ConvNd):
@@ -110,7 +110,7 @@ class _Dynamic(_ConvNd):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             raise DynamicError(NO_TRACE)
-        return uncompiled(self._forward, x) if WATCHING else self._forward(x)
+        return uncompiled(self._forward, x) if is_watched else self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.weight.ndim:

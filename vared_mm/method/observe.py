@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import get_ident
-from typing import Any
+from threading import Lock, get_ident
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from vared_mm.method import layer
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.layer import WATCHING, _Dynamic
+from vared_mm.method.layer import _Dynamic
 from vared_mm.method.prefix_conv import output_shape
+
+Hook = Callable[[nn.Module, tuple, Any], Any]
 
 
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
@@ -27,37 +29,40 @@ def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _Dynamic)}
 
 
-def after_forward(
-    module: nn.Module, hook: Callable[[nn.Module, tuple, Any], Any], prepend: bool = False
-) -> RemovableHandle:
-    """`module.register_forward_hook` for the passes of this thread alone."""
-    thread = get_ident()
+class Look:
+    """A hook after the passes of a module in this thread, until `remove()`.
 
-    def of_this_thread(module: nn.Module, args: tuple, out: Any) -> Any:
-        return hook(module, args, out) if get_ident() == thread else None
+    Models that were compiled before are looked at too.
+    """
 
-    return module.register_forward_hook(of_this_thread, prepend=prepend)
+    _looks: ClassVar[set[Look]] = set()
+    _lock = Lock()
 
+    def __init__(self, module: nn.Module, hook: Hook, prepend: bool = False) -> None:
+        thread = get_ident()
 
-@contextmanager
-def watching() -> Iterator[ExitStack]:
-    """For hooks on gates, which are removed in the end: models that are compiled already see them
-    too."""
-    with ExitStack() as stack:
-        WATCHING.append(stack)
-        try:
-            yield stack
-        finally:
-            WATCHING.remove(stack)
+        def of_this_thread(module: nn.Module, args: tuple, out: Any) -> Any:
+            return hook(module, args, out) if get_ident() == thread else None
+
+        self._handle = module.register_forward_hook(of_this_thread, prepend=prepend)
+        with self._lock:
+            self._looks.add(self)
+            layer.is_watched = True
+
+    def remove(self) -> None:
+        self._handle.remove()
+        with self._lock:
+            self._looks.discard(self)
+            layer.is_watched = bool(self._looks)
 
 
 @contextmanager
 def record_cost(model: nn.Module) -> Iterator[CostRecord]:
     """Records what the model's dynamic convolutions compute in this thread."""
     record = CostRecord()
-    with watching() as stack:
+    with ExitStack() as stack:
         for name, conv in dynamic_convs(model).items():
-            stack.callback(after_forward(conv.gate, _note(name, conv, record)).remove)
+            stack.callback(Look(conv.gate, _note(name, conv, record)).remove)
             # What fuses convolutions leaves those alone that have hooks, and calls their gates
             # with their own input.
             stack.callback(conv.register_forward_hook(_nothing).remove)
@@ -94,10 +99,10 @@ def forced_gates(model: nn.Module, choices: Sequence[float]) -> Iterator[None]:
         row = torch.tensor(choices, dtype=answer.dtype, device=answer.device)
         return row[: answer.shape[1]].expand(len(answer), -1)
 
-    with watching() as stack:
+    with ExitStack() as stack:
         for conv in convs.values():
             # Before all other hooks, so that those see what is really used.
-            stack.callback(after_forward(conv.gate, force, prepend=True).remove)
+            stack.callback(Look(conv.gate, force, prepend=True).remove)
         yield
 
 
