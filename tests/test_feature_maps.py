@@ -141,7 +141,7 @@ def test_every_map_of_the_picture_is_the_layers_own_in_the_frame_of_its_kind():
         c, t = (int(part[1:]) for part in panel.get_title().split())
         np.testing.assert_array_equal(panel.images[0].get_array(), layer.maps[c, t])
         look = COMPUTED if c < 8 and t % 2 == 0 else REBUILT
-        assert all(same_color(s.get_edgecolor(), look[1]) for s in panel.spines.values())
+        assert all(same_color(s.get_edgecolor(), look["color"]) for s in panel.spines.values())
 
 
 def test_images_show_computed_channels_above_rebuilt_ones():

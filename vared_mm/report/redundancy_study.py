@@ -103,15 +103,14 @@ def watched(
 
     with ExitStack() as stack:
         for name, conv in convs.items():
-            stack.callback(conv.register_forward_hook(partial(note, name)).remove)
+            stack.enter_context(conv.register_forward_hook(partial(note, name)))
         yield shapes
 
 
 def mean_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Over the layers that have pairs, each counting once, as in Table 12."""
-    return {axis: {m: mean_over(rows, axis, m) for m in MEASURES} for axis in AXES}
-
-
-def mean_over(rows: list[dict[str, Any]], axis: str, measure: str) -> float | None:
-    values = [row[axis][measure] for row in rows if row[axis]["pairs"]]
-    return fmean(values) if values else None
+    paired = {axis: [row[axis] for row in rows if row[axis]["pairs"]] for axis in AXES}
+    return {
+        axis: {m: fmean(row[m] for row in own) if own else None for m in MEASURES}
+        for axis, own in paired.items()
+    }
