@@ -26,9 +26,9 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
 from vared_mm.launch import Parser, told_in_a_line, visible
 from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
-from vared_mm.report.html_page import Picture, Section, page
-from vared_mm.report.model_report import comparison_sections, model_sections
-from vared_mm.report.plot_style import NoPictureError, picture
+from vared_mm.report.html_page import Section, page
+from vared_mm.report.model_report import comparison_section, model_sections
+from vared_mm.report.plot_style import NoPictureError, Picture, picture
 from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
 from vared_mm.report.result import Result, ResultError, Samples, read_result, read_samples
 
@@ -38,9 +38,10 @@ SCATTER = "scatter"
 @told_in_a_line()
 def main() -> None:
     args = parsed()
-    sections = model(args) if len(args.results) == 1 else comparison(args)
+    results = [read_result(path) for path in args.results]
+    sections = model(args, results[0]) if len(results) == 1 else comparison(args, results)
     if args.report:
-        names = ", ".join(dict.fromkeys(read_result(path).name for path in args.results))
+        names = ", ".join(dict.fromkeys(result.name for result in results))
         write_text(args.report, page(names, sections))
         print(visible(str(args.report)))
 
@@ -80,44 +81,40 @@ def parsed() -> argparse.Namespace:
     return args
 
 
-def model(args: argparse.Namespace) -> list[Section]:
+def model(args: argparse.Namespace, result: Result) -> list[Section]:
     """The pictures of one model, and the sections of its report."""
     (path,) = args.results
-    result = read_result(path)
     kinds = args.only or list(KINDS)
     samples = samples_of(path, result)
-    drawn, left_out = policy(args, path, kinds)
+    drawn, left_out = policy(args, result, samples, kinds)
     if SCATTER in kinds:
         drawn |= scattered([result])
     write(drawn, args.out or folder_of(path) / "pictures")
     return model_sections(result, samples, list(drawn.values()), left_out)
 
 
-def comparison(args: argparse.Namespace) -> list[Section]:
+def comparison(args: argparse.Namespace, results: list[Result]) -> list[Section]:
     """The scatter of several models; pictures of each where they are asked for by name."""
-    results = [read_result(path) for path in args.results]
     check_comparable(results)
     out = args.out or Path("work_dirs", "comparison")
     kinds = args.only or [SCATTER]
     drawn = scattered(results) if SCATTER in kinds else {}
     write(drawn, out)
-    sections = comparison_sections(results, list(drawn.values()))
+    sections = [comparison_section(results, list(drawn.values()))]
     if set(kinds) == {SCATTER}:
         return sections
     for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
-        own, left_out = policy(args, path, kinds)
+        own, left_out = policy(args, result, samples_of(path, result), kinds)
         write(own, out / f"{number}_{file_name(result.name)}")
         text = "\n\n".join([result.checkpoint, *left_out])
-        sections.append(Section(f"{number}: {result.name}", text, list(own.values())))
+        sections.append(Section(f"{number}: {result.name}", text, pictures=list(own.values())))
     return sections
 
 
 def policy(
-    args: argparse.Namespace, path: Path, kinds: list[str]
+    args: argparse.Namespace, result: Result, samples: Samples, kinds: list[str]
 ) -> tuple[dict[str, Picture], list[str]]:
     """One model's pictures, and why some of the kinds cannot be drawn."""
-    result = read_result(path)
-    samples = samples_of(path, result)
     drawn: dict[str, Picture] = {}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
@@ -134,15 +131,15 @@ def policy(
     return drawn, left_out
 
 
-def scattered(results: list[Any]) -> dict[str, Picture]:
+def scattered(results: list[Result]) -> dict[str, Picture]:
     metric = common_accuracy(results)
-    points = points_of(results, metric)
-    caption = (
+    drawn = picture(
+        "Accuracy against computation",
         "Hollow: static; filled: dynamic, with a bar from the cheapest to the costliest sample. "
-        "Seeds of one config have its colour."
-    )
-    title = "Accuracy against computation"
-    return {SCATTER: picture(title, caption, lambda: scatter(points, metric))}
+        "Seeds of one config have its colour.",
+        scatter, points_of(results, metric), metric,
+    )  # fmt: skip
+    return {SCATTER: drawn}
 
 
 def wishes(args: argparse.Namespace) -> Wishes:
@@ -176,7 +173,7 @@ def write(pictures: dict[str, Picture], out: Path) -> None:
     for name, one in pictures.items():
         stem = file_name(name)
         write_bytes(out / f"{stem}.png", one.light)
-        write_bytes(out / f"{stem}_dark.png", one.dark or one.light)
+        write_bytes(out / f"{stem}_dark.png", one.dark)
         print(visible(str(out / f"{stem}.png")))
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pandas import DataFrame
 from rich.table import Table
 
 from vared_mm.launch import PlainConsole, visible
@@ -126,23 +127,16 @@ def latex_text(text: str) -> str:
 
 
 def html(boards: Sequence[Board]) -> str:
-    tables = [
-        html_page.Table(
-            board.title,
-            board.columns,
-            [
-                [html_cell(cell, numeric(board, i)) for i, cell in enumerate(row)]
-                for row in board.rows
-            ],
-            " ".join(board.notes),
-        )
-        for board in boards
+    return html_page.page("Leaderboard", [section_of(board) for board in boards])
+
+
+def section_of(board: Board) -> html_page.Section:
+    rows = [
+        [(cell.text, cell.value) if numeric(board, i) else cell.text for i, cell in enumerate(row)]
+        for row in board.rows
     ]
-    return html_page.page("Leaderboard", [html_page.Section("Results", "", tables)])
-
-
-def html_cell(cell: Cell, number: bool) -> html_page.Cell:
-    return (cell.text, cell.value) if number else cell.text
+    table = DataFrame(rows, columns=list(board.columns))
+    return html_page.Section(board.title, table=table, note=" ".join(board.notes))
 
 
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
