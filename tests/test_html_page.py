@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-from vared_mm.report.html_page import Section, page, shown
+from vared_mm.report.html_page import Section, page, text_and_value
 from vared_mm.report.plot_style import Picture
 
 BAD = '<script>window.hit = 1</script><img src="x" onerror="window.hit = 1">&amp;"'
@@ -231,4 +231,4 @@ def test_no_other_script_runs_and_nothing_is_loaded_even_if_markup_got_in(browse
     ],
 )
 def test_a_cell_has_a_text_and_a_number_to_sort_by(cell, text, value):
-    assert shown(cell) == (text, value)
+    assert text_and_value(cell) == (text, value)

@@ -85,11 +85,11 @@ def model(args: argparse.Namespace, result: Result) -> list[Section]:
     """The pictures of one model, and the sections of its report."""
     (path,) = args.results
     kinds = args.only or list(KINDS)
-    samples = samples_of(path, result)
+    samples = samples_beside(path, result)
     drawn, left_out = policy(args, result, samples, kinds)
     if SCATTER in kinds:
         drawn |= scattered([result])
-    write(drawn, args.out or folder_of(path) / "pictures")
+    write_pictures(drawn, args.out or folder_of(path) / "pictures")
     return model_sections(result, samples, list(drawn.values()), left_out)
 
 
@@ -99,13 +99,13 @@ def comparison(args: argparse.Namespace, results: list[Result]) -> list[Section]
     out = args.out or Path("work_dirs", "comparison")
     kinds = args.only or [SCATTER]
     drawn = scattered(results) if SCATTER in kinds else {}
-    write(drawn, out)
+    write_pictures(drawn, out)
     sections = [comparison_section(results, list(drawn.values()))]
     if set(kinds) == {SCATTER}:
         return sections
     for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
-        own, left_out = policy(args, result, samples_of(path, result), kinds)
-        write(own, out / f"{number}_{file_name(result.name)}")
+        own, left_out = policy(args, result, samples_beside(path, result), kinds)
+        write_pictures(own, out / f"{number}_{file_name(result.name)}")
         text = "\n\n".join([result.checkpoint, *left_out])
         sections.append(Section(f"{number}: {result.name}", text, pictures=list(own.values())))
     return sections
@@ -149,7 +149,7 @@ def wishes(args: argparse.Namespace) -> Wishes:
     return Wishes(classes, args.layers, args.clip, args.cfg_options or {})
 
 
-def samples_of(path: Path, result: Result) -> Samples:
+def samples_beside(path: Path, result: Result) -> Samples:
     """Those beside the result, which another evaluation may have written meanwhile."""
     samples = read_samples(path)
     if len(samples) != result.data.samples:
@@ -169,7 +169,7 @@ def folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def write(pictures: dict[str, Picture], out: Path) -> None:
+def write_pictures(pictures: dict[str, Picture], out: Path) -> None:
     for name, one in pictures.items():
         stem = file_name(name)
         write_bytes(out / f"{stem}.png", one.light)

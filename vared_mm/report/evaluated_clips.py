@@ -18,7 +18,7 @@ from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_samples import describe
-from vared_mm.report.feature_maps import LayerMaps, chosen, kept_maps
+from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
@@ -80,7 +80,7 @@ class EvaluatedClips:
         if not Path(self.result.checkpoint).is_file():
             raise NoPictureError(f"the checkpoint {self.result.checkpoint} is not here")
         names = self.samples.layer_names.tolist()
-        layers = chosen(names, self.samples.layer_share[place], pattern)
+        layers = chosen_layers(names, self.samples.layer_share[place], pattern)
         model = build_model(self.config, self.result.checkpoint)
         if self.result.weights not in (None, weights_digest(model.state_dict())):
             raise NoPictureError(

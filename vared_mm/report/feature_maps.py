@@ -40,7 +40,7 @@ class LayerMaps:
     computed: np.ndarray
 
 
-def chosen(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
+def chosen_layers(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
     """The layers whose full names match.
 
     Without a pattern those of the least share (L,), at most four that skip something; one of those
@@ -99,7 +99,7 @@ def draw_maps(layer: LayerMaps) -> Figure:
     Of clips channels are rows and frames columns; of images the computed channels come first. Each
     map is scaled by itself.
     """
-    rows = places(layer.computed)
+    rows = maps_to_show(layer.computed)
     height = 0.95 * layer.maps.shape[2] / layer.maps.shape[3]
     figure, panels = panel_rows([height] * len(rows), max(map(len, rows)), 0.95, 0.18, (0.2, 0.4))
     for line, row in zip(panels, rows, strict=True):
@@ -118,7 +118,7 @@ def draw_maps(layer: LayerMaps) -> Figure:
     return figure
 
 
-def places(computed: np.ndarray) -> list[list[tuple[int, int]]]:
+def maps_to_show(computed: np.ndarray) -> list[list[tuple[int, int]]]:
     """The maps (channel, frame) to show, row by row: half computed channels, half rebuilt ones."""
     whole = computed.any(1)
     kinds = [np.flatnonzero(whole), np.flatnonzero(~whole)]

@@ -47,7 +47,7 @@ def is_text(cell: Cell) -> bool:
     return isinstance(cell, str)
 
 
-def shown(cell: Cell) -> tuple[str, str | None]:
+def text_and_value(cell: Cell) -> tuple[str, str | None]:
     """The text of a cell, and its number as JavaScript writes it: "" is missing, None no number."""
     if isinstance(cell, str):
         return cell, None
@@ -80,10 +80,13 @@ PAGES = Environment(
     undefined=StrictUndefined,
     finalize=letter_for_letter,
 )
-PAGES.filters["base64"] = lambda data: Markup(b64encode(data).decode())
-PAGES.filters["sha256"] = lambda text: sha256(text.encode()).digest()
+PAGES.filters |= {
+    "base64": lambda data: Markup(b64encode(data).decode()),
+    "sha256": lambda text: sha256(text.encode()).digest(),
+    "text_and_value": text_and_value,
+}
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
     """The file's text. All that comes in is text to it, never markup."""
-    return PAGES.get_template("page.html.j2").render(title=title, sections=sections, shown=shown)
+    return PAGES.get_template("page.html.j2").render(title=title, sections=sections)

@@ -126,8 +126,8 @@ def sample_list(result: Result, samples: Samples) -> Section:
     table = DataFrame(
         {
             "file": samples.file,
-            "label": class_names(result, samples.label),
-            "predicted": class_names(result, samples.predicted),
+            "label": label_names(result, samples.label),
+            "predicted": label_names(result, samples.predicted),
             "right": Series(samples.correct).map({1: "yes", 0: "no"}),
             "share %": 100 * samples.share,
             "GMACs": samples.full_gmacs,
@@ -143,7 +143,7 @@ def sample_list(result: Result, samples: Samples) -> Section:
     return Section("Samples", table=concat([table[:half], table[-half:]]), note=note)
 
 
-def class_names(result: Result, labels: Iterable[int]) -> list[str | None]:
+def label_names(result: Result, labels: Iterable[int]) -> list[str | None]:
     # A network may know more classes than the data have.
     names = dict(enumerate(result.data.classes or ()))
     return [None if label < 0 else names.get(label, f"class {label}") for label in labels]

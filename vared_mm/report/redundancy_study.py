@@ -45,7 +45,7 @@ def study(
         raise ValueError(f"the layers are those of a backbone, which {type(model).__name__} lacks")
     convs = layers_of(model.backbone, layers)
     tallies = {name: LayerTally(thresholds) for name in convs}
-    loader = clips_of(config)
+    loader = mixed_clips(config)
     count = min(samples, len(loader))
     # The rows of a 2-D network's batch are the frames of its one clip; further views of a video,
     # of which validation sets have none, would be taken for further frames.
@@ -77,7 +77,7 @@ def layers_of(backbone: nn.Module, pattern: str | None = None) -> dict[str, nn.M
     return dict(matching_convs(backbone, DynamicConfig(targets=targets)))
 
 
-def clips_of(config: Config) -> DataLoader:
+def mixed_clips(config: Config) -> DataLoader:
     """Clip by clip, one of each video, from the validation set, or the test set without one.
 
     Mixed, as a list sorted by class would give the first classes alone, and the same each time.
