@@ -23,7 +23,7 @@ def paper(height: int, width: int) -> np.ndarray:
     return np.full((height + height % 2, width + width % 2, 3), PAPER, np.uint8)
 
 
-def write(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:
+def put_text(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:
     """`place` is the left end of the line that the letters stand on."""
     text, font = lettering(text)
     x, y = place
