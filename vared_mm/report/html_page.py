@@ -80,11 +80,11 @@ PAGES = Environment(
     undefined=StrictUndefined,
     finalize=letter_for_letter,
 )
-PAGES.filters |= {
-    "base64": lambda data: Markup(b64encode(data).decode()),
-    "sha256": lambda text: sha256(text.encode()).digest(),
-    "text_and_value": text_and_value,
-}
+PAGES.filters.update(
+    base64=lambda data: Markup(b64encode(data).decode()),
+    sha256=lambda text: sha256(text.encode()).digest(),
+    text_and_value=text_and_value,
+)
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
