@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import platform
-import subprocess
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-import vared_mm
-from vared_mm.engine.around_forward import unwrapped
-from vared_mm.engine.cost_hook import cost_report
-from vared_mm.fast.benchmark import processor_name
-from vared_mm.report.evaluation_key import digest, settings_digest, weights_digest
+from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
+from vared_mm.report.evaluation_record import device, packages, record
 from vared_mm.report.kept_chunks import remove_others
 from vared_mm.report.result import Result, write_result, write_samples
 from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
-
-PACKAGES = (
-    "torch", "numpy", "mmengine", "mmcv", "mmcv-lite", "mmaction2", "mmsegmentation", "mmdet",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,10 +60,14 @@ def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
     metrics = runner.test()
     if not is_main_process():
         return runner, None
-    result = record(runner, job, metrics, settings_digest(config))
-    write_samples(folder, runner.test_loop.samples)
+    loop = cast(ResumableTestLoop, runner.test_loop)
+    result = record(
+        runner, metrics, config=job.file, options=job.options, checkpoint=str(job.checkpoint),
+        settings=settings_digest(config), task=loop.task, data=loop.data,
+    )  # fmt: skip
+    write_samples(folder, loop.samples)
     write_result(folder, result)
-    remove_others(runner.test_loop.folder)
+    remove_others(loop.folder)
     return runner, result
 
 
@@ -118,57 +110,3 @@ def key(config: Config, job: Job) -> str:
     """Of everything beside data and code that chunks of one evaluation have in common."""
     weights = hashlib.sha256(job.checkpoint.read_bytes()).hexdigest()
     return digest(settings_digest(config), weights, device(), packages())
-
-
-def record(runner: Runner, job: Job, metrics: dict[str, Any], settings: str) -> Result:
-    loop = cast(ResumableTestLoop, runner.test_loop)
-    report = cost_report(runner, metrics)
-    numbers = {k: float(v) for k, v in report["metrics"].items() if isinstance(v, int | float)}
-    return Result(
-        name=job.name,
-        config=job.file,
-        options=job.options,
-        checkpoint=str(job.checkpoint),
-        commit=commit(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        task=loop.task,
-        data=loop.data,
-        device=device(),
-        threads=torch.get_num_threads(),
-        packages=packages(),
-        parameters=sum(p.numel() for p in unwrapped(runner.model).parameters()),
-        metrics=numbers,
-        cost=report["cost"],
-        speed=None,
-        weights=weights_digest(unwrapped(runner.model).state_dict()),
-        settings=settings,
-    )
-
-
-def device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
-
-
-def packages() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def commit() -> str | None:
-    """Of the repository that vared_mm lies in, with `-dirty` where files differ; None without."""
-    root = Path(vared_mm.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *describe], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
