@@ -8,10 +8,10 @@ from typing import Any
 from pandas import DataFrame, Series, concat
 
 from vared_mm.report.html_page import Section
-from vared_mm.report.leaderboard_cells import conditions
 from vared_mm.report.plot_style import Picture
 from vared_mm.report.result import Result, Samples
 from vared_mm.report.sample_groups import groups_of
+from vared_mm.report.speed_conditions import conditions
 
 # Samples in the table: half of them those with the most, half those with the least computation.
 ROWS = 500
