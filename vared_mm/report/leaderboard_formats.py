@@ -99,7 +99,7 @@ def latex_of(board: Board) -> str:
     kinds = "".join(side[0] for side in sides(board))
     table = texts.to_latex(index=False, escape=False, caption=title, column_format=kinds)
     end = "\\end{table}"
-    return table.replace(end, "".join(f"{note}\\par\n" for note in notes) + end)
+    return table.replace(end, "".join(f"{note}\\par\n" for note in notes) + end + "\n")
 
 
 def html(boards: Sequence[Board]) -> str:
