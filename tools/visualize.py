@@ -1,4 +1,4 @@
-"""Draws what evaluated models compute and skip, from the results of tools/evaluate.py.
+"""Draws what tested models compute and skip, from the results of tools/evaluate.py.
 
     python tools/visualize.py work_dirs/results/vared_i3d_motion/epoch_15-* --report report.html
     python tools/visualize.py RESULT --only heatmap,features --classes 'go left' --layers '.*4f.*'
@@ -10,7 +10,8 @@ A RESULT is a folder or its result.json. Of one model come
   features  feature maps of one sample, the computed ones beside the rebuilt ones;
   rates     in how many samples a layer computes how much, and how many GMACs samples cost;
 and of several models on the same data a scatter of accuracy against GMACs. Every picture is written
-for light and for dark paper. A static model has no policy: it is told, not drawn.
+for light and for dark paper. A static model has no policy: it is told, not drawn. Of results that
+tools/test.py --json wrote, which tell nothing of single samples, come the scatter and the report.
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from mmengine.config import DictAction
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
-from vared_mm.launch import Parser, told_in_a_line, visible
-from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
-from vared_mm.report.html_page import Section, page
-from vared_mm.report.model_report import comparison_section, model_sections
-from vared_mm.report.plot_style import NoPictureError, Picture, picture
-from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
-from vared_mm.report.result import Result, ResultError, Samples, read_result, read_samples
+from vared_mm.launch import Parser, extra, told_in_a_line, visible
+
+with extra("report"):
+    from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
+    from vared_mm.report.html_page import Section, page
+    from vared_mm.report.model_report import comparison_section, model_sections
+    from vared_mm.report.plot_style import NoPictureError, Picture, picture
+    from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
+    from vared_mm.report.result import (
+        SAMPLES,
+        Result,
+        ResultError,
+        Samples,
+        read_result,
+        read_samples,
+    )  # fmt: skip
 
 SCATTER = "scatter"
 
@@ -38,12 +48,21 @@ SCATTER = "scatter"
 @told_in_a_line()
 def main() -> None:
     args = parsed()
-    results = [read_result(path) for path in args.results]
+    results = [counted(path) for path in args.results]
     sections = model(args, results[0]) if len(results) == 1 else comparison(args, results)
     if args.report:
         names = ", ".join(dict.fromkeys(result.name for result in results))
         write_text(args.report, page(names, sections))
         print(visible(str(args.report)))
+
+
+def counted(path: Path) -> Result:
+    result = read_result(path)
+    if result.cost is None:
+        raise ResultError(
+            f"{path} tells no cost, as the test had no CostMetric; tools/evaluate.py adds one"
+        )
+    return result
 
 
 def parsed() -> argparse.Namespace:
@@ -85,7 +104,7 @@ def model(args: argparse.Namespace, result: Result) -> list[Section]:
     """The pictures of one model, and the sections of its report."""
     (path,) = args.results
     kinds = args.only or list(KINDS)
-    samples = samples_beside(path, result)
+    samples = samples_beside(path, result, args.report)
     drawn, left_out = policy(args, result, samples, kinds)
     if SCATTER in kinds:
         drawn |= scattered([result])
@@ -104,7 +123,7 @@ def comparison(args: argparse.Namespace, results: list[Result]) -> list[Section]
     if set(kinds) == {SCATTER}:
         return sections
     for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
-        own, left_out = policy(args, result, samples_beside(path, result), kinds)
+        own, left_out = policy(args, result, samples_beside(path, result, args.report), kinds)
         write_pictures(own, out / f"{number}_{file_name(result.name)}")
         text = "\n\n".join([result.checkpoint, *left_out])
         sections.append(Section(f"{number}: {result.name}", text, pictures=list(own.values())))
@@ -112,7 +131,7 @@ def comparison(args: argparse.Namespace, results: list[Result]) -> list[Section]
 
 
 def policy(
-    args: argparse.Namespace, result: Result, samples: Samples, kinds: list[str]
+    args: argparse.Namespace, result: Result, samples: Samples | None, kinds: list[str]
 ) -> tuple[dict[str, Picture], list[str]]:
     """One model's pictures, and why some of the kinds cannot be drawn."""
     drawn: dict[str, Picture] = {}
@@ -149,8 +168,10 @@ def wishes(args: argparse.Namespace) -> Wishes:
     return Wishes(classes, args.layers, args.clip, args.cfg_options or {})
 
 
-def samples_beside(path: Path, result: Result) -> Samples:
+def samples_beside(path: Path, result: Result, or_none: object) -> Samples | None:
     """Those beside the result, which another evaluation may have written meanwhile."""
+    if or_none and not (folder_of(path) / SAMPLES).exists():
+        return None
     samples = read_samples(path)
     if len(samples) != result.data.samples:
         raise ResultError(

@@ -19,11 +19,16 @@ ENDS = ["average", "least", "most"]
 
 
 def model_sections(
-    result: Result, samples: Samples, pictures: Sequence[Picture], left_out: Sequence[str] = ()
+    result: Result,
+    samples: Samples | None,
+    pictures: Sequence[Picture],
+    left_out: Sequence[str] = (),
 ) -> list[Section]:
     """All of one model. `left_out` are the reasons for pictures that are not here."""
     policy = "\n\n".join(left_out) or "What the gates chose, in pictures."
-    is_recognizer = result.task == "recognition"
+    answers = []
+    if result.task == "recognition" and samples is not None:
+        answers = [classes(result, samples), sample_list(result, samples)]
     return [
         Section(
             "Metrics", table=DataFrame(own_metrics(result).items(), columns=["metric", "value"])
@@ -31,7 +36,7 @@ def model_sections(
         cost(result),
         speed(result),
         Section("Policy", policy, pictures=pictures),
-        *([classes(result, samples), sample_list(result, samples)] if is_recognizer else ()),
+        *answers,
         layers(result),
         Section("Model", table=about(result)),
     ]

@@ -44,12 +44,16 @@ class Wishes:
 Pictures = dict[str, Picture]
 
 
-def pictures_of(kind: str, result: Result, samples: Samples, wishes: Wishes) -> Pictures:
-    """Raises `NoPictureError` for a static model, which has no policy."""
+def pictures_of(kind: str, result: Result, samples: Samples | None, wishes: Wishes) -> Pictures:
+    """Raises `NoPictureError` for a static model, which has no policy, and without samples."""
     if not result.dynamic:
         raise NoPictureError(
             f"{result.name} is static: it computes all of every layer for every sample, so there "
             "is no policy to draw"
+        )
+    if samples is None:
+        raise NoPictureError(
+            f"nothing is told of the single samples of {result.name}; tools/evaluate.py tells it"
         )
     return KINDS[kind](result, samples, wishes)
 
