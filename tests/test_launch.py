@@ -129,7 +129,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.parametrize(("tool", "told"), [
-    ("test", "usage: "), ("train", "usage: "), ("leaderboard", REPORT), ("evaluate", REPORT),
+    ("test", "usage: "), ("train", "usage: "), ("redundancy", "usage: "),
+    ("leaderboard", REPORT), ("evaluate", REPORT), ("visualize", REPORT), ("study", REPORT),
 ])  # fmt: skip
 def test_without_an_extra_a_tool_tells_in_a_line_what_brings_it(tool, told):
     command = [sys.executable, "-c", WITHOUT, str(TOOLS / f"{tool}.py")]

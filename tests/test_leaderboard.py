@@ -283,6 +283,18 @@ def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
     assert again.startswith("Study of i3d_k400: last.pth, 5 samples")
 
 
+@pytest.mark.parametrize(("change", "field"), [
+    (dict(mean={"time": {"cc": 1}}), "mean.time.rmse"), (dict(layers=[{}]), "layers.0.name"),
+    (dict(config=None), "config"),
+])  # fmt: skip
+def test_a_damaged_study_is_refused_by_its_field(tmp_path, change, field):
+    study_file(tmp_path / "a", "i3d_k400", 0.9)
+    file = tmp_path / "a" / "redundancy.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ResultError, match=f"redundancy.json is damaged: {field}: .* again"):
+        collect([file])
+
+
 def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
     path = write_result(tmp_path / "a" / "b", result("one"))
     write_result(tmp_path / "a" / "c", result("two"))

@@ -23,7 +23,7 @@ from vared_mm.report.same_model import (
     once_each,
     refuse_mixed,
     spelled,
-)
+)  # fmt: skip
 from vared_mm.report.speed_conditions import conditions
 
 

@@ -7,28 +7,50 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from vared_mm.datasets.folders import files_below
-from vared_mm.report.result import RESULT, Number, Result, ResultError, Text, checked, read_result
+from vared_mm.report.result import (
+    RESULT,
+    Layer,
+    Number,
+    Result,
+    ResultError,
+    Text,
+    checked,
+    mapping,
+    read_result,
+)  # fmt: skip
 
 STUDY = "redundancy.json"
 # What studies have to have alike to be averaged.
 STUDY_PARTS = ["config", "weights", "samples", "thresholds", "layers"]
 
 
+class Means(TypedDict):
+    cc: Number | None
+    rmse: Number | None
+    rp: Number | None
+
+
+class AxisMeans(TypedDict):
+    time: Means
+    channel: Means
+
+
 @dataclass(frozen=True)
 class Study:
-    """What tools/redundancy.py tells: `mean` has `cc`, `rmse` and `rp` for each axis."""
+    """What tools/redundancy.py tells."""
 
     config: Text
     checkpoint: Text | None
     samples: int
     thresholds: dict[str, Any]
-    layers: list[dict[str, Any]]
-    mean: dict[str, dict[str, Number | None]]
+    layers: list[Layer]
+    mean: Annotated[dict[str, dict[str, float | None]], mapping(AxisMeans)]
 
     @property
     def name(self) -> str:

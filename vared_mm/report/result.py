@@ -67,11 +67,8 @@ class Spread(TypedDict):
 
 
 @with_config(ConfigDict(extra="allow"))
-class LayerCost(TypedDict):
-    name: str
-    dense_gmacs: NotRequired[Number]
-    share: NotRequired[Spread]
-    full_gmacs: NotRequired[Spread]
+class Layer(TypedDict):
+    name: Text
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -83,7 +80,7 @@ class Cost(TypedDict):
     full_gmacs: Spread
     share: Spread
     full_gmacs_per_megapixel: NotRequired[Spread]
-    layers: list[LayerCost]
+    layers: list[Layer]
 
 
 class Rates(TypedDict):
@@ -188,14 +185,13 @@ class Samples:
 
     def __post_init__(self) -> None:
         n, layers = len(self.file), len(self.layer_names)
-        for field in fields(self):
-            wanted: tuple[int, ...] = (n,)
-            if field.name.startswith("layer_"):
-                wanted = (layers,) if field.name == "layer_names" else (n, layers)
-            if (came := getattr(self, field.name).shape) != wanted:
+        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)}
+        wanted |= {"layer_names": (layers,), "layer_dense": (n, layers), "layer_share": (n, layers)}
+        for name, shape in wanted.items():
+            if (came := getattr(self, name).shape) != shape:
                 raise ValueError(
-                    f"{field.name} has shape {came}; wanted {wanted}, as there are {n} files "
-                    f"and {layers} layer_names"
+                    f"{name} has shape {came}; wanted {shape}, as there are {n} files and {layers} "
+                    "layer_names"
                 )
 
     def __len__(self) -> int:

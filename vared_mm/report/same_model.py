@@ -74,14 +74,9 @@ def averaged(rows: pd.DataFrame, columns: Sequence[str], keys: Sequence[str]) ->
     rows = rows.astype(dict.fromkeys(columns, float))
     groups = rows.groupby([*keys], sort=False)
     numbers = groups[[*columns]]
-    told = groups.first().drop(columns=[*columns])
-    parts = [
-        told,
-        groups.size().rename("results"),
-        numbers.mean(),
-        numbers.std().add_suffix(" std"),
-    ]
-    return pd.concat(parts, axis=1).reset_index()
+    told = groups.first().drop(columns=[*columns]).assign(results=groups.size())
+    deviations = numbers.std().add_suffix(" std")
+    return pd.concat([told, numbers.mean(), deviations], axis=1).reset_index()
 
 
 def spelled(mean: float, deviation: float, form: str) -> str:
@@ -95,8 +90,5 @@ def apart(models: pd.DataFrame) -> list[str]:
     names = [name for name in models if models[name].nunique() > 1]
     if "config" in names and "settings" in names:
         names.remove("settings")
-    rows = models[names].itertuples(index=False, name=None)
-    return [
-        ", ".join(text or f"no {name}" for name, text in zip(names, row, strict=True))
-        for row in rows
-    ] if names else [""] * len(models)  # fmt: skip
+    told = models[names].apply(lambda part: part.where(part != "", f"no {part.name}"))
+    return [", ".join(row) for row in told.to_numpy()]
