@@ -74,14 +74,14 @@ class WholeDump(DumpResults):
 def test(config: Config, args: argparse.Namespace, settings: str) -> None:
     if args.json:
         with extra("report"):
-            from vared_mm.report.evaluation_record import record, subject
+            from vared_mm.report.evaluation_record import recorded, subject
             from vared_mm.report.result import content_of
     runner = CheckedRunner.from_cfg(config)
     metrics = runner.test()
     if args.json and is_main_process():
         told = {"config": args.config, "checkpoint": args.checkpoint, "settings": settings}
         told |= {"options": args.cfg_options or {}, **subject(runner)}
-        write_json(args.json, content_of(record(runner, metrics, **told)))
+        write_json(args.json, content_of(recorded(runner, metrics, **told)))
 
 
 if __name__ == "__main__":

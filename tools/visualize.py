@@ -40,7 +40,7 @@ with extra("report"):
         Samples,
         read_result,
         read_samples,
-    )  # fmt: skip
+    )
 
 SCATTER = "scatter"
 

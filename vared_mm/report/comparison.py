@@ -30,14 +30,14 @@ def check_comparable(results: Sequence[Result]) -> None:
     """Refuses results that were not evaluated on the same samples of the same data."""
     first, *others = results
     for other in others:
-        if identity(first) != identity(other):
+        if asked_of(first) != asked_of(other):
             raise IncomparableError(
                 f"{described(first)} and {described(other)} are results of different data or tasks "
                 "and cannot be compared; give those of one data set"
             )
 
 
-def identity(result: Result) -> tuple[str | None, str, str]:
+def asked_of(result: Result) -> tuple[str | None, str, str]:
     return result.task, result.data.name, result.data.fingerprint
 
 
@@ -122,7 +122,7 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
             color=colour, marker=marker, ms=7, mfc=colour if point.dynamic else "none",
             capsize=3 * (point.most > point.least), elinewidth=1,
         )  # fmt: skip
-    keys = [key(config, dynamic, *looks[config, of, dynamic]) for config, of, dynamic in kinds]
+    entries = [legend_entry(name, dyn, *looks[name, of, dyn]) for name, of, dyn in kinds]
     panel.set(xlabel="GMACs of a sample, gates and cheap operations included", ylabel=metric)
     whole = 1 if max(abs(point.accuracy) for point in points) <= 1 else 100
     if whole == 1:
@@ -131,11 +131,11 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
     if (room := LEAST_RANGE * whole - (high - low)) > 0:
         panel.set_ylim(low - room / 2, high + room / 2)
     panel.grid()
-    figure.legend(handles=keys, loc="outside lower left", frameon=False)
+    figure.legend(handles=entries, loc="outside lower left", frameon=False)
     return figure
 
 
-def key(config: str, dynamic: bool, colour: str, marker: str) -> Line2D:
+def legend_entry(config: str, dynamic: bool, colour: str, marker: str) -> Line2D:
     label = f"{config} ({'dynamic' if dynamic else 'static'})"
     fill = colour if dynamic else "none"
     return Line2D([], [], color=colour, marker=marker, mfc=fill, ls="", label=label)

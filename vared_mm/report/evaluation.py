@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
-from vared_mm.report.evaluation_record import device, packages, record
+from vared_mm.report.evaluation_record import device, packages, recorded
 from vared_mm.report.kept_chunks import remove_others
 from vared_mm.report.result import Result, write_result, write_samples
 from vared_mm.settings import kind
@@ -23,7 +23,7 @@ from vared_mm.weights import CheckedRunner
 
 
 @dataclass(frozen=True)
-class Job:
+class Evaluation:
     """A checkpoint to evaluate.
 
     Args:
@@ -53,15 +53,15 @@ class Job:
         return self.out / self.name / f"{self.checkpoint.stem}-{told[:8]}"
 
 
-def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
+def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
     """Runs or finishes an evaluation; the main process writes its files and has the result."""
     folder = job.folder
-    runner = CheckedRunner.from_cfg(prepared(config, job, folder))
+    runner = CheckedRunner.from_cfg(resumable(config, job, folder))
     metrics = runner.test()
     if not is_main_process():
         return runner, None
     loop = cast(ResumableTestLoop, runner.test_loop)
-    result = record(
+    result = recorded(
         runner, metrics, config=job.file, options=job.options, checkpoint=str(job.checkpoint),
         settings=settings_digest(config), task=loop.task, data=loop.data,
     )  # fmt: skip
@@ -71,7 +71,7 @@ def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
     return runner, result
 
 
-def prepared(config: Config, job: Job, folder: Path) -> Config:
+def resumable(config: Config, job: Evaluation, folder: Path) -> Config:
     """The config for one evaluation into `folder`, with what counts and shows it."""
     given, config = config, copy.deepcopy(config)
     for part in ("test_dataloader", "test_evaluator"):
@@ -91,7 +91,7 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
     config.test_cfg = {
         **(config.get("test_cfg") or {}),
         "type": "ResumableTestLoop",
-        "key": key(given, job),
+        "key": chunk_key(given, job),
         "folder": str(folder / "chunks"),
         "chunk": job.chunk,
         "classes": job.classes,
@@ -106,7 +106,7 @@ def with_types(present: Any, *kinds: str) -> list[Any]:
     return [*entries, *(dict(type=name) for name in kinds if name not in there)]
 
 
-def key(config: Config, job: Job) -> str:
+def chunk_key(config: Config, job: Evaluation) -> str:
     """Of everything beside data and code that chunks of one evaluation have in common."""
     weights = hashlib.sha256(job.checkpoint.read_bytes()).hexdigest()
     return digest(settings_digest(config), weights, device(), packages())

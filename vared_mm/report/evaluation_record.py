@@ -18,7 +18,7 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.engine.cost_hook import cost_report
 from vared_mm.fast.benchmark import processor_name
 from vared_mm.report.evaluation_key import weights_digest
-from vared_mm.report.evaluation_samples import class_names, describe, task_of
+from vared_mm.report.evaluation_samples import describe, known_classes, task_of
 from vared_mm.report.result import Result
 
 PACKAGES = (
@@ -26,7 +26,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def record(runner: Runner, metrics: dict[str, Any], **told: Any) -> Result:
+def recorded(runner: Runner, metrics: dict[str, Any], **told: Any) -> Result:
     """Of a finished test; `told` is what its runner does not know: the config's file, options and
     `settings_digest`, the checkpoint, the task and the data."""
     report = cost_report(runner, metrics)
@@ -50,7 +50,7 @@ def record(runner: Runner, metrics: dict[str, Any], **told: Any) -> Result:
 def subject(runner: Runner) -> dict[str, Any]:
     """Task and data of mmengine's own test."""
     dataset: Any = runner.test_loop.dataloader.dataset
-    data, _ = describe(dataset, class_names(dataset, None))
+    data, _ = describe(dataset, known_classes(dataset, None))
     task = None
     with suppress(ValueError):
         task = task_of(unwrapped(runner.model), runner.default_scope.scope_name)

@@ -11,20 +11,26 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from vared_mm.report.leaderboard_inputs import STUDY_PARTS, Inputs
-from vared_mm.report.leaderboard_measures import MEASURES, SPEEDS, Measure, free_measures, measured
+from vared_mm.report.leaderboard_measures import (
+    MEASURES,
+    SPEEDS,
+    Measure,
+    free_measures,
+    numbers_of,
+)
 from vared_mm.report.paper_tables import PaperTable
 from vared_mm.report.result import Result
 from vared_mm.report.same_model import (
     MODEL,
     PARTS,
-    apart,
     averaged,
+    differences,
     models_in,
     once_each,
     refuse_mixed,
     spelled,
-)  # fmt: skip
-from vared_mm.report.speed_conditions import conditions
+)
+from vared_mm.report.speed_conditions import speed_notes
 
 
 @dataclass(frozen=True)
@@ -124,11 +130,11 @@ def of_models(
     """A row for each model, and notes on what its numbers are of."""
     models, notes = once_each(models)
     used = {path: results[path] for path in models.index}
-    each = models.join(measured(used, measures))
+    each = models.join(numbers_of(used, measures))
     rows = averaged(each, list(measures), MODEL)
     for name in measures.keys() & {"speed", *SPEEDS}:
         tell_speeds(rows, each, name, used)
-    return rows, [*conditions(used.values()), *notes]
+    return rows, [*speed_notes(used.values()), *notes]
 
 
 def tell_speeds(
@@ -160,7 +166,7 @@ def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board
     ours, notes = our_studies(table, inputs) if table.studied else our_models(table, inputs, mixed)
     rows = paper.merge(ours, how="left", on=["name", "axis"])
     parts = rows[rows.columns.intersection([*PARTS, *STUDY_PARTS])].fillna("")
-    told = [text for _, own in parts.groupby(rows["row"], sort=False) for text in apart(own)]
+    told = [text for _, own in parts.groupby(rows["row"], sort=False) for text in differences(own)]
     rows["row"] += [f" ({text})" if text else "" for text in told]
     missing = rows["name"].map(lambda name: "not evaluated" if name else "no config")
     rows["results text"] = missing.where(rows["results"].isna())

@@ -32,7 +32,7 @@ def written(board: Board, letters: Callable[[str], str]) -> tuple[str, pd.DataFr
     return title, texts, notes
 
 
-def sides(board: Board) -> list[Any]:
+def alignments(board: Board) -> list[Any]:
     return ["right" if board.numeric(column) else "left" for column in board.texts]
 
 
@@ -43,7 +43,7 @@ def terminal(boards: Sequence[Board], width: int | None = None) -> str:
     for board in boards:
         title, texts, notes = written(board, str)
         table = Table(title=title, title_justify="left")
-        for column, side in zip(texts, sides(board), strict=True):
+        for column, side in zip(texts, alignments(board), strict=True):
             table.add_column(column, justify=side)
         for row in texts.itertuples(index=False):
             table.add_row(*row)
@@ -57,7 +57,7 @@ def markdown(boards: Sequence[Board]) -> str:
 
 def markdown_of(board: Board) -> str:
     title, texts, notes = written(board, markdown_text)
-    table = texts.to_markdown(index=False, disable_numparse=True, colalign=sides(board))
+    table = texts.to_markdown(index=False, disable_numparse=True, colalign=alignments(board))
     return "\n\n".join([f"**{title}**", table, *notes])
 
 
@@ -96,7 +96,7 @@ def latex(boards: Sequence[Board]) -> str:
 
 def latex_of(board: Board) -> str:
     title, texts, notes = written(board, lambda text: text.translate(str.maketrans(LATEX)))
-    kinds = "".join(side[0] for side in sides(board))
+    kinds = "".join(side[0] for side in alignments(board))
     table = texts.to_latex(index=False, escape=False, caption=title, column_format=kinds)
     end = "\\end{table}"
     return table.replace(end, "".join(f"{note}\\par\n" for note in notes) + end + "\n")

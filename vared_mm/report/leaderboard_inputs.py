@@ -15,15 +15,15 @@ from typing_extensions import TypedDict
 from vared_mm.datasets.folders import files_below
 from vared_mm.report.result import (
     RESULT,
-    Layer,
+    AnyText,
+    LayerCost,
     Number,
     Result,
     ResultError,
-    Text,
     checked,
-    mapping,
+    checked_as,
     read_result,
-)  # fmt: skip
+)
 
 STUDY = "redundancy.json"
 # What studies have to have alike to be averaged.
@@ -45,12 +45,12 @@ class AxisMeans(TypedDict):
 class Study:
     """What tools/redundancy.py tells."""
 
-    config: Text
-    checkpoint: Text | None
+    config: AnyText
+    checkpoint: AnyText | None
     samples: int
     thresholds: dict[str, Any]
-    layers: list[Layer]
-    mean: Annotated[dict[str, dict[str, float | None]], mapping(AxisMeans)]
+    layers: list[LayerCost]
+    mean: Annotated[dict[str, dict[str, float | None]], checked_as(AxisMeans)]
 
     @property
     def name(self) -> str:

@@ -64,7 +64,7 @@ def free_measures(results: Mapping[Path, Result]) -> dict[str, Measure]:
     return {name: Measure((f"metrics.{name}",)) for name in own} | COSTS | SPEEDS
 
 
-def measured(results: Mapping[Path, Result], measures: Mapping[str, Measure]) -> pd.DataFrame:
+def numbers_of(results: Mapping[Path, Result], measures: Mapping[str, Measure]) -> pd.DataFrame:
     """A row for each result, by its file; NaN where it has no such number."""
     records = pd.json_normalize([record_of(result) for result in results.values()])
     columns = {}

@@ -11,7 +11,7 @@ from vared_mm.report.html_page import Section
 from vared_mm.report.plot_style import Picture
 from vared_mm.report.result import Result, Samples
 from vared_mm.report.sample_groups import groups_of
-from vared_mm.report.speed_conditions import conditions
+from vared_mm.report.speed_conditions import speed_notes
 
 # Samples in the table: half of them those with the most, half those with the least computation.
 ROWS = 500
@@ -163,7 +163,7 @@ def comparison_section(results: Sequence[Result], pictures: Sequence[Picture]) -
         "clip or image: convolutions by r/R as the paper counts, and all that ran."
     )
     table = DataFrame([compared(result, metrics) for result in results])
-    return Section("Comparison", text, table, " ".join(conditions(results)), pictures)
+    return Section("Comparison", text, table, " ".join(speed_notes(results)), pictures)
 
 
 def compared(result: Result, metrics: Sequence[str]) -> dict[str, Any]:

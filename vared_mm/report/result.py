@@ -26,7 +26,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     with_config,
-)  # fmt: skip
+)
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
 
@@ -45,19 +45,17 @@ class ResultError(ValueError):
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Count = Annotated[int, Strict()]
 # Names of files may hold bytes that are no UTF-8, which pydantic's own strings refuse.
-Text = InstanceOf[str]
+AnyText = InstanceOf[str]
+Tasks = Literal["recognition", "localization", "segmentation", "detection"]
 
 
 def finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def mapping(kind: Any) -> Any:
+def checked_as(kind: Any) -> Any:
     """A mapping that is checked as `kind` where a record is made."""
     return GetPydanticSchema(lambda _, schema_of: schema_of(kind))
-
-
-Task = Literal["recognition", "localization", "segmentation", "detection"]
 
 
 class Spread(TypedDict):
@@ -67,8 +65,8 @@ class Spread(TypedDict):
 
 
 @with_config(ConfigDict(extra="allow"))
-class Layer(TypedDict):
-    name: Text
+class LayerCost(TypedDict):
+    name: AnyText
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -80,7 +78,7 @@ class Cost(TypedDict):
     full_gmacs: Spread
     share: Spread
     full_gmacs_per_megapixel: NotRequired[Spread]
-    layers: list[Layer]
+    layers: list[LayerCost]
 
 
 class Rates(TypedDict):
@@ -91,7 +89,7 @@ class Rates(TypedDict):
     high: Number
 
 
-class Speed(TypedDict):
+class Speeds(TypedDict):
     static: NotRequired[Rates | None]
     dynamic: NotRequired[Rates | None]
     conditions: NotRequired[dict[str, Any]]
@@ -109,11 +107,11 @@ class Data:
             compared.
     """
 
-    name: Text
-    file: Text
+    name: AnyText
+    file: AnyText
     samples: Count
-    classes: tuple[Text, ...] | None
-    fingerprint: Text
+    classes: tuple[AnyText, ...] | None
+    fingerprint: AnyText
 
 
 @dataclass(frozen=True)
@@ -133,21 +131,21 @@ class Result:
             results that were written without.
     """
 
-    name: Text
-    config: Text
+    name: AnyText
+    config: AnyText
     options: dict[str, Any]
-    checkpoint: Text
+    checkpoint: AnyText
     commit: str | None
     created: str
-    task: Annotated[str | None, mapping(Task | None)]
+    task: Annotated[str | None, checked_as(Tasks | None)]
     data: Data
     device: str
     threads: Count
     packages: dict[str, str]
     parameters: Count
     metrics: Mapping[str, Annotated[Number | None, BeforeValidator(finite_or_none)]]
-    cost: Annotated[Any, mapping(Cost | None)]
-    speed: Annotated[Mapping[str, Any] | None, mapping(Speed | None)]
+    cost: Annotated[Any, checked_as(Cost | None)]
+    speed: Annotated[Mapping[str, Any] | None, checked_as(Speeds | None)]
     weights: str | None = None
     settings: str | None = None
 

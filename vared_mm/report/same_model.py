@@ -85,7 +85,7 @@ def spelled(mean: float, deviation: float, form: str) -> str:
     return f"{mean:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation:{form}}")
 
 
-def apart(models: pd.DataFrame) -> list[str]:
+def differences(models: pd.DataFrame) -> list[str]:
     """For each of several models what the others have not; nothing of a single one."""
     names = [name for name in models if models[name].nunique() > 1]
     if "config" in names and "settings" in names:

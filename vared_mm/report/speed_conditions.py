@@ -19,7 +19,7 @@ def measured_how(result: Result) -> str:
     return json.dumps({k: v for k, v in held.items() if k != "repeats"}, sort_keys=True)
 
 
-def conditions(results: Iterable[Result]) -> list[str]:
+def speed_notes(results: Iterable[Result]) -> list[str]:
     """Where the speeds were measured, and what was changed in a config."""
     results = list(results)
     timed: dict[str, list[Result]] = {}
