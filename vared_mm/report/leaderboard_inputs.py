@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
@@ -22,7 +21,8 @@ from vared_mm.report.result import (
     ResultError,
     checked,
     checked_as,
-    read_result,
+    json_in,
+    result_in,
 )
 
 STUDY = "redundancy.json"
@@ -77,8 +77,7 @@ class Study:
         }
 
 
-@plain_dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """By the file they are of; `left` tells of files that are neither, found in folders."""
 
     results: Mapping[Path, Result]
@@ -98,11 +97,15 @@ def collect(paths: Sequence[str | Path]) -> Inputs:
     results: dict[Path, Result] = {}
     studies: dict[Path, Study] = {}
     left: list[ResultError] = []
+    of_study = {field.name for field in fields(Study)}
     for file in files:
         try:
-            if not (study := study_of(file)):
-                results[file] = read_result(file)
-            elif study not in studies.values():
+            content = json_in(file)
+            if not isinstance(content, dict) or not of_study <= content.keys():
+                results[file] = result_in(file, content)
+                continue
+            study = checked(file, content, Study, "run tools/redundancy.py again")
+            if study not in studies.values():
                 studies[file] = study
         except ResultError as error:
             if file in named:
@@ -125,18 +128,3 @@ def files_of(path: Path) -> Iterator[Path]:
             f"{path} {what}; tools/evaluate.py and tools/redundancy.py write such files"
         )
     yield from found
-
-
-def study_of(file: Path) -> Study | None:
-    """None for what is no study, which may be a result.
-
-    Raises:
-        ResultError: It is a damaged one.
-    """
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or not Study.__dataclass_fields__.keys() <= content.keys():
-        return None
-    return checked(file, content, Study, "run tools/redundancy.py again")

@@ -203,11 +203,18 @@ def read_result(path: str | Path) -> Result:
         ResultError: for a file that is none, of another version, or not whole.
     """
     path = inside(path, RESULT)
+    return result_in(path, json_in(path))
+
+
+def json_in(path: Path) -> Any:
     try:
         # NaN and Infinity, which are no JSON, are no numbers.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path} is damaged: it is no JSON ({error}); {AGAIN}") from error
+
+
+def result_in(path: Path, content: Any) -> Result:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         came = repr(content.get("format")) if isinstance(content, dict) else "no mapping"
         raise ResultError(
