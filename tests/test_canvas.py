@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vared_mm.infer import canvas
-from vared_mm.infer.canvas import USUAL_FONT, lettering, paper, width_of, write
+from vared_mm.infer.canvas import USUAL_FONT, lettering, paper, put_text, width_of
 from vared_mm.infer.segmentation_overlay import LEGEND_WIDTH, Legend, draw_overlay, in_colour
 
 
@@ -43,12 +43,12 @@ def test_a_font_that_has_the_letters_is_taken(monkeypatch):
 
 def test_text_stands_on_its_line_in_its_colour_and_is_cut_at_the_edges():
     sheet = paper(40, 60)
-    write(sheet, "H", (10, 30), (255, 0, 0))
+    put_text(sheet, "H", (10, 30), (255, 0, 0))
     rows, columns = np.nonzero((sheet != 255).any(-1))
     assert rows.max() == 29
     assert 10 <= columns.min() < 14
     assert sheet[20:30, 10:22].min(axis=(0, 1)).tolist() == [255, 0, 0]
-    write(sheet, "H" * 50, (-5, 2))
+    put_text(sheet, "H" * 50, (-5, 2))
     assert sheet.shape == (40, 60, 3)
 
 

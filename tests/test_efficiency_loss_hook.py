@@ -18,7 +18,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from vared_mm.engine import EfficiencyLossHook, efficiency_loss_hook
-from vared_mm.engine.correctness import fused, judged, right_labels, top1
+from vared_mm.engine.correctness import fuse, judged, right_labels, top1
 from vared_mm.engine.efficiency_loss_hook import warn_of_decay
 from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.files import write_json
@@ -341,9 +341,9 @@ def test_several_batches_at_once_pay_for_all_their_samples(correct):
 def test_the_scores_of_several_modalities_are_judged_by_the_mean_of_their_softmax():
     rgb, pose = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]])
     # Softmax of class 0: 0.05 and 0.73, 0.39 on average.
-    assert right_labels(fused(dict(rgb=rgb, pose=pose)), [torch.tensor([1])]).tolist() == [True]
+    assert right_labels(fuse(dict(rgb=rgb, pose=pose)), [torch.tensor([1])]).tolist() == [True]
     with pytest.raises(ValueError, match="choose correct='always'|Choose correct='always'"):
-        fused([rgb])
+        fuse([rgb])
 
 
 def test_a_judge_whose_module_was_not_asked_says_what_to_choose():

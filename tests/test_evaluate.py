@@ -29,9 +29,9 @@ from vared_mm.engine import CostHook
 from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
 from vared_mm.report.comparison import common_accuracy
-from vared_mm.report.evaluation import Job, evaluate, prepared
+from vared_mm.report.evaluation import Evaluation, evaluate, resumable
 from vared_mm.report.evaluation_key import weights_digest
-from vared_mm.report.evaluation_loop import chunks_of, packed
+from vared_mm.report.evaluation_loop import chunks_of, packed_results
 from vared_mm.report.evaluation_samples import (
     describe,
     fingerprint,
@@ -122,7 +122,8 @@ def plain_test(config, checkpoint, work_dir):
 
 
 def job(folder, checkpoint, **settings):
-    return Job("some/where/net.py", {}, checkpoint, folder / "out", **{"chunk": 4, **settings})
+    settings = {"chunk": 4, **settings}
+    return Evaluation("some/where/net.py", {}, checkpoint, folder / "out", **settings)
 
 
 @pytest.mark.parametrize("make", [recognition, localization, segmentation])
@@ -346,7 +347,7 @@ def test_what_a_config_names_by_scope_or_class_is_not_added_again(tmp_path):
     config.test_evaluator = [dict(type="mmaction.CostMetric")]
     config.test_cfg = dict(type="mmengine.TestLoop")
     checkpoint = weights(config, tmp_path / "w.pth")
-    made = prepared(config, job(tmp_path, checkpoint), tmp_path)
+    made = resumable(config, job(tmp_path, checkpoint), tmp_path)
     assert len(made.test_evaluator) == 1
     assert [entry.type for entry in made.custom_hooks][2:] == ["FiniteScoresHook"]
     assert made.test_cfg.type == "ResumableTestLoop"
@@ -365,7 +366,7 @@ def test_the_next_checkpoint_loads_as_the_first_did():
     # One of a training holds mmengine's HistoryBuffer, which a cure allows.
     allowed = set(map(str, torch.serialization.get_safe_globals()))
     assert any("HistoryBuffer" in one for one in allowed)
-    packed([])
+    packed_results([])
     assert set(map(str, torch.serialization.get_safe_globals())) == allowed
 
 

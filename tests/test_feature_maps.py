@@ -15,10 +15,10 @@ from vared_mm.report.feature_maps import (
     COMPUTED,
     REBUILT,
     LayerMaps,
-    chosen,
+    chosen_layers,
     draw_maps,
     kept_maps,
-    places,
+    maps_to_show,
 )
 
 # One path of each axis open: of channels the half, of frames every second.
@@ -113,12 +113,12 @@ def test_of_several_passes_the_first_is_kept_and_no_hook_stays():
 
 def test_layers_are_those_that_match_or_up_to_four_that_skip_most_in_their_order():
     layers, share = list("abcdef"), np.array([0.75, 0.25, 0.5, 0.875, 0.5, 1])
-    assert chosen(layers, share, None) == ["a", "b", "c", "e"]
-    assert chosen(layers, np.array([1, 0.5, 1, 1, 0.25, 1]), None) == ["b", "e"]
-    assert chosen(layers, np.ones(6), None) == ["a"]
-    assert chosen(layers, share, "[af]") == ["a", "f"]
+    assert chosen_layers(layers, share, None) == ["a", "b", "c", "e"]
+    assert chosen_layers(layers, np.array([1, 0.5, 1, 1, 0.25, 1]), None) == ["b", "e"]
+    assert chosen_layers(layers, np.ones(6), None) == ["a"]
+    assert chosen_layers(layers, share, "[af]") == ["a", "f"]
     with pytest.raises(ValueError, match="--layers 'x' matches the full name of none of the 6"):
-        chosen(layers, share, "x")
+        chosen_layers(layers, share, "x")
 
 
 def layer_of(computed):
@@ -141,17 +141,17 @@ def test_every_map_of_the_picture_is_the_layers_own_in_the_frame_of_its_kind():
         c, t = (int(part[1:]) for part in panel.get_title().split())
         np.testing.assert_array_equal(panel.images[0].get_array(), layer.maps[c, t])
         look = COMPUTED if c < 8 and t % 2 == 0 else REBUILT
-        assert all(same_color(s.get_edgecolor(), look[1]) for s in panel.spines.values())
+        assert all(same_color(s.get_edgecolor(), look["color"]) for s in panel.spines.values())
 
 
 def test_images_show_computed_channels_above_rebuilt_ones():
     computed = np.arange(20)[:, None] < 10
-    shown = [[channel for channel, _ in row] for row in places(computed)]
+    shown = [[channel for channel, _ in row] for row in maps_to_show(computed)]
     assert shown == [[0, 1, 3, 4, 5, 6, 8, 9], [10, 11, 13, 14, 15, 16, 18, 19]]
-    assert places(np.ones((3, 1), bool)) == [[(0, 0), (1, 0), (2, 0)]]
+    assert maps_to_show(np.ones((3, 1), bool)) == [[(0, 0), (1, 0), (2, 0)]]
 
 
 def test_a_layer_that_computes_every_channel_shows_more_of_them():
     computed = np.ones((8, 2), bool)
     computed[:, 1] = False
-    assert [row[0][0] for row in places(computed)] == list(range(8))
+    assert [row[0][0] for row in maps_to_show(computed)] == list(range(8))

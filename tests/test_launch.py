@@ -2,16 +2,18 @@
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_lines import TOOLS
 from mmengine.config import Config
 from rich.table import Table
 
 from vared_mm.datasets.video_guard import BrokenVideoError
-from vared_mm.launch import Parser, config_of, console, processes, told_in_a_line, visible
+from vared_mm.launch import Parser, config_of, console, processes, run_tool, told_in_a_line, visible
 
 BYTES = os.fsdecode(b"cl\xe4p")
 
@@ -114,3 +116,33 @@ def test_no_process_group_and_no_thread_of_it_outlives_the_work(monkeypatch, fai
         assert fails
     assert not torch.distributed.is_initialized()
     assert not gloo_threads()
+
+
+# What the extra `report` brings, taken away; torch itself may look for jinja2.
+REPORT = "pip install 'vared_mm[report]'"
+WITHOUT = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["pandas", "pydantic", "tabulate", "jinja2"]))
+sys.argv = [sys.argv[1], "--help"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("tool", "told"), [
+    ("test", "usage: "), ("train", "usage: "), ("redundancy", "usage: "),
+    ("leaderboard", REPORT), ("evaluate", REPORT), ("visualize", REPORT), ("study", REPORT),
+])  # fmt: skip
+def test_without_an_extra_a_tool_tells_in_a_line_what_brings_it(tool, told):
+    command = [sys.executable, "-c", WITHOUT, str(TOOLS / f"{tool}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode == 0) == (told == "usage: ")
+    assert told in (done.stdout or done.stderr)
+    assert done.returncode == 0 or len(done.stderr.splitlines()) == 1
+
+
+def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fails(tmp_path):
+    tool = tmp_path / "tool.py"
+    tool.write_text("import os, sys; sys.exit(int(sys.argv[1]) - int(os.environ['LESS']))")
+    run_tool(str(tool), "2", env={"LESS": "2"})
+    with pytest.raises(ValueError, match="tool.py ended with 2; what it says stands above"):
+        run_tool(str(tool), "3", env={"LESS": "1"})

@@ -8,14 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from vared_mm.report.leaderboard import Board, Cell, MixedDataError, free_board, paper_board
+from vared_mm.report.leaderboard import Board, free_board, paper_board
 from vared_mm.report.leaderboard_formats import FORMATS
 from vared_mm.report.leaderboard_inputs import Inputs, collect
-from vared_mm.report.leaderboard_rows import Filter, filtered, ordered
 from vared_mm.report.paper_tables import TABLES
 from vared_mm.report.result import Data, Result, ResultError, write_result
+from vared_mm.report.same_model import MixedDataError
 
 TOOL = Path(__file__).parents[1] / "tools" / "leaderboard.py"
 STATIC = "r2plus1d_r18_8xb12-16x4x1-120e_mini-kinetics200-rgb"
@@ -38,12 +39,16 @@ def result(name, clip1=0.5, gmacs=40.0, dynamic=True, speed=None, data=DATA, **s
 
 
 def inputs(*results):
-    return Inputs({Path(f"{i}/result.json"): r for i, r in enumerate(results)}, [])
+    return Inputs({Path(f"{i}/result.json"): r for i, r in enumerate(results)}, {})
 
 
 def texts(board, row):
-    (found,) = [cells for cells in board.rows if cells[0].text == row]
-    return dict(zip(board.columns, (cell.text for cell in found), strict=True))
+    (found,) = board.texts[board.texts.iloc[:, 0] == row].to_dict("records")
+    return found
+
+
+def column(board, name):
+    return board.texts[name].tolist()
 
 
 def test_ours_stands_beside_the_paper_s_figure_and_the_difference():
@@ -74,9 +79,9 @@ def test_a_static_row_has_the_static_speed():
 
 def test_missing_rows_are_said():
     board = paper_board(TABLES[2], inputs(result(STATIC)))
-    assert [row[1].text for row in board.rows] == ["1", *["not evaluated"] * 5]
+    assert column(board, "results") == ["1", *["not evaluated"] * 5]
     pruning = paper_board(TABLES[7], inputs())
-    assert {row[1].text for row in pruning.rows} == {"no config"}
+    assert {*column(pruning, "results")} == {"no config"}
     assert texts(pruning, "CGNet, 8 frames")["gmacs paper"] == "23.8"
 
 
@@ -86,7 +91,7 @@ def test_seeds_are_mean_and_standard_deviation_and_their_count():
     # 50, 52, 54: mean 52, and (4 + 0 + 4) / 2 = 4, of which the root is 2.
     assert (row["results"], row["clip-1"], row["clip-1 diff"]) == ("3", "52.0 ± 2.0", "-5.5")
     free = free_board(several)
-    assert [(row[0].text, row[3].value) for row in free.rows] == [(STATIC, 3)]
+    assert free.numbers[["name", "results"]].to_numpy().tolist() == [[STATIC, 3]]
 
 
 def test_seeds_of_different_data_are_refused_with_the_files():
@@ -96,10 +101,11 @@ def test_seeds_of_different_data_are_refused_with_the_files():
         paper_board(TABLES[2], mixed)
     assert "VideoDataset val.txt, 100 samples [abcdef01]: 0/result.json\n" in str(caught.value)
     assert "99 samples [99]: 1/result.json\n" in str(caught.value)
-    rows = [[cell.text for cell in row[:2]] for row in paper_board(TABLES[2], mixed, True).rows]
-    assert rows[:2] == [
-        ["R(2+1)D (VideoDataset val.txt, 100 [abcdef01])", "1"],
-        ["R(2+1)D (VideoDataset val.txt, 99 [99])", "1"],
+    board = paper_board(TABLES[2], mixed, True)
+    assert column(board, "results")[:2] == ["1", "1"]
+    assert column(board, "row")[:2] == [
+        "R(2+1)D (VideoDataset val.txt, 100 samples [abcdef01])",
+        "R(2+1)D (VideoDataset val.txt, 99 samples [99])",
     ]
     twins = inputs(result(STATIC), result(f"vared-{STATIC}", data=other))
     with pytest.raises(MixedDataError, match="in Table 2"):
@@ -109,8 +115,7 @@ def test_seeds_of_different_data_are_refused_with_the_files():
 def test_one_table_of_the_paper_may_be_of_two_data_sets():
     mini, k400 = (f"x3d_m_8xb12-16x5x1-120e_{d}-rgb" for d in ("mini-kinetics200", "kinetics400"))
     both = inputs(result(mini), result(k400, data=replace(DATA, fingerprint="99")))
-    counts = [row[1].text for row in paper_board(TABLES[13], both).rows]
-    assert counts.count("1") == 2
+    assert column(paper_board(TABLES[13], both), "results").count("1") == 2
 
 
 def test_a_free_table_of_different_data_is_refused_unless_asked_for():
@@ -119,7 +124,7 @@ def test_a_free_table_of_different_data_is_refused_unless_asked_for():
         MixedDataError, match=r"2 different data sets .* in one table(?s:.*)--mixed"
     ):
         free_board(mixed)
-    assert len(free_board(mixed, mixed=True).rows) == 2
+    assert len(free_board(mixed, mixed=True).texts) == 2
 
 
 def test_the_free_table_tells_metrics_costs_and_options():
@@ -175,12 +180,11 @@ def test_speeds_that_were_measured_otherwise_are_told_one_by_one(change):
 
 def test_checkpoints_of_other_names_are_rows_of_their_own():
     two = inputs(result("a", checkpoint="epoch_1.pth"), result("a", checkpoint="epoch_2.pth"))
-    assert [row[1].text for row in free_board(two).rows] == ["epoch_1", "epoch_2"]
+    assert column(free_board(two), "checkpoint") == ["epoch_1", "epoch_2"]
 
 
 def counts(board):
-    place = board.columns.index("results")
-    return [row[place].text for row in board.rows if row[place].value]
+    return board.texts["results"][board.numbers["results"] > 0].tolist()
 
 
 SEED = dict(checkpoint="seed2/last.pth", metrics={"acc/clip1": 0.75})
@@ -197,10 +201,10 @@ def test_what_are_no_seeds_of_one_model_stand_apart(change, told):
     one = result(STATIC, settings="abcdef9876" if "settings" in change else None)
     both = inputs(one, replace(one, **{**SEED, **change}))
     assert counts(free_board(both)) == ["1", "1"]
-    assert any(told in cell.text for row in free_board(both).rows for cell in row)
+    assert free_board(both).texts.map(lambda text: told in text).any(axis=None)
     board = paper_board(TABLES[2], both)
     assert counts(board) == ["1", "1"]
-    assert any(told in row[0].text for row in board.rows)
+    assert any(told in text for text in column(board, "row"))
     seeds = inputs(one, replace(one, **SEED))
     assert counts(free_board(seeds)) == counts(paper_board(TABLES[2], seeds)) == ["2"]
 
@@ -230,7 +234,7 @@ def test_equal_studies_count_once_and_unlike_ones_stand_apart(tmp_path):
     study_file(tmp_path / "b", "i3d_k400", 0.9)
     board = paper_board(TABLES[12], collect([tmp_path]))
     assert counts(board) == ["2", "1", "2", "1"]
-    assert "(random weights)" in board.rows[5][0].text
+    assert "(random weights)" in column(board, "row")[5]
 
 
 def test_files_in_folders_that_are_no_results_are_left_out_with_a_word(tmp_path):
@@ -239,7 +243,7 @@ def test_files_in_folders_that_are_no_results_are_left_out_with_a_word(tmp_path)
     others = {
         "foreign": '{"metrics": {}}', "cut": whole[:90], "empty": "", "list": "[1]",
         "odd": whole.replace('"acc/clip1": 0.5', '"acc/clip1": "high"'), "bytes": "\udcff",
-        "no cost": json.dumps({**json.loads(whole), "cost": None}),
+        "no cost": json.dumps({**json.loads(whole), "cost": []}),
         "no data": json.dumps({**json.loads(whole), "data": [1]}),
         "nan": whole.replace('"dense_gmacs": 55.2', '"dense_gmacs": NaN'),
     }  # fmt: skip
@@ -271,13 +275,24 @@ def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
     row = texts(board, "Kinetics-400, I3D, time")
     assert (row["cc"], row["cc paper"], row["cc diff"]) == ("0.900", "0.81", "+0.090")
     assert (row["rp"], row["rp paper"]) == ("–", "0.68")
-    counts = [row[1].text for row in board.rows]
-    assert counts == [*["not evaluated"] * 4, "1", "1", *["not evaluated"] * 2]
+    assert column(board, "results") == [*["not evaluated"] * 4, "1", "1", *["not evaluated"] * 2]
     told = "Study of i3d_k400: random weights, 5 samples; RP by cc=0.85 rmse=0.1."
     assert told in board.notes
     study_file(tmp_path / "b", "i3d_k400", 0.9, "last.pth")
     (again,) = [n for n in paper_board(TABLES[12], collect([tmp_path / "b"])).notes if "Study" in n]
     assert again.startswith("Study of i3d_k400: last.pth, 5 samples")
+
+
+@pytest.mark.parametrize(("change", "field"), [
+    (dict(mean={"time": {"cc": 1}}), "mean.time.rmse"), (dict(layers=[{}]), "layers.0.name"),
+    (dict(config=None), "config"),
+])  # fmt: skip
+def test_a_damaged_study_is_refused_by_its_field(tmp_path, change, field):
+    study_file(tmp_path / "a", "i3d_k400", 0.9)
+    file = tmp_path / "a" / "redundancy.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ResultError, match=f"redundancy.json is damaged: {field}: .* again"):
+        collect([file])
 
 
 def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
@@ -286,7 +301,7 @@ def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
     study_file(tmp_path / "d", "i3d_k400", 0.9)
     found = collect([path, path.parent, tmp_path])
     assert sorted(r.name for r in found.results.values()) == ["one", "two"]
-    assert [s.name for s in found.studies] == ["i3d_k400"]
+    assert [s.name for s in found.studies.values()] == ["i3d_k400"]
 
 
 def test_results_behind_a_link_are_found_and_one_that_leads_back_up_ends(tmp_path):
@@ -307,63 +322,61 @@ def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
         collect([tmp_path])
 
 
+NAN = float("nan")
 BOARD = Board(
     "A & B_1",
-    ("name", "n"),
-    (
-        (Cell("vared_x|y"), Cell("2.0 ± 0.5", 2.0, 0.5)),
-        (Cell("50% of {z}"), Cell("–")),
-        (Cell("=plain, <b>", None), Cell("10.0", 10.0)),
-    ),
+    pd.DataFrame({
+        "name": ["vared_x|y", "50% of {z}", "=plain, <b>"], "n": ["2.0 ± 0.5", "–", "10.0"],
+    }),
+    pd.DataFrame({
+        "name": ["vared_x|y", "50% of {z}", "=plain, <b>"],
+        "n": [2.0, NAN, 10.0], "n std": [0.5, NAN, NAN],
+    }),
     ("Note #1.",),
-)
+)  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "rows"), [
-    ("n<3", [0]), ("n>=2", [0, 2]), ("n = 10", [2]), ("n!=2", [1, 2]), ("name~VARED", [0]),
-    ("name = 50% of {z}", [1]), ("name != vared_x|y", [1, 2]), ("n ~ 0.5", [0]), ("n = –", [1]),
-    ("n = 2.0 ± 0.5", [0]), ("rounded = 0.93", [0]), ("rounded != 0.93", [1, 2]),
+def rows(board):
+    return board.texts.index.tolist()
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ("n < 3", [0]), ("n >= 2", [0, 2]), ("n == 10", [2]), ("n != 2", [1, 2]), ("n.isna()", [1]),
+    ("name.str.contains('VARED', case=False)", [0]), ("name == '50% of {z}'", [1]),
+    ("name != 'vared_x|y'", [1, 2]), ("`n std` == 0.5", [0]), ("n > 1 and n < 5", [0]),
+    ("n.round() == 2 or not name.str.startswith('vared')", [0, 1, 2]),
 ])  # fmt: skip
-def test_a_filter_keeps_the_rows_it_holds_for(text, rows):
-    numbers = (Cell("0.93", 0.9318), Cell("0.94", 0.94), Cell("–"))
-    board = replace(
-        BOARD,
-        columns=(*BOARD.columns, "rounded"),
-        rows=tuple((*row, number) for row, number in zip(BOARD.rows, numbers, strict=True)),
-    )
-    assert filtered(board, [Filter.parse(text)]).rows == tuple(board.rows[i] for i in rows)
-
-
-def test_all_filters_have_to_hold():
-    assert filtered(BOARD, [Filter.parse("n>1"), Filter.parse("n<5")]).rows == BOARD.rows[:1]
+def test_a_filter_keeps_the_rows_it_holds_for(text, kept):
+    board = BOARD.filtered(text)
+    assert rows(board) == board.numbers.index.tolist() == kept
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("n", "filter 'n' is not understood; wanted COLUMN OP VALUE with one of <=, >="),
-    ("n<", "is not understood"),
-    ("n<many", "compares numbers, and 'many' is none"),
-    ("m<1", "'A & B_1' has no column 'm'; there are name, n"),
+    ("n", "filter 'n' is not understood: it is neither true nor false; wanted an expression of"),
+    ("n <", "is not understood"),
+    ("n < 'many'", "is not understood"),
+    ("m < 1", "'m' is not defined; .* the columns of 'A & B_1' are name, n, `n std`"),
 ])  # fmt: skip
 def test_a_filter_that_says_nothing_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        filtered(BOARD, [Filter.parse(text)])
+        BOARD.filtered(text)
 
 
 @pytest.mark.parametrize(("column", "order"), [
     ("n", [0, 2, 1]), ("-n", [2, 0, 1]), ("name", [1, 2, 0]), ("-name", [0, 2, 1]),
 ])  # fmt: skip
 def test_rows_are_sorted_and_missing_numbers_come_last(column, order):
-    assert ordered(BOARD, column).rows == tuple(BOARD.rows[i] for i in order)
+    assert rows(BOARD.ordered(column)) == order
 
 
 def test_markdown_escapes_what_it_would_read():
     assert FORMATS["markdown"]([BOARD]) == (
         "**A & B\\_1**\n\n"
-        "| name | n |\n"
-        "| --- | --: |\n"
-        "| vared\\_x\\|y | 2.0 ± 0.5 |\n"
-        "| 50% of {z} | – |\n"
-        "| \\=plain, \\<b\\> | 10.0 |\n\n"
+        "| name           |         n |\n"
+        "|:---------------|----------:|\n"
+        "| vared\\_x\\|y    | 2.0 ± 0.5 |\n"
+        "| 50% of {z}     |         – |\n"
+        "| \\=plain, \\<b\\> |      10.0 |\n\n"
         "Note #1.\n"
     )
 
@@ -373,7 +386,7 @@ def test_latex_escapes_what_it_would_read():
     head = "\\begin{tabular}{lr}\n\\toprule\nname & n \\\\\n\\midrule\n"
     assert f"\\caption{{A \\& B\\_1}}\n{head}" in text
     assert "vared\\_x\\textbar{}y & 2.0 $\\pm$ 0.5 \\\\\n50\\% of \\{z\\} & -- \\\\\n" in text
-    assert "=plain, \\textless{}b\\textgreater{} & 10.0 \\\\\n\\bottomrule\n" in text
+    assert "=plain, \\ensuremath{<}b\\ensuremath{>} & 10.0 \\\\\n\\bottomrule\n" in text
     assert "Note \\#1." in text
 
 
@@ -383,7 +396,9 @@ def test_csv_holds_whole_numbers_and_the_deviation():
         ["name", "n", "n std"], ["vared_x|y", "2.0", "0.5"], ["50% of {z}", "", ""],
         ["'=plain, <b>", "10.0", ""],
     ]  # fmt: skip
-    unmeasured = FORMATS["csv"]([replace(BOARD, rows=BOARD.rows[1:2])])
+    unmeasured = FORMATS["csv"](
+        [replace(BOARD, texts=BOARD.texts[1:2], numbers=BOARD.numbers[["name", "n"]][1:2])]
+    )
     assert unmeasured == "name,n\n50% of {z},\n"
     with pytest.raises(ValueError, match="csv holds one table, and there are 2; choose one by"):
         FORMATS["csv"]([BOARD, BOARD])
@@ -404,7 +419,8 @@ ODD = ["=1+1", "+1", "-1", "@x", "\t=1", "\x1b[2J", "[5pt]", "*", "a\u202eb", "a
 
 
 def odd_board(text):
-    return Board(text, (text, "n"), ((Cell(text), Cell("1", 1.0)),), (text,))
+    texts, numbers = (pd.DataFrame({text: [text], "n": [n]}) for n in ("1", 1.0))
+    return Board(text, texts, numbers, (text,))
 
 
 @pytest.mark.parametrize("text", ODD)
@@ -434,7 +450,14 @@ def test_the_tool_writes_a_table_and_names_what_stands_in_none(tmp_path):
     write_result(tmp_path / "a", result(f"vared-{STATIC}", 0.612))
     write_result(tmp_path / "b", result("mine"))
     code, text, errors = run(
-        tmp_path, "--table", 2, "--format", "csv", "--filter", "row ~ dynamic", "--sort=-clip-1"
+        tmp_path,
+        "--table",
+        2,
+        "--format",
+        "csv",
+        "--filter",
+        "row.str.contains('dynamic')",
+        "--sort=-clip-1",
     )
     assert code == 0, errors
     rows = list(csv.DictReader(io.StringIO(text)))

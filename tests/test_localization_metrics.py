@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vared_mm.metrics.average_precision import average_precision, iou, right_ones
+from vared_mm.metrics.average_precision import average_precision, box_iou, right_ones
 from vared_mm.metrics.localization import (
     RANGE,
     FrameResult,
@@ -84,17 +84,17 @@ def slow_ap(detections, truths, threshold, overlap):
 
 
 def test_iou_by_hand():
-    assert iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
-    assert iou((0, 0, 2, 2), (2, 0, 4, 2)) == 0
-    assert iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0
+    assert box_iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
+    assert box_iou((0, 0, 2, 2), (2, 0, 4, 2)) == 0
+    assert box_iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0
 
 
 def test_ends_that_are_pixels_belong_to_the_box():
     # 3 x 3 pixels each, 2 x 2 of them shared.
-    assert iou((0, 0, 2, 2), (1, 1, 3, 3), pixel_ends=True) == pytest.approx(4 / 14)
-    assert iou((0, 0, 2, 2), (2, 0, 4, 2), pixel_ends=True) == pytest.approx(3 / 15)
-    assert iou((0, 0, 2, 2), (3, 0, 5, 2), pixel_ends=True) == 0
-    assert iou((7, 7, 7, 7), (7, 7, 7, 7), pixel_ends=True) == 1
+    assert box_iou((0, 0, 2, 2), (1, 1, 3, 3), pixel_ends=True) == pytest.approx(4 / 14)
+    assert box_iou((0, 0, 2, 2), (2, 0, 4, 2), pixel_ends=True) == pytest.approx(3 / 15)
+    assert box_iou((0, 0, 2, 2), (3, 0, 5, 2), pixel_ends=True) == 0
+    assert box_iou((7, 7, 7, 7), (7, 7, 7, 7), pixel_ends=True) == 1
 
 
 def test_average_precision_by_hand():

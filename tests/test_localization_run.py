@@ -20,7 +20,7 @@ from vared_mm.datasets.motion_clips import render_clip, write_video
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.flops import bounds, build_model
 from vared_mm.infer.localization import clips_around, infer
-from vared_mm.metrics.average_precision import iou
+from vared_mm.metrics.average_precision import box_iou
 
 CLASSES = ("move_left", "move_right", "grow", "still")
 FRAMES, SIDE, STEPS = 8, 64, 90
@@ -123,7 +123,7 @@ def test_tubes_are_told_and_drawn_for_a_video_of_another_size_and_length(fitted,
     assert "broken.mp4 is no picture or video that OpenCV" in fault["error"]
     best = row["tubes"][0]
     assert (best["label"], best["name"], best["frames"]) == (1, "move_right", list(range(1, 10)))
-    overlaps = iou(np.array(best["boxes"][:FRAMES]), boxes * scale)
+    overlaps = box_iou(np.array(best["boxes"][:FRAMES]), boxes * scale)
     assert overlaps.mean() > 0.5
     assert [key["frame"] for key in row["key_frames"]] == [1, 5, 9]
     wanted = bounds(model, (FRAMES, SIDE, SIDE))["dense_gmacs"]

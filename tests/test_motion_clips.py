@@ -8,8 +8,8 @@ from vared_mm.datasets.motion_clips import (
     CLASSES,
     MotionClipsConfig,
     draw_frame,
-    draw_scene,
     make_motion_clips,
+    random_scene,
     render_clip,
     trajectory,
 )
@@ -45,7 +45,7 @@ def test_each_class_moves_as_its_name_says(motion, extent, first, last):
 
 
 def test_a_quarter_turn_clockwise_brings_the_right_side_down():
-    scene = draw_scene(np.random.default_rng(0), 80)
+    scene = random_scene(np.random.default_rng(0), 80)
     scene.outline[:] = [(1.0, 0.0)]
     _, right = draw_frame(scene, CENTRE)
     _, below = draw_frame(scene, CENTRE + np.array([0, 0, 0, np.pi / 2]))
@@ -55,7 +55,7 @@ def test_a_quarter_turn_clockwise_brings_the_right_side_down():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_enclose_the_pixels_the_object_covers_and_touch_them(seed):
-    scene = draw_scene(np.random.default_rng(seed), 80)
+    scene = random_scene(np.random.default_rng(seed), 80)
     scene.texture[:] = 300
     frame, box = draw_frame(scene, np.array([45.0, 30.0, np.log(18.0), 0.7]))
     rows, columns = np.nonzero(np.abs(frame - scene.background).max(axis=2) > 5)
@@ -64,7 +64,7 @@ def test_boxes_enclose_the_pixels_the_object_covers_and_touch_them(seed):
 
 
 def test_boxes_end_at_the_frame():
-    scene = draw_scene(np.random.default_rng(0), 80)
+    scene = random_scene(np.random.default_rng(0), 80)
     _, box = draw_frame(scene, np.array([0.0, 79.0, np.log(30.0), 0.0]))
     assert box[0] == 0
     assert box[3] == 80

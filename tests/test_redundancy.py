@@ -19,6 +19,7 @@ from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 from vared_mm.flops import build_model
 from vared_mm.method import NoMatchingModuleError
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.report.plot_style import png
 from vared_mm.report.redundancy import (
     LayerTally,
     Tally,
@@ -28,7 +29,7 @@ from vared_mm.report.redundancy import (
     neighbours,
     scaled,
 )
-from vared_mm.report.redundancy_plots import plot_histograms, plot_layers, shares
+from vared_mm.report.redundancy_plots import layer_lines, mean_histogram, pair_histograms
 from vared_mm.report.redundancy_study import layers_of, mean_of, study
 
 tool = tool_of("redundancy")
@@ -352,20 +353,19 @@ def test_a_model_without_a_backbone_or_with_a_broken_layer_is_refused():
         study(nn.Linear(1, 1), config, samples=1)
 
 
-def test_pictures_are_drawn_of_layers_without_pairs_too(tmp_path):
+def test_pictures_are_drawn_of_layers_without_pairs_too():
     model, config = toy()
     report = study(model, config, samples=2, layers="[014]")
     report["thresholds"] = {"cc": 0.85, "rmse": 0.001}
     full = np.array(report["layers"][1]["channel"]["histograms"]["cc"])
     empty = Tally(Thresholds()).summary()
     report["layers"][0]["channel"] = report["layers"][2]["channel"] = empty
-    np.testing.assert_allclose(shares(report["layers"], "channel", "cc"), full / full.sum())
+    heights = mean_histogram(report["layers"], "channel", "cc")
+    np.testing.assert_allclose(heights, full / full.sum())
     for row in report["layers"]:
         row["channel"] = empty
-    for draw in (plot_layers, plot_histograms):
-        draw(report, tmp_path / "picture.png")
-        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-        (tmp_path / "picture.png").unlink()
+    for draw in (layer_lines, pair_histograms):
+        assert png(draw, report).startswith(b"\x89PNG")
 
 
 @pytest.fixture

@@ -86,6 +86,13 @@ def test_a_metric_that_is_no_number_is_null_in_strict_json(tmp_path):
     assert read_result(path).metrics == {"mIoU": None, "aAcc": 3.0}
 
 
+def test_the_name_of_a_file_may_be_no_utf_8_and_what_is_not_known_is_none(tmp_path):
+    data = replace(RESULT.data, file="clips/\udcff.txt")
+    odd = replace(RESULT, config="\udcff.py", data=data, task=None, cost=None)
+    assert read_result(write_result(tmp_path, odd)) == odd
+    assert not odd.dynamic
+
+
 def test_nothing_half_written_stays(tmp_path):
     write_result(tmp_path, RESULT)
     write_samples(tmp_path, SAMPLES)
@@ -100,10 +107,13 @@ def test_nothing_half_written_stays(tmp_path):
             r"result.json is no result: wanted format='vared_mm result', came 'o",
         ),
         ({"version": 2}, r"has version 2; this vared_mm reads version 1; run tools/evaluate.py ag"),
-        ({"metrics": None, "cost": None}, r"lacks metrics, cost; wanted are name, config, "),
-        ({"task": "poetry"}, r"task is 'poetry'; wanted one of .*; run tools/evaluate.py again"),
-        ({"data": {"name": "A"}}, r"lacks file, samples, classes, fingerprint; wanted are name,"),
-        ({"data": None}, r"lacks name, file, samples"),
+        ({"metrics": None, "cost": None}, r"is damaged: metrics: Field required; cost: Field requ"),
+        ({"task": "poetry"}, r"task: Input should be 'recognition', .*; run tools/evaluate.py aga"),
+        ({"data": {"name": "A"}}, r"data.file: .* data.samples: .* data.classes: .* and 1 more;"),
+        ({"data": None}, r"data: Field required"),
+        ({"threads": "2"}, r"threads: Input should be a valid integer"),
+        ({"cost": {"share": {"avg": "half"}}}, r"cost.dense_gmacs: Field required"),
+        ({"speed": {"static": {"median": 1}}}, r"speed.static.low: Field required"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path, change, message):
@@ -136,7 +146,7 @@ def test_samples_that_are_not_whole_are_refused(tmp_path):
     arrays = dict(np.load(path))
     for name in ("share", "layer_share"):
         save(path, {k: v for k, v in arrays.items() if k != name})
-        with pytest.raises(ResultError, match=f"samples.npz lacks {name}; wanted are file, label"):
+        with pytest.raises(ResultError, match=rf"samples.npz .*it lacks {name} of file, label"):
             read_samples(path)
     save(path, {**arrays, "share": np.zeros(3)})
     with pytest.raises(ResultError, match=r"share has shape \(3,\); wanted \(2,\), as there are 2"):

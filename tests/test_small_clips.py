@@ -9,7 +9,7 @@ import pytest
 import vared_mm  # noqa: F401
 from vared_mm.datasets import small_clips
 from vared_mm.datasets.motion_clips import write_video
-from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips, size_of
+from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips, scaled_size
 from vared_mm.datasets.video_lists import AnnotationError
 
 SETTINGS = dict(split="fold", train=("0", "1"), val=("2",), frames=4, short_side=40)
@@ -52,9 +52,9 @@ def test_a_clip_has_frames_0_3_6_9_of_ten_and_the_short_side_asked_for(source):
 
 
 def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
-    assert size_of(128, 172, short_side=64) == (86, 64)
-    assert size_of(172, 128, short_side=64) == (64, 86)
-    assert size_of(80, 96, short_side=40) == (50, 40)
+    assert scaled_size(128, 172, short_side=64) == (86, 64)
+    assert scaled_size(172, 128, short_side=64) == (64, 86)
+    assert scaled_size(80, 96, short_side=40) == (50, 40)
 
 
 def test_clips_that_are_there_are_not_made_again(source):

@@ -4,11 +4,14 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_lines import tool_of
 from mmengine.config import Config
+from results_by_hand import result_of, samples_of
 
 from vared_mm.flops import bounds, build_model
+from vared_mm.report.result import Result, write_result
 
 ROOT = Path(__file__).parents[1]
 study = tool_of("study")
@@ -26,23 +29,20 @@ def clips(tmp_path):
 DENSE = [("i3d", 16, 0.1840), ("r2plus1d", 8, 0.05719), ("x3d", 8, 0.02772)]
 
 
-def result_of(top1: float, average: float, least: float) -> dict:
-    cost = {"avg": average, "min": least, "max": 0.9}
-    kinds = dict.fromkeys(("paper_gmacs", "full_gmacs", "share"), cost)
-    return {
-        "metrics": {"acc/top1": top1},
-        "cost": {"samples": 4, "dense_gmacs": 0.8, **kinds},
-    }
+def result(top1: float, average: float, least: float) -> Result:
+    ends = {"avg": average, "min": least, "max": 0.9}
+    kinds = dict.fromkeys(("paper_gmacs", "full_gmacs", "share"), ends)
+    samples = samples_of(["a.mp4", "b.mp4"], [0, 1], [], np.ones(2))
+    cost = {"dense_gmacs": 0.8, "layers": [], **kinds}
+    return result_of(samples, metrics={"acc/top1": top1}, cost=cost)
 
 
-RESULT = result_of(0.5, 0.5, 0.5)
+RESULT = result(0.5, 0.5, 0.5)
 
 
 def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(tmp_path):
-    for seed, result in enumerate([result_of(0.70, 0.5, 0.4), result_of(0.80, 0.7, 0.3)]):
-        folder = tmp_path / f"i3d-dynamic-{seed}"
-        folder.mkdir()
-        (folder / "result.json").write_text(json.dumps(result))
+    for seed, of_seed in enumerate([result(0.70, 0.5, 0.4), result(0.80, 0.7, 0.3)]):
+        write_result(tmp_path / f"i3d-dynamic-{seed}", of_seed)
     line = study.report(tmp_path).splitlines()[-1]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     # 0.1 apart: each is 0.05 from the mean, so the deviation of two is 0.05·√2 = 0.0707.
@@ -59,7 +59,7 @@ def calls(tmp_path, monkeypatch):
     """The commands of a study, of which only the files are made that they would leave."""
     seen = []
 
-    def call(tool, *options, env=None):
+    def run_tool(tool, *options, env=None):
         seen.append((tool, options, env))
         value = dict(pairwise(options))
         if tool == "tools/train.py":
@@ -67,14 +67,13 @@ def calls(tmp_path, monkeypatch):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "last_checkpoint").write_text(str(folder / "last.pth"))
         if tool == "tools/test.py":
-            result = Path(value["--json"])
-            result.write_text(json.dumps(RESULT))
+            write_result(Path(value["--json"]).parent, RESULT)
 
     (tmp_path / "data" / "motion_clips").mkdir(parents=True)
     (tmp_path / "data" / "motion_clips" / "classes.txt").write_text("up\ndown\n")
     (tmp_path / "configs" / "small").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "call", call)
+    monkeypatch.setattr(study, "run_tool", run_tool)
     return seen
 
 
@@ -117,6 +116,15 @@ def test_finished_runs_are_kept(calls, clips, monkeypatch):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "1", "--forms", "static")
     # The generator looks whether its clips are there; seed 1 starts from the same motion network.
     assert [options[0] for _, options, _ in calls[1:]] == ["configs/small/i3d.py"] * 3
+
+
+def test_a_record_that_is_damaged_or_of_a_former_version_is_made_again(calls, clips, monkeypatch):
+    options = ("--networks", "i3d", "--seeds", "0", "--forms", "static")
+    start(monkeypatch, clips, *options)
+    Path("work_dirs/study/clips/i3d-static-0/result.json").write_text('{"metrics": {}}')
+    del calls[:]
+    start(monkeypatch, clips, *options)
+    assert [tool for tool, *_ in calls] == ["tools/make_motion_clips.py", "tools/test.py"]
 
 
 def test_runs_of_other_steps_are_not_taken_for_these(calls, clips, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vared_mm.datasets.tables import AnnotationError, read_lines, read_table, records
+from vared_mm.datasets.tables import AnnotationError, read_csv, read_lines, records
 
 ROWS = [{"file": "a.mp4", "label": "walk"}, {"file": "b c.mp4", "label": "run, fast"}]
 PLAIN = 'file,label\na.mp4,walk\nb c.mp4,"run, fast"\n'
@@ -23,7 +23,7 @@ PLAIN = 'file,label\na.mp4,walk\nb c.mp4,"run, fast"\n'
 )  # fmt: skip
 def test_a_table_reads_alike_from_every_program(tmp_path, content):
     (tmp_path / "t.csv").write_bytes(content)
-    assert [row for _, row in read_table(tmp_path / "t.csv", ("file", "label"))] == ROWS
+    assert [row for _, row in read_csv(tmp_path / "t.csv", ("file", "label"))] == ROWS
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_table_reads_alike_from_every_program(tmp_path, content):
 def test_what_is_no_such_table_is_named_with_its_line(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(AnnotationError, match=rf"t\.csv.* ?{message}"):
-        read_table(tmp_path / "t.csv", ("file", "label"), ("label",))
+        read_csv(tmp_path / "t.csv", ("file", "label"), ("label",))
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path):

@@ -15,10 +15,11 @@ import torch
 from command_lines import tool_of
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+from vared_mm.report.result import read_result
 
 ROOT = Path(__file__).parents[1]
-TRAIN, TEST, FLOPS, INFER = (
-    ROOT / "tools" / f"{name}.py" for name in ("train", "test", "get_flops", "infer")
+TRAIN, TEST, FLOPS, INFER, LEADERBOARD = (
+    ROOT / "tools" / f"{name}.py" for name in ("train", "test", "get_flops", "infer", "leaderboard")
 )
 
 LEAF = """
@@ -88,6 +89,12 @@ def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, trained):
     assert len(report["cost"]["layers"]) == 4
     assert 0 <= report["metrics"]["acc/top1"] <= 1
     assert (folder / "all.pkl").exists()
+    # It is the record that evaluations are kept in, too.
+    result = read_result(folder / "result.json")
+    assert (result.task, result.data.samples, result.speed) == ("recognition", 9, None)
+    assert result.data.classes == tuple((folder / "clips" / "classes.txt").read_text().split())
+    told = run(folder, LEADERBOARD, "result.json", "--format", "csv")
+    assert f'vared_i3d_motion,epoch_2,"VideoDataset, 9",1,{result.metrics["acc/top1"]}' in told
 
 
 def test_infer_prints_and_writes_what_each_video_is_and_cost_and_fails_for_one_it_cannot_read(

@@ -21,7 +21,7 @@ from vared_mm.datasets.tube_converters import (
     rows_of_table,
     rows_of_text,
 )
-from vared_mm.datasets.tube_rows import Row, annotations_of, size_of_frames, size_of_video
+from vared_mm.datasets.tube_rows import TubeRow, annotations_of, size_of_frames, size_of_video
 from vared_mm.datasets.video_lists import AnnotationError
 
 TOOL = Path(__file__).parents[1] / "tools/data/jhmdb.py"
@@ -52,9 +52,9 @@ def nested(folder):
 
 def test_text_in_folders_by_hand(tmp_path):
     assert list(rows_of_text(nested(tmp_path), LABELS)) == [
-        Row("brush_hair/b_1", "brush_hair 0", "brush_hair", 1, (1, 2, 11, 12)),
-        Row("brush_hair/b_1", "catch 0", "catch", 1, (30, 2, 40, 12)),
-        Row("brush_hair/b_1", "brush_hair 0", "brush_hair", 2, (3, 2, 13, 12)),
+        TubeRow("brush_hair/b_1", "brush_hair 0", "brush_hair", 1, (1, 2, 11, 12)),
+        TubeRow("brush_hair/b_1", "catch 0", "catch", 1, (30, 2, 40, 12)),
+        TubeRow("brush_hair/b_1", "brush_hair 0", "brush_hair", 2, (3, 2, 13, 12)),
     ]
 
 
@@ -62,7 +62,7 @@ def test_text_in_a_zip_tells_label_video_and_frame_in_its_name(tmp_path):
     with zipfile.ZipFile(tmp_path / "truth.zip", "w") as archive:
         archive.writestr("truth/brush_hair_a_b_1_00007.txt", "2 1 2 11 12\n")
     (row,) = rows_of_text(tmp_path / "truth.zip", LABELS)
-    assert row == Row("brush_hair/a_b_1", "brush_hair 0", "brush_hair", 7, (1, 2, 11, 12))
+    assert row == TubeRow("brush_hair/a_b_1", "brush_hair 0", "brush_hair", 7, (1, 2, 11, 12))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_masks_by_hand_and_a_frame_without_one(tmp_path):
     (tmp_path / "catch/v").mkdir(parents=True)
     savemat(tmp_path / "catch/v/puppet_mask.mat", {"part_mask": masks})
     assert list(rows_of_masks(tmp_path)) == [
-        Row("catch/v", "0", "catch", 1, (10, 4, 16, 9)),
-        Row("catch/v", "0", "catch", 3, (29, 0, 30, 1)),
+        TubeRow("catch/v", "0", "catch", 1, (10, 4, 16, 9)),
+        TubeRow("catch/v", "0", "catch", 3, (29, 0, 30, 1)),
     ]
     savemat(tmp_path / "catch/v/puppet_mask.mat", {"mask": masks})
     with pytest.raises(AnnotationError, match="has no part_mask; it has"):
@@ -154,7 +154,7 @@ def table(file, *rows):
 
 def test_a_table_by_hand(tmp_path):
     file = table(tmp_path / "boxes.csv", ("walk/a", 7, "walk", 3, 1.5, 2, 11, 12))
-    assert list(rows_of_table(file)) == [Row("walk/a", "7", "walk", 3, (1.5, 2, 11, 12))]
+    assert list(rows_of_table(file)) == [TubeRow("walk/a", "7", "walk", 3, (1.5, 2, 11, 12))]
     table(file, ("walk/a", 7, "walk", "x", 1.5, 2, 11, 12))
     with pytest.raises(AnnotationError, match=r"boxes.csv, line 2: invalid literal"):
         list(rows_of_table(file))
@@ -171,10 +171,10 @@ def test_a_table_by_hand(tmp_path):
 
 def test_rows_become_tubes_in_the_order_of_their_frames():
     rows = [
-        Row("v", "0", "walk", 2, (2, 0, 4, 4)),
-        Row("v", "1", "walk", 1, (5, 0, 9, 4)),
-        Row("v", "0", "walk", 1, (1, 0, 3, 4)),
-        Row("w", "0", "run", 1, (1, 0, 3, 4)),
+        TubeRow("v", "0", "walk", 2, (2, 0, 4, 4)),
+        TubeRow("v", "1", "walk", 1, (5, 0, 9, 4)),
+        TubeRow("v", "0", "walk", 1, (1, 0, 3, 4)),
+        TubeRow("w", "0", "run", 1, (1, 0, 3, 4)),
     ]
     made = annotations_of(rows, lambda video: (5, (10, 20)), [(["v"], ["w"])])
     assert made.labels == ["run", "walk"]
@@ -186,7 +186,7 @@ def test_rows_become_tubes_in_the_order_of_their_frames():
 
 
 def test_labels_and_videos_nobody_knows_are_refused():
-    rows = [Row("v", "0", "walk", 1, (2, 0, 4, 4))]
+    rows = [TubeRow("v", "0", "walk", 1, (2, 0, 4, 4))]
     with pytest.raises(AnnotationError, match=r"the labels \['walk'\] are none of the 1"):
         annotations_of(rows, lambda video: (5, (10, 20)), [(["v"], [])], ["run"])
     with pytest.raises(AnnotationError, match="1 videos .* 'w'; the annotated ones .* like 'v'"):

@@ -280,6 +280,25 @@ def test_samples_of_another_evaluation_are_refused(call, user, tmp_path):
         call(tmp_path, "--only", "rates")
 
 
+def test_what_a_test_wrote_without_samples_gives_the_report_and_the_scatter(
+    call, user, tmp_path, capsys
+):
+    write_result(tmp_path, tool.read_result(user / "dynamic"))
+    call(tmp_path, "--report", tmp_path / "report.html")
+    assert "nothing is told of the single samples of vared_net" in capsys.readouterr().out
+    report = (tmp_path / "report.html").read_text()
+    assert all(f">{title}</h2>" in report for title in ("Metrics", "Cost", "Speed", "Layers"))
+    assert ">Samples</h2>" not in report
+    call(user / "static", tmp_path / "result.json", "--out", tmp_path / "pictures")
+    assert (tmp_path / "pictures" / "scatter.png").exists()
+
+
+def test_a_result_without_its_cost_is_refused(call, user, tmp_path):
+    write_result(tmp_path, replace(tool.read_result(user / "dynamic"), cost=None))
+    with pytest.raises(SystemExit, match="tells no cost, as the test had no CostMetric; tools/ev"):
+        call(tmp_path, "--report", tmp_path / "report.html")
+
+
 def test_samples_that_are_not_there_are_asked_for(call, user, tmp_path):
     write_result(tmp_path, tool.read_result(user / "dynamic"))
     with pytest.raises(SystemExit, match=r"there is no .*samples\.npz"):

@@ -7,10 +7,7 @@ of the commands that the README names; finished parts are kept, an interrupted o
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,9 +27,12 @@ from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
 from vared_mm.files import write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import console, told_in_a_line
+from vared_mm.launch import console, extra, run_tool, told_in_a_line
 from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
+
+with extra("report"):
+    from vared_mm.report.result import Result, ResultError, read_result
 
 CONFIGS = {
     "static": "configs/demo/i3d_motion.py",
@@ -55,12 +55,15 @@ def main() -> None:
         for name in CONFIGS:
             shutil.rmtree(work_dir(name), ignore_errors=True)
 
-    run("tools/make_motion_clips.py", "data/motion_clips")
+    run_tool("tools/make_motion_clips.py", "data/motion_clips")
     results = {name: trained_and_tested(name) for name in CONFIGS}
     speeds = measure(results)
     show(results, speeds)
     report = {
-        name: {**result, "clips_per_s": {form: asdict(speeds[name][form]) for form in FORMS}}
+        name: {
+            **asdict(result),
+            "clips_per_s": {form: asdict(speeds[name][form]) for form in FORMS},
+        }
         for name, result in results.items()
     }
     write_json("work_dirs/demo.json", {**report, "speed_measured_on": conditions()})
@@ -71,31 +74,19 @@ def work_dir(name: str) -> Path:
     return Path("work_dirs", Path(CONFIGS[name]).stem)
 
 
-def run(tool: str, *options: str) -> None:
-    print(f"$ python {tool} {' '.join(options)}", flush=True)
-    code = subprocess.run([sys.executable, tool, *options]).returncode
-    if code:
-        raise SystemExit(f"{tool} ended with code {code}; what it says stands above")
-
-
-def trained_and_tested(name: str) -> dict:
-    result = work_dir(name) / "result.json"
-    if kept(result) is None:
-        run("tools/train.py", CONFIGS[name], "--resume")
-        checkpoint = (work_dir(name) / "last_checkpoint").read_text()
-        run("tools/test.py", CONFIGS[name], checkpoint, "--json", str(result))
-    return kept(result) or {}
-
-
-def kept(result: Path) -> dict | None:
-    """What a finished part has written; None where that is damaged or not there."""
+def trained_and_tested(name: str) -> Result:
+    """Of a part that is finished already, if its record is whole, that."""
+    file = work_dir(name) / "result.json"
     try:
-        return json.loads(result.read_text())
-    except (OSError, ValueError):
-        return None
+        return read_result(file)
+    except ResultError:
+        run_tool("tools/train.py", CONFIGS[name], "--resume")
+        checkpoint = (work_dir(name) / "last_checkpoint").read_text()
+        run_tool("tools/test.py", CONFIGS[name], checkpoint, "--json", str(file))
+        return read_result(file)
 
 
-def measure(results: dict[str, dict]) -> dict[str, dict[str, Speed]]:
+def measure(results: dict[str, Result]) -> dict[str, dict[str, Speed]]:
     """Clips per second of whole networks, on held-out clips that are decoded already.
 
     Of each network as it is, `eager`, and made ready for evaluation, `prepared`.
@@ -103,7 +94,7 @@ def measure(results: dict[str, dict]) -> dict[str, dict[str, Speed]]:
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     for name, path in CONFIGS.items():
         config = Config.fromfile(path)
-        model = build_model(config, results[name]["checkpoint"])
+        model = build_model(config, results[name].checkpoint)
         channels_last(model)
         inputs = decoded(config, model)
         prepared = prepare_for_inference(model, inputs[0], **HEAD)
@@ -136,15 +127,15 @@ def conditions() -> str:
     )
 
 
-def show(results: dict[str, dict], speeds: dict[str, dict[str, Speed]]) -> None:
+def show(results: dict[str, Result], speeds: dict[str, dict[str, Speed]]) -> None:
     costs = Table("", "top-1", "dense", "avg", "min", "max", "share of MACs",
                   title="GMACs per clip, in full: gates and cheap operations included")  # fmt: skip
     rates = Table("", *FORMS, title="Clips per second, with quartiles")
     for name, result in results.items():
-        cost = result["cost"]
+        cost = result.cost
         costs.add_row(
             name,
-            f"{100 * result['metrics']['acc/top1']:.1f} %",
+            f"{100 * (result.metrics['acc/top1'] or 0):.1f} %",
             f"{cost['dense_gmacs']:.3f}",
             *(f"{cost['full_gmacs'][key]:.3f}" for key in ("avg", "min", "max")),
             f"{100 * cost['share']['avg']:.0f} %",

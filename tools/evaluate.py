@@ -26,10 +26,12 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
-from vared_mm.launch import Parser, config_of, processes, told_in_a_line, visible
-from vared_mm.report.evaluation import Job, evaluate
-from vared_mm.report.evaluation_speed import speeds
-from vared_mm.report.result import Result, write_result
+from vared_mm.launch import Parser, config_of, extra, processes, told_in_a_line, visible
+
+with extra("report"):
+    from vared_mm.report.evaluation import Evaluation, evaluate
+    from vared_mm.report.evaluation_speed import speeds
+    from vared_mm.report.result import Result, write_result
 
 
 @told_in_a_line()
@@ -42,10 +44,11 @@ def main() -> None:
     with processes(config):
         for checkpoint in args.checkpoints:
             options = args.cfg_options or {}
-            one(config, Job(args.config, options, checkpoint, args.out, args.chunk, names), args)
+            job = Evaluation(args.config, options, checkpoint, args.out, args.chunk, names)
+            one(config, job, args)
 
 
-def one(config: Config, job: Job, args: argparse.Namespace) -> None:
+def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
     runner, result = evaluate(config, job)
     if result is not None:
         if not args.no_speed:

@@ -2,12 +2,13 @@
 
     python tools/leaderboard.py work_dirs/results
     python tools/leaderboard.py work_dirs/results --table 5 --format markdown --out table5.md
-    python tools/leaderboard.py work_dirs/results --sort=-full_gmacs --filter 'name~vared'
+    python tools/leaderboard.py work_dirs/results --sort=-full_gmacs --filter 'full_gmacs < 0.2'
+    python tools/leaderboard.py work_dirs/results --filter 'name.str.contains("vared")'
 
-RESULTS are files that tools/evaluate.py or, for Table 12, tools/redundancy.py wrote, their folders,
-or folders of those. Several results of one row (seeds) are told as mean ± standard deviation. A
-filter is COLUMN OP VALUE: numbers by < <= > >= = !=, texts by = != and, for a part of them, ~; of
-several filters all have to hold. Columns are named as the table shows them.
+RESULTS are files that tools/evaluate.py, tools/test.py --json or, for Table 12, tools/redundancy.py
+wrote, their folders, or folders of those. Several results of one row (seeds) are told as mean ±
+standard deviation. A filter is an expression of pandas' DataFrame.query on the columns, of which
+those with signs stand in backticks: '`acc/top1` > 0.9'. Of several filters all have to hold.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vared_mm.files import new_file, write_text
-from vared_mm.launch import Parser, told_in_a_line, visible
-from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched
-from vared_mm.report.leaderboard_formats import FORMATS, terminal
-from vared_mm.report.leaderboard_inputs import Inputs, collect
-from vared_mm.report.leaderboard_rows import Filter, filtered, ordered
-from vared_mm.report.paper_tables import TABLES
+from vared_mm.launch import Parser, extra, told_in_a_line, visible
+
+with extra("report"):
+    from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched
+    from vared_mm.report.leaderboard_formats import FORMATS, terminal
+    from vared_mm.report.leaderboard_inputs import Inputs, collect
+    from vared_mm.report.paper_tables import TABLES
 
 
 @told_in_a_line()
@@ -32,10 +34,10 @@ def main() -> None:
     args = parsed()
     inputs = collect(args.results)
     boards, left = chosen(args.table, inputs, args.mixed_data)
-    filters = [Filter.parse(text) for text in args.filter]
-    boards = [filtered(board, filters) for board in boards]
+    for condition in args.filter:
+        boards = [board.filtered(condition) for board in boards]
     if args.sort:
-        boards = [ordered(board, args.sort) for board in boards]
+        boards = [board.ordered(args.sort) for board in boards]
     on_screen = args.format == "terminal" and not args.out and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns
     text = terminal(boards, width) if on_screen else FORMATS[args.format](boards)
@@ -50,7 +52,7 @@ def main() -> None:
 def chosen(table: str, inputs: Inputs, mixed: bool) -> tuple[Sequence[Board], list[str]]:
     """The boards, and the files that stand in none of them."""
     if table == "free":
-        studies = [f"{s.path}, a redundancy study: --table 12 has those" for s in inputs.studies]
+        studies = [f"{path}, a redundancy study: --table 12 has those" for path in inputs.studies]
         return [free_board(inputs, mixed)], studies
     tables = list(TABLES.values()) if table == "all" else [TABLES[int(table)]]
     return [paper_board(one, inputs, mixed) for one in tables], unmatched(tables, inputs)
@@ -68,7 +70,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--sort", metavar="COLUMN", help="descending with a leading -: --sort=-share"
     )
-    parser.add_argument("--filter", action="append", default=[], metavar="'COLUMN OP VALUE'")
+    parser.add_argument("--filter", action="append", default=[], metavar="'COLUMN < VALUE'")
     parser.add_argument(
         "--mixed-data", action="store_true",
         help="let results of different data stand in one table",

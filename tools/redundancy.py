@@ -25,11 +25,12 @@ from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import half_written, new_folder, write_json
+from vared_mm.files import new_folder, write_bytes, write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, console, told_in_a_line, visible
+from vared_mm.report.plot_style import png
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
-from vared_mm.report.redundancy_plots import plot_histograms, plot_layers
+from vared_mm.report.redundancy_plots import layer_lines, pair_histograms
 from vared_mm.report.redundancy_study import AXES, MEASURES, study
 
 
@@ -44,9 +45,8 @@ def main() -> None:
     report = {**source, "scaling": "each map", "thresholds": asdict(thresholds), **report}
     show(report)
     write_json(args.out / "redundancy.json", report)
-    for name, plot in (("layers.png", plot_layers), ("histograms.png", plot_histograms)):
-        with half_written(args.out / name) as half:
-            plot(report, half)
+    write_bytes(args.out / "layers.png", png(layer_lines, report))
+    write_bytes(args.out / "histograms.png", png(pair_histograms, report))
     print(visible(f"{args.out}: redundancy.json, layers.png, histograms.png"))
 
 

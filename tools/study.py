@@ -14,18 +14,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import statistics
-import subprocess
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vared_mm.files import new_folder, read_names, write_json, write_text
-from vared_mm.launch import Parser, told_in_a_line
+from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
+
+with extra("report"):
+    import pandas as pd
+
+    from vared_mm.report.result import ResultError, read_result
+    from vared_mm.report.same_model import spelled
 
 # Network: how many steps it takes to learn the motion clips.
 NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
@@ -78,11 +79,11 @@ def main() -> None:
     settings = ("start_steps", "steps", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
-    call("tools/make_motion_clips.py", str(motion.folder))
+    run_tool("tools/make_motion_clips.py", str(motion.folder))
     runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
-        if not (out / run.name / "result.json").exists():
+        if not finished(out / run.name):
             static = run._replace(form="static")
             moving, steps = Path("work_dirs/study", run.network), NETWORKS[run.network]
             moved = trained(static._replace(seed=0), motion, moving, None, steps)
@@ -132,11 +133,22 @@ def parse() -> argparse.Namespace:
 def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder whose finished runs had others: they would be told as these."""
     file = out / "settings.json"
-    # Folders of former studies do not tell of their clips.
-    kept = {"clips": settings["clips"], **read_json(file)} if file.exists() else settings
+    try:
+        # Folders of former studies do not tell of their clips.
+        former = json.loads(file.read_text()) if file.exists() else settings
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
+    kept = {"clips": settings["clips"], **former}
     if kept != settings:
         raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
     write_json(file, settings)
+
+
+def finished(folder: Path) -> bool:
+    try:
+        return bool(read_result(folder))
+    except ResultError:
+        return False
 
 
 def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int]) -> list[tuple]:
@@ -156,7 +168,7 @@ def trained(
     done = folder / "seconds"
     if not done.exists():
         begin = time.time()
-        call(
+        run_tool(
             "tools/train.py", run.config, "--work-dir", str(folder), "--seed", str(run.seed),
             "--resume", *changed(run, *options, *([f"load_from={start}"] if start else [])),
             env={**clips.environment(), "VARED_STEPS": str(steps)},
@@ -166,7 +178,7 @@ def trained(
 
 
 def test(run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequence[str]) -> None:
-    call(
+    run_tool(
         "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder), "--json",
         str(folder / "result.json"), *changed(run, *options), env=clips.environment(),
     )  # fmt: skip
@@ -177,30 +189,12 @@ def changed(run: Run, *more: str) -> list[str]:
     return ["--cfg-options", *changes] if changes else []
 
 
-def call(tool: str, *options: str, env: dict[str, str] | None = None) -> None:
-    environment = {**os.environ, **(env or {})}
-    if code := subprocess.run([sys.executable, tool, *options], env=environment).returncode:
-        raise ValueError(f"{tool} ended with {code}; what it says stands above")
-
-
 def report(out: Path) -> str:
     """Gathers the finished runs into results.json and results.md; returns the table."""
     names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
     rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
     write_json(out / "results.json", rows)
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["network"], row["form"]].append(row)
-    lines = [
-        "| network | form | seeds | top-1, % | GMACs dense | GMACs in full, avg | least to most "
-        "| MACs saved, % | share of the dynamic convolutions |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for network in NETWORKS:
-        for form in FORMS:
-            if groups[network, form]:
-                lines.append(line_of(network, form, groups[network, form]))
-    table = "\n".join(lines) + "\n"
+    table = table_of(pd.json_normalize(rows))
     write_text(out / "results.md", table)
     return table
 
@@ -213,49 +207,42 @@ def seeds_in(out: Path) -> list[int]:
 
 def row_of(path: Path) -> dict[str, Any]:
     network, form, seed = path.parent.name.rsplit("-", 2)
-    result = read_json(path)
-    cost = result["cost"]
+    result = read_result(path)
     return {
         "network": network,
         "form": form,
         "seed": int(seed),
-        "top1": result["metrics"]["acc/top1"],
-        "clips": cost["samples"],
-        **{key: cost[key] for key in ("dense_gmacs", "paper_gmacs", "full_gmacs", "share")},
+        "top1": result.metrics["acc/top1"],
+        "clips": result.data.samples,
+        **{key: result.cost[key] for key in ("dense_gmacs", "paper_gmacs", "full_gmacs", "share")},
     }
 
 
-def line_of(network: str, form: str, rows: list[dict[str, Any]]) -> str:
-    dense = rows[0]["dense_gmacs"]
-    full = [row["full_gmacs"]["avg"] for row in rows]
-    least = min(row["full_gmacs"]["min"] for row in rows)
-    most = max(row["full_gmacs"]["max"] for row in rows)
-    return " | ".join(
-        (
-            f"| {network}",
-            form,
-            str(len(rows)),
-            spread([100 * row["top1"] for row in rows], 1),
-            f"{dense:.3f}",
-            spread(full, 3),
-            f"{least:.3f} to {most:.3f}",
-            spread([100 * (1 - value / dense) for value in full], 1),
-            spread([row["share"]["avg"] for row in rows], 2) + " |",
-        )
-    )
+def table_of(rows: pd.DataFrame) -> str:
+    """A line for each network and form, its seeds together."""
+    for name, order in (("network", NETWORKS), ("form", FORMS)):
+        rows[name] = pd.Categorical(rows[name], list(order))
+    groups = rows.groupby(["network", "form"], observed=True)
+    lines = [{"network": n, "form": form, **line_of(own)} for (n, form), own in groups]
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
-def read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
+def line_of(seeds: pd.DataFrame) -> dict[str, str]:
+    full, dense = seeds["full_gmacs.avg"], seeds["dense_gmacs"]
+    least, most = seeds["full_gmacs.min"].min(), seeds["full_gmacs.max"].max()
+    return {
+        "seeds": str(len(seeds)),
+        "top-1, %": over_seeds(100 * seeds["top1"], ".1f"),
+        "GMACs dense": f"{dense.iloc[0]:.3f}",
+        "GMACs in full, avg": over_seeds(full, ".3f"),
+        "least to most": f"{least:.3f} to {most:.3f}",
+        "MACs saved, %": over_seeds(100 * (1 - full / dense), ".1f"),
+        "share of the dynamic convolutions": over_seeds(seeds["share.avg"], ".2f"),
+    }
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation over the seeds."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+def over_seeds(values: pd.Series, form: str) -> str:
+    return spelled(values.mean(), values.std(), form)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/vared_i3d_motion/epoch_15.pth
 
-The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder
-and to the file that --json names.
+The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder.
+The file that --json names also tells of what: tools/leaderboard.py and visualize.py read it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mmengine.fileio import dump
 from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.engine.cost_hook import cost_report
 from vared_mm.engine.finite_scores_hook import NotFiniteError
 from vared_mm.files import half_written, new_file, write_json
-from vared_mm.launch import processes, read_config, run_parser
+from vared_mm.launch import extra, processes, read_config, run_parser
+from vared_mm.report.evaluation_key import settings_digest
 from vared_mm.weights import CheckedRunner
 
 
@@ -30,13 +30,14 @@ def main() -> None:
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("--dump", type=dump_file, metavar="FILE.pkl", help="save all predictions")
     parser.add_argument(
-        "--json", type=new_file, metavar="FILE", help="write metrics and costs there too"
+        "--json", type=new_file, metavar="FILE", help="write metrics and costs there"
     )
     args = parser.parse_args()
     if not Path(args.checkpoint).is_file():
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
 
     config = read_config(args)
+    settings = settings_digest(config)
     config.load_from, config.resume = args.checkpoint, False
     if args.dump:
         evaluators = config.test_evaluator
@@ -48,7 +49,7 @@ def main() -> None:
     config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="FiniteScoresHook")]
     try:
         with processes(config):
-            test(config, args)
+            test(config, args, settings)
     except (NotFiniteError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -70,12 +71,17 @@ class WholeDump(DumpResults):
         return {}
 
 
-def test(config: Config, args: argparse.Namespace) -> None:
+def test(config: Config, args: argparse.Namespace, settings: str) -> None:
+    if args.json:
+        with extra("report"):
+            from vared_mm.report.evaluation_record import recorded, subject
+            from vared_mm.report.result import content_of
     runner = CheckedRunner.from_cfg(config)
     metrics = runner.test()
     if args.json and is_main_process():
-        report = {"config": args.config, "checkpoint": args.checkpoint}
-        write_json(args.json, {**report, **cost_report(runner, metrics)})
+        told = {"config": args.config, "checkpoint": args.checkpoint, "settings": settings}
+        told |= {"options": args.cfg_options or {}, **subject(runner)}
+        write_json(args.json, content_of(recorded(runner, metrics, **told)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws what evaluated models compute and skip, from the results of tools/evaluate.py.
+"""Draws what tested models compute and skip, from the results of tools/evaluate.py.
 
     python tools/visualize.py work_dirs/results/vared_i3d_motion/epoch_15-* --report report.html
     python tools/visualize.py RESULT --only heatmap,features --classes 'go left' --layers '.*4f.*'
@@ -10,7 +10,8 @@ A RESULT is a folder or its result.json. Of one model come
   features  feature maps of one sample, the computed ones beside the rebuilt ones;
   rates     in how many samples a layer computes how much, and how many GMACs samples cost;
 and of several models on the same data a scatter of accuracy against GMACs. Every picture is written
-for light and for dark paper. A static model has no policy: it is told, not drawn.
+for light and for dark paper. A static model has no policy: it is told, not drawn. Of results that
+tools/test.py --json wrote, which tell nothing of single samples, come the scatter and the report.
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from mmengine.config import DictAction
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
-from vared_mm.launch import Parser, told_in_a_line, visible
-from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
-from vared_mm.report.html_page import Picture, Section, page
-from vared_mm.report.model_report import comparison_sections, model_sections
-from vared_mm.report.plot_style import NoPictureError, picture
-from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
-from vared_mm.report.result import Result, ResultError, Samples, read_result, read_samples
+from vared_mm.launch import Parser, extra, told_in_a_line, visible
+
+with extra("report"):
+    from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
+    from vared_mm.report.html_page import Section, page
+    from vared_mm.report.model_report import comparison_section, model_sections
+    from vared_mm.report.plot_style import NoPictureError, Picture, picture
+    from vared_mm.report.policy_pictures import CLASSES, KINDS, Wishes, pictures_of
+    from vared_mm.report.result import (
+        SAMPLES,
+        Result,
+        ResultError,
+        Samples,
+        read_result,
+        read_samples,
+    )
 
 SCATTER = "scatter"
 
@@ -38,11 +48,21 @@ SCATTER = "scatter"
 @told_in_a_line()
 def main() -> None:
     args = parsed()
-    sections = model(args) if len(args.results) == 1 else comparison(args)
+    results = [counted(path) for path in args.results]
+    sections = model(args, results[0]) if len(results) == 1 else comparison(args, results)
     if args.report:
-        names = ", ".join(dict.fromkeys(read_result(path).name for path in args.results))
+        names = ", ".join(dict.fromkeys(result.name for result in results))
         write_text(args.report, page(names, sections))
         print(visible(str(args.report)))
+
+
+def counted(path: Path) -> Result:
+    result = read_result(path)
+    if result.cost is None:
+        raise ResultError(
+            f"{path} tells no cost, as the test had no CostMetric; tools/evaluate.py adds one"
+        )
+    return result
 
 
 def parsed() -> argparse.Namespace:
@@ -80,44 +100,40 @@ def parsed() -> argparse.Namespace:
     return args
 
 
-def model(args: argparse.Namespace) -> list[Section]:
+def model(args: argparse.Namespace, result: Result) -> list[Section]:
     """The pictures of one model, and the sections of its report."""
     (path,) = args.results
-    result = read_result(path)
     kinds = args.only or list(KINDS)
-    samples = samples_of(path, result)
-    drawn, left_out = policy(args, path, kinds)
+    samples = samples_beside(path, result, args.report)
+    drawn, left_out = policy(args, result, samples, kinds)
     if SCATTER in kinds:
         drawn |= scattered([result])
-    write(drawn, args.out or folder_of(path) / "pictures")
+    write_pictures(drawn, args.out or folder_of(path) / "pictures")
     return model_sections(result, samples, list(drawn.values()), left_out)
 
 
-def comparison(args: argparse.Namespace) -> list[Section]:
+def comparison(args: argparse.Namespace, results: list[Result]) -> list[Section]:
     """The scatter of several models; pictures of each where they are asked for by name."""
-    results = [read_result(path) for path in args.results]
     check_comparable(results)
     out = args.out or Path("work_dirs", "comparison")
     kinds = args.only or [SCATTER]
     drawn = scattered(results) if SCATTER in kinds else {}
-    write(drawn, out)
-    sections = comparison_sections(results, list(drawn.values()))
+    write_pictures(drawn, out)
+    sections = [comparison_section(results, list(drawn.values()))]
     if set(kinds) == {SCATTER}:
         return sections
     for number, (path, result) in enumerate(zip(args.results, results, strict=True), 1):
-        own, left_out = policy(args, path, kinds)
-        write(own, out / f"{number}_{file_name(result.name)}")
+        own, left_out = policy(args, result, samples_beside(path, result, args.report), kinds)
+        write_pictures(own, out / f"{number}_{file_name(result.name)}")
         text = "\n\n".join([result.checkpoint, *left_out])
-        sections.append(Section(f"{number}: {result.name}", text, list(own.values())))
+        sections.append(Section(f"{number}: {result.name}", text, pictures=list(own.values())))
     return sections
 
 
 def policy(
-    args: argparse.Namespace, path: Path, kinds: list[str]
+    args: argparse.Namespace, result: Result, samples: Samples | None, kinds: list[str]
 ) -> tuple[dict[str, Picture], list[str]]:
     """One model's pictures, and why some of the kinds cannot be drawn."""
-    result = read_result(path)
-    samples = samples_of(path, result)
     drawn: dict[str, Picture] = {}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
@@ -134,15 +150,15 @@ def policy(
     return drawn, left_out
 
 
-def scattered(results: list[Any]) -> dict[str, Picture]:
+def scattered(results: list[Result]) -> dict[str, Picture]:
     metric = common_accuracy(results)
-    points = points_of(results, metric)
-    caption = (
+    drawn = picture(
+        "Accuracy against computation",
         "Hollow: static; filled: dynamic, with a bar from the cheapest to the costliest sample. "
-        "Seeds of one config have its colour."
-    )
-    title = "Accuracy against computation"
-    return {SCATTER: picture(title, caption, lambda: scatter(points, metric))}
+        "Seeds of one config have its colour.",
+        scatter, points_of(results, metric), metric,
+    )  # fmt: skip
+    return {SCATTER: drawn}
 
 
 def wishes(args: argparse.Namespace) -> Wishes:
@@ -152,8 +168,10 @@ def wishes(args: argparse.Namespace) -> Wishes:
     return Wishes(classes, args.layers, args.clip, args.cfg_options or {})
 
 
-def samples_of(path: Path, result: Result) -> Samples:
+def samples_beside(path: Path, result: Result, or_none: object) -> Samples | None:
     """Those beside the result, which another evaluation may have written meanwhile."""
+    if or_none and not (folder_of(path) / SAMPLES).exists():
+        return None
     samples = read_samples(path)
     if len(samples) != result.data.samples:
         raise ResultError(
@@ -172,11 +190,11 @@ def folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def write(pictures: dict[str, Picture], out: Path) -> None:
+def write_pictures(pictures: dict[str, Picture], out: Path) -> None:
     for name, one in pictures.items():
         stem = file_name(name)
         write_bytes(out / f"{stem}.png", one.light)
-        write_bytes(out / f"{stem}_dark.png", one.dark or one.light)
+        write_bytes(out / f"{stem}_dark.png", one.dark)
         print(visible(str(out / f"{stem}.png")))
 
 

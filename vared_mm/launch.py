@@ -6,10 +6,11 @@ import argparse
 import gc
 import os
 import signal
+import subprocess
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -109,6 +110,29 @@ def told_in_a_line() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {visible(' '.join(str(error).split()))}") from error
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports: ends the process with a line that tells which extra brings what they lack."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("vared_mm"):
+            raise
+        raise SystemExit(f"error: {error}; pip install 'vared_mm[{name}]'") from error
+
+
+def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> None:
+    """Another of our command lines, as its user would call it.
+
+    Raises:
+        ValueError: It failed.
+    """
+    print(f"$ python {tool} {' '.join(options)}", flush=True)
+    call = subprocess.run([sys.executable, tool, *options], env={**os.environ, **(env or {})})
+    if call.returncode:
+        raise ValueError(f"{tool} ended with {call.returncode}; what it says stands above")
 
 
 def visible(text: str) -> str:

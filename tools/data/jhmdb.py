@@ -19,7 +19,7 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import tube_converters as convert
-from vared_mm.datasets.tables import AnnotationError, read_lines, read_table
+from vared_mm.datasets.tables import AnnotationError, read_csv, read_lines
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
 from vared_mm.datasets.tube_rows import Size, annotations_of, size_of_frames, size_of_video
 from vared_mm.files import new_file, read_names
@@ -75,7 +75,7 @@ def asl24(folder: Path) -> TubeAnnotations:
     clean = {row.video for row in rows}
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": [], "drop": []}
     file = folder / "labels.csv"
-    for line, row in read_table(file, ("file", "split_time")):
+    for line, row in read_csv(file, ("file", "split_time")):
         video = Path(row["file"]).stem
         if row["split_time"] not in parts:
             raise AnnotationError(

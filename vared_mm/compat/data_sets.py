@@ -55,15 +55,16 @@ def refuse_without_batch(loader: Any, settings: Any) -> None:
     if samples and type(loader.sampler).__name__ == "DefaultSampler" and not len(loader):
         raise ValueError(
             f"{samples} samples make no batch of {loader.batch_size}, and drop_last leaves out "
-            f"what is not whole; take a smaller batch_size or no drop_last for {named(settings)}"
+            "what is not whole; take a smaller batch_size or no drop_last for "
+            f"{data_set_named(settings)}"
         )
 
 
 def empty(settings: Any) -> str:
-    return f"{named(settings)} is empty; see ann_file and data_prefix of the config"
+    return f"{data_set_named(settings)} is empty; see ann_file and data_prefix of the config"
 
 
-def named(settings: Any) -> str:
+def data_set_named(settings: Any) -> str:
     """The innermost data set of a data loader's settings, with what tells where it looks."""
     found = settings.get("dataset") if isinstance(settings, Mapping) else None
     while isinstance(found, Mapping) and isinstance(found.get("dataset"), Mapping):

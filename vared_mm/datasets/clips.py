@@ -26,9 +26,9 @@ def clip_pipelines(
     centre = dict(sample, test_mode=True)
     shape = "NCTHW"
     return (
-        decoded(sample, shape, random_crop(size)),
-        decoded(centre, shape, [resized(size), dict(type="CenterCrop", crop_size=size)]),
-        decoded(
+        decord_pipeline(sample, shape, random_crop(size)),
+        decord_pipeline(centre, shape, [resized(size), dict(type="CenterCrop", crop_size=size)]),
+        decord_pipeline(
             dict(centre, num_clips=clips),
             shape,
             [resized(size), dict(type="ThreeCrop", crop_size=size)],
@@ -40,11 +40,11 @@ def frame_pipelines(frames: int, size: int) -> tuple[Pipeline, Pipeline, Pipelin
     """For a 2-D network that sees `frames` frames spread over the video; tested on one clip."""
     sample = dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=frames)
     centre = [resized(size), dict(type="CenterCrop", crop_size=size)]
-    evaluation = decoded(dict(sample, test_mode=True), "NCHW", centre)
-    return decoded(sample, "NCHW", random_crop(size)), evaluation, evaluation
+    evaluation = decord_pipeline(dict(sample, test_mode=True), "NCHW", centre)
+    return decord_pipeline(sample, "NCHW", random_crop(size)), evaluation, evaluation
 
 
-def decoded(sample: Settings, shape: str, crop: Pipeline) -> Pipeline:
+def decord_pipeline(sample: Settings, shape: str, crop: Pipeline) -> Pipeline:
     return [
         dict(type="DecordInit"),
         sample,
@@ -82,6 +82,6 @@ def whole_video_pipelines(frames: int, size: tuple[int, int]) -> tuple[Pipeline,
     whole = dict(type="Resize", scale=size, keep_ratio=False)
     crop = dict(type="RandomResizedCrop", area_range=(0.6, 1.0), aspect_ratio_range=(1.0, 1.6))
     return (
-        decoded(sample, "NCTHW", [crop, whole, dict(type="ColorJitter")]),
-        decoded(dict(sample, test_mode=True), "NCTHW", [whole]),
+        decord_pipeline(sample, "NCTHW", [crop, whole, dict(type="ColorJitter")]),
+        decord_pipeline(dict(sample, test_mode=True), "NCTHW", [whole]),
     )

@@ -117,7 +117,7 @@ def draw_outline(rng: Generator) -> np.ndarray:
     return np.stack([radii * np.cos(angles), width * radii * np.sin(angles)], axis=1)
 
 
-def draw_scene(rng: Generator, size: int) -> Scene:
+def random_scene(rng: Generator, size: int) -> Scene:
     """A background and an object that differs from it in brightness, either way."""
     dark, light = rng.uniform(40, 100), rng.uniform(150, 215)
     ground, figure = (dark, light) if rng.random() < 0.5 else (light, dark)
@@ -174,7 +174,7 @@ def render_clip(
     if motion not in MOTIONS:
         raise ValueError(f"motion={motion!r} is none of {', '.join(CLASSES)}")
     rng = default_rng(seed)
-    scene = draw_scene(rng, size)
+    scene = random_scene(rng, size)
     x, y = rng.uniform(0.35, 0.65, 2) * size
     middle = np.array([x, y, np.log(size * rng.uniform(0.22, 0.34)), rng.uniform(-np.pi, np.pi)])
     component, direction = MOTIONS[motion]
@@ -206,11 +206,11 @@ def make_motion_clips(out: str | Path, config: MotionClipsConfig | None = None) 
     """
     config = config or MotionClipsConfig()
     return make_once(
-        Path(out), "motion clips", asdict(config), lambda folder: _write_set(folder, config)
+        Path(out), "motion clips", asdict(config), lambda folder: _write_clip_set(folder, config)
     )
 
 
-def _write_set(folder: Path, config: MotionClipsConfig) -> None:
+def _write_clip_set(folder: Path, config: MotionClipsConfig) -> None:
     counts = {"train": config.clips_per_class, "val": config.val_clips_per_class}
     tasks: list[tuple[Path, str, list[int]]] = []
     for part, (split, count) in enumerate(counts.items()):

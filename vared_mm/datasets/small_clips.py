@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from vared_mm.datasets.motion_clips import write_video
-from vared_mm.datasets.tables import AnnotationError, read_table
+from vared_mm.datasets.tables import AnnotationError, read_csv
 from vared_mm.datasets.video_faults import fault_of, first_line, open_video
 from vared_mm.datasets.video_lists import normalised
 from vared_mm.files import write_text
@@ -109,7 +109,7 @@ def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
     """The rows of the two splits; refuses what tells no class or split, or two of one video."""
     wanted = (config.file, config.label, config.split)
     # Rows of other splits may well have no label.
-    table = read_table(labels, wanted, (config.file, config.split))
+    table = read_csv(labels, wanted, (config.file, config.split))
     there = {row[config.split] for _, row in table}
     absent = [value for value in (*config.train, *config.val) if value not in there]
     if absent:
@@ -135,7 +135,7 @@ def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
 MISREAD_WIDTHS = (16, 24, 48, 72)
 
 
-def size_of(height: int, width: int, short_side: int) -> tuple[int, int]:
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Width and height of the small clip; even, as video codecs ask."""
     scale = short_side / min(height, width)
     width, height = (2 * round(side * scale / 2) for side in (width, height))
@@ -158,7 +158,7 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
 
     A clip has the time of its video, by which one that was exchanged meanwhile is known.
     """
-    if target.exists() and (not file.exists() or time_of(file) == time_of(target)):
+    if target.exists() and (not file.exists() or modified_at(file) == modified_at(target)):
         return
     fault = fault_of(str(file))
     if fault:
@@ -168,13 +168,13 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
     half = target.with_name(f"half-{target.name}")
     try:
         write_video(half, small)
-        os.utime(half, ns=(time_of(file), time_of(file)))
+        os.utime(half, ns=(modified_at(file), modified_at(file)))
         half.replace(target)
     finally:
         half.unlink(missing_ok=True)
 
 
-def time_of(file: Path) -> int:
+def modified_at(file: Path) -> int:
     return file.stat().st_mtime_ns
 
 
@@ -188,5 +188,5 @@ def small_frames(file: Path, config: SmallClipsConfig) -> np.ndarray:
     except Exception as error:
         raise AnnotationError(f"{file} cannot be decoded ({first_line(error)})") from error
     height, width = frames[0].shape[:2]
-    size = size_of(height, width, config.short_side)
+    size = scaled_size(height, width, config.short_side)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])

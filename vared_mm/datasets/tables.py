@@ -14,11 +14,11 @@ class AnnotationError(ValueError):
     """A source or a folder from which no annotation file can be made."""
 
 
-def text_of(file: Path) -> str:
-    return decoded(file, file.read_bytes())
+def read_text(file: Path) -> str:
+    return text_in(file, file.read_bytes())
 
 
-def decoded(file: Path, content: bytes) -> str:
+def text_in(file: Path, content: bytes) -> str:
     """Text in UTF-8, with or without the mark that some editors put before it, or in UTF-16."""
     marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
@@ -34,10 +34,10 @@ def decoded(file: Path, content: bytes) -> str:
 
 def read_lines(file: Path) -> list[str]:
     """The lines that are not blank, without the blanks around them."""
-    return [line.strip() for line in text_of(file).splitlines() if line.strip()]
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
-def read_table(
+def read_csv(
     file: Path, columns: Sequence[str], filled: Sequence[str] = ()
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows of a csv with a header, each with its line, without the blanks around its values.
@@ -81,7 +81,7 @@ def records(file: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, list
 
     What separates those is seen from the first line, which has all `columns` then.
     """
-    text = text_of(file)
+    text = read_text(file)
     # Excel writes a line 'sep=;' before the header where it was asked to.
     if text[:4].lower() == "sep=":
         text = "\n" + text.partition("\n")[2]

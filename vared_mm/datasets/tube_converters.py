@@ -12,11 +12,11 @@ from zipfile import ZipFile, is_zipfile
 import numpy as np
 
 from vared_mm.datasets.folders import files_below, is_hidden
-from vared_mm.datasets.tables import AnnotationError, decoded, is_number, read_table, text_of
-from vared_mm.datasets.tube_rows import Row
+from vared_mm.datasets.tables import AnnotationError, is_number, read_csv, read_text, text_in
+from vared_mm.datasets.tube_rows import TubeRow
 
 
-def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
+def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[TubeRow]:
     """Of a folder or zip with a text file for each frame, lines of `label x1 y1 x2 y2`.
 
     Labels are counted from 1. Files are `<label>/<video>/<frame>.txt` or, in one folder,
@@ -36,7 +36,7 @@ def rows_of_text(source: Path, labels: Sequence[str]) -> Iterator[Row]:
                     f"to {len(labels)}"
                 )
             video, frame = video_and_frame(path, label)
-            yield Row(video, f"{label} {seen[label]}", label, frame, tuple(box))
+            yield TubeRow(video, f"{label} {seen[label]}", label, frame, tuple(box))
             seen[label] += 1
 
 
@@ -45,7 +45,7 @@ def text_files(source: Path) -> Iterator[tuple[Path, str]]:
     if source.is_dir():
         for path in files_below(source):
             if path.suffix.lower() == ".txt":
-                yield path, text_of(source / path)
+                yield path, read_text(source / path)
     elif source.is_file() and is_zipfile(source):
         yield from zipped_texts(source)
     else:
@@ -57,7 +57,7 @@ def zipped_texts(source: Path) -> Iterator[tuple[Path, str]]:
         with ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
                 if name.lower().endswith(".txt") and not is_hidden(PurePath(name)):
-                    yield Path(name), decoded(source / name, archive.read(name))
+                    yield Path(name), text_in(source / name, archive.read(name))
     except AnnotationError:
         raise
     # A damaged or encrypted archive may raise anything at all.
@@ -77,17 +77,17 @@ def video_and_frame(path: Path, label: str) -> tuple[str, int]:
     )
 
 
-def rows_of_masks(folder: Path) -> Iterator[Row]:
+def rows_of_masks(folder: Path) -> Iterator[TubeRow]:
     """Of J-HMDB's `puppet_mask/<label>/<video>/puppet_mask.mat`: the extent of each mask."""
     for video, content in matlab_files(folder, "puppet_mask.mat", "part_mask"):
         for frame, mask in enumerate(np.moveaxis(content, -1, 0), 1):
             rows, columns = np.nonzero(mask)
             if len(rows):
                 box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-                yield Row(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
+                yield TubeRow(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
 
 
-def rows_of_joints(folder: Path, margin: float = 0.1) -> Iterator[Row]:
+def rows_of_joints(folder: Path, margin: float = 0.1) -> Iterator[TubeRow]:
     """Of J-HMDB's `joint_positions/<label>/<video>/joint_positions.mat`: the joints' extent, grown
     at each side by `margin` of it, as joints lie inside of the body."""
     for video, content in matlab_files(folder, "joint_positions.mat", "pos_img"):
@@ -96,7 +96,7 @@ def rows_of_joints(folder: Path, margin: float = 0.1) -> Iterator[Row]:
             low, high = joints.min(axis=1) - 1, joints.max(axis=1) - 1
             grown = margin * (high - low)
             box = (*(low - grown), *(high + grown))
-            yield Row(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
+            yield TubeRow(video, "0", video.split("/")[0], frame, tuple(map(float, box)))
 
 
 def matlab_files(folder: Path, name: str, variable: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -127,9 +127,9 @@ def matlab_files(folder: Path, name: str, variable: str) -> Iterator[tuple[str, 
 COLUMNS = ("video", "tube", "label", "frame", "x1", "y1", "x2", "y2")
 
 
-def rows_of_table(file: Path) -> Iterator[Row]:
+def rows_of_table(file: Path) -> Iterator[TubeRow]:
     """Of a csv with the columns `COLUMNS`; videos have no suffix, labels are names."""
-    for line, row in read_table(file, COLUMNS, ("video", "label", "frame")):
+    for line, row in read_csv(file, COLUMNS, ("video", "label", "frame")):
         try:
             box = tuple(float(row[name]) for name in COLUMNS[4:])
             frame = int(row["frame"])
@@ -140,13 +140,13 @@ def rows_of_table(file: Path) -> Iterator[Row]:
                 f"{file}, line {line} has the frame {row['frame']} and the box {box}; wanted a "
                 "whole number and x1 y1 x2 y2 in pixels"
             )
-        yield Row(row["video"], row["tube"], row["label"], frame, box)
+        yield TubeRow(row["video"], row["tube"], row["label"], frame, box)
 
 
-def rows_of_hands(folder: Path) -> Iterator[Row]:
+def rows_of_hands(folder: Path) -> Iterator[TubeRow]:
     """Of asl24's `labels.csv` and `tubes_auto.npz`: boxes of hands, of the clean clips alone."""
     table, arrays = folder / "labels.csv", folder / "tubes_auto.npz"
-    labels = {row["file"]: row["label"] for _, row in read_table(table, ("file", "label"))}
+    labels = {row["file"]: row["label"] for _, row in read_csv(table, ("file", "label"))}
     try:
         with np.load(arrays) as tubes:
             held = [tubes[name] for name in ("files", "clean", "boxes_xyxy_200")]
@@ -159,4 +159,4 @@ def rows_of_hands(folder: Path) -> Iterator[Row]:
         if clean and file not in labels:
             raise AnnotationError(f"{table} has no row for {file}, which is in {arrays}")
         for frame, box in enumerate(boxes if clean else (), 1):
-            yield Row(Path(file).stem, "0", labels[file], frame, tuple(map(float, box)))
+            yield TubeRow(Path(file).stem, "0", labels[file], frame, tuple(map(float, box)))

@@ -19,7 +19,7 @@ Size = tuple[int, tuple[int, int]]
 """Number of frames, and height and width."""
 
 
-class Row(NamedTuple):
+class TubeRow(NamedTuple):
     """One box: of which tube of a video, in which frame, counted from 1; x1 y1 x2 y2 in pixels."""
 
     video: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def annotations_of(
-    rows: Iterable[Row],
+    rows: Iterable[TubeRow],
     size: Callable[[str], Size],
     splits: Sequence[tuple[Sequence[str], Sequence[str]]],
     labels: Sequence[str] | None = None,

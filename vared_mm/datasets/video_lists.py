@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vared_mm.datasets.folders import files_below
-from vared_mm.datasets.tables import AnnotationError, is_number, read_lines, read_table, records
+from vared_mm.datasets.tables import AnnotationError, is_number, read_csv, read_lines, records
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -57,7 +57,7 @@ def clip_name(source: Path, row: Mapping[str, str]) -> str:
 
 
 def kinetics_rows(source: Path) -> list[dict[str, str]]:
-    return [row for _, row in read_table(source, KINETICS_COLUMNS, KINETICS_COLUMNS[:2])]
+    return [row for _, row in read_csv(source, KINETICS_COLUMNS, KINETICS_COLUMNS[:2])]
 
 
 def class_names(rows: Iterable[Mapping[str, str]]) -> list[str]:

@@ -63,7 +63,7 @@ class Watching:
         uncompiled(self._start, args, kwargs)
 
     def _start(self, args: tuple, kwargs: dict[str, Any]) -> None:
-        arguments = named(self.model, args, kwargs)
+        arguments = arguments_by_name(self.model, args, kwargs)
         if arguments.get("mode") == self.mode:
             with ExitStack() as stack:
                 finish = self.watch(stack, arguments)
@@ -74,7 +74,7 @@ class Watching:
 
     def _end(self, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
         mine = [one for one in self._running if one[0] == get_ident()]
-        if not mine or named(self.model, args, kwargs).get("mode") != self.mode:
+        if not mine or arguments_by_name(self.model, args, kwargs).get("mode") != self.mode:
             return None
         self._running.remove(mine[-1])
         _, stack, finish = mine[-1]
@@ -103,7 +103,7 @@ def around_steps(runner: Runner, mode: str, watch: Watch) -> Watching:
     return around_forward(unwrapped(runner.model), mode, watch)
 
 
-def named(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def arguments_by_name(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by their names, with defaults; empty where they do not fit."""
     try:
         bound = inspect.signature(type(model).forward).bind(model, *args, **kwargs)
@@ -137,7 +137,7 @@ def batches_of(arguments: Mapping[str, Any]) -> list[list[Any]]:
     return found
 
 
-def inputs_of(arguments: Mapping[str, Any]) -> Any:
+def model_inputs(arguments: Mapping[str, Any]) -> Any:
     """What goes through the network: `inputs`, or all of them."""
     if "inputs" in arguments:
         return arguments["inputs"]

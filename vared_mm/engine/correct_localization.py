@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vared_mm.metrics.average_precision import iou
+from vared_mm.metrics.average_precision import box_iou
 from vared_mm.metrics.localization import CONFIDENT, OVERLAP
 
 
@@ -43,7 +43,7 @@ def found_right(
         if not len(truth.labels) or not sure.any():
             right.append(not len(truth.labels))
             continue
-        overlap = iou(truth.bboxes.cpu()[:, None], box[sure].cpu())
+        overlap = box_iou(truth.bboxes.cpu()[:, None], box[sure].cpu())
         labels = probs[sure].argmax(dim=1).cpu().numpy()[overlap.argmax(axis=1)]
         hit = (overlap.max(axis=1) > OVERLAP) & (labels == truth.labels.cpu().numpy())
         right.append(bool(hit.all()))

@@ -61,11 +61,11 @@ def top1(model: nn.Module) -> Judge:
             f"choose another of {sorted(CORRECT)}"
         )
     return Judge(
-        head, lambda scores, samples: right_labels(fused(scores), [s.gt_label for s in samples])
+        head, lambda scores, samples: right_labels(fuse(scores), [s.gt_label for s in samples])
     )
 
 
-def fused(scores: Any) -> Tensor:
+def fuse(scores: Any) -> Tensor:
     """(N·views, classes) of one modality, or of a dict of them."""
     several = list(scores.values()) if isinstance(scores, Mapping) else [scores]
     if not several or not all(isinstance(one, Tensor) and one.ndim == 2 for one in several):

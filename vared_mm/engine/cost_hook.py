@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import Finish, Watching, around_steps, inputs_of, unwrapped
+from vared_mm.engine.around_forward import Finish, Watching, around_steps, model_inputs, unwrapped
 from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
 from vared_mm.files import write_json
 from vared_mm.method.errors import DynamicError
@@ -72,7 +72,7 @@ class CostWatch:
         self._static: dict[tuple, float] = {}
 
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
-        inputs = tensors_in(inputs_of(arguments))
+        inputs = input_tensors(model_inputs(arguments))
         shape = tuple(x.shape[1:] for x in inputs)
         # What is not dynamic costs the same for every input of one shape: counted once.
         counter = None
@@ -144,12 +144,12 @@ def views_summed(model: torch.nn.Module) -> Iterator[None]:
         del model.merge_preds
 
 
-def tensors_in(inputs: Any) -> list[torch.Tensor]:
+def input_tensors(inputs: Any) -> list[torch.Tensor]:
     """One for most models; several modalities come as a dict, several batches as a list."""
     if isinstance(inputs, torch.Tensor):
         return [inputs]
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs
-    return [x for part in parts for x in tensors_in(part)]
+    return [x for part in parts for x in input_tensors(part)]
 
 
 def views_of(inputs: Sequence[torch.Tensor]) -> int:

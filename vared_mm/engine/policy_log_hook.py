@@ -56,7 +56,7 @@ class PolicyLogHook(Hook):
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-                write(runner.visualizer, record, runner.iter + 1)
+                write_policy(runner.visualizer, record, runner.iter + 1)
                 return losses
 
             return finish
@@ -75,7 +75,7 @@ class PolicyLogHook(Hook):
         self._watching = None
 
 
-def write(visualizer: Any, record: CostRecord, step: int) -> None:
+def write_policy(visualizer: Any, record: CostRecord, step: int) -> None:
     gates = gates_by_choice(record)
     opened = {f"open_{choice}": float((v > 0).mean(dtype=float)) for choice, v in gates.items()}
     visualizer.add_scalars({**layer_shares(record), **opened}, step=step)

@@ -36,7 +36,7 @@ def _teach(module: ModuleType) -> None:
         finally:
             for conv, name, part in ours:
                 conv._modules[name] = part
-        params += groups_of([part for *_, part in ours if part is not None], self)
+        params += param_groups([part for *_, part in ours if part is not None], self)
 
     kind.add_params = add_params
 
@@ -44,7 +44,7 @@ def _teach(module: ModuleType) -> None:
 PARTS = ("gate", "cheap")
 
 
-def groups_of(parts: list[nn.Module], constructor: Any) -> list[dict[str, Any]]:
+def param_groups(parts: list[nn.Module], constructor: Any) -> list[dict[str, Any]]:
     """Weights as those of other layers; the gates' norm and bias without decay, as norms are."""
     learning = dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad)
     gates = [m for part in parts for m in part.modules() if isinstance(m, Gate)]

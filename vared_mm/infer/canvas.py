@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
-from matplotlib import get_data_path
-from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from vared_mm.engine.cost_metric import SampleCost, summarise
+from vared_mm.fonts import USUAL_FONT, fonts, letters_of
 from vared_mm.launch import escape, visible
 
-USUAL_FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 SIZE = 12
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
@@ -27,7 +23,7 @@ def paper(height: int, width: int) -> np.ndarray:
     return np.full((height + height % 2, width + width % 2, 3), PAPER, np.uint8)
 
 
-def write(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:
+def put_text(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:
     """`place` is the left end of the line that the letters stand on."""
     text, font = lettering(text)
     x, y = place
@@ -53,26 +49,6 @@ def lettering(text: str) -> tuple[str, ImageFont.FreeTypeFont]:
             return text, font_in(file)
     known = letters_of(str(USUAL_FONT))
     return "".join(c if c in known else escape(c) for c in text), font_in(str(USUAL_FONT))
-
-
-def fonts() -> Iterator[str]:
-    """Files of those installed, the usual one first."""
-    yield str(USUAL_FONT)
-    # It may look through the whole system, which most texts do not need.
-    from matplotlib.font_manager import fontManager
-
-    installed = sorted({font.fname for font in fontManager.ttflist})
-    # LastResort draws the same box for all letters of a script.
-    yield from (file for file in installed if "LastResort" not in file)
-
-
-@cache
-def letters_of(file: str) -> frozenset[str]:
-    try:
-        font_in(file)
-        return frozenset(map(chr, FT2Font(file).get_charmap()))
-    except (OSError, RuntimeError):  # gone since matplotlib looked, or of one size alone
-        return frozenset()
 
 
 @cache

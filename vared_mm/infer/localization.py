@@ -76,7 +76,7 @@ def localize(
 ) -> Row:
     warning = warning_of(file)
     found = list(key_frames(model, config, file))
-    tubes = told(linked(found, link_config(config)))
+    tubes = best_tubes(linked(found, link_config(config)))
     if drawing is not None:
         draw(file, drawing, tubes, names, found)
     cost = summarise([key.cost for key in found])
@@ -192,7 +192,7 @@ def in_every_frame(tube: Tube) -> Tube:
     return Tube(frames, np.stack(boxes, axis=1), tube.score)
 
 
-def told(tubes: Sequence[tuple[int, Tube]]) -> list[tuple[int, Tube]]:
+def best_tubes(tubes: Sequence[tuple[int, Tube]]) -> list[tuple[int, Tube]]:
     """The best tubes of each place."""
     chosen: list[tuple[int, Tube]] = []
     for label, tube in sorted(tubes, key=lambda pair: -pair[1].score):

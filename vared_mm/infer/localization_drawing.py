@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vared_mm.infer.canvas import Colour, paper, write
+from vared_mm.infer.canvas import Colour, paper, put_text
 
 LINE = 16
 LEAST_SIDE = 320
@@ -33,8 +33,8 @@ def draw_boxes(
         x1, y1, x2, y2 = (round(float(value) * scale) for value in box)
         colour = colour_of(label)
         cv2.rectangle(canvas, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), colour, 2)
-        write(canvas, text, (x1 + 2, max(y1 - 4, LINE - 4)), colour)
-    write(canvas, note, (2, height + LINE - 4))
+        put_text(canvas, text, (x1 + 2, max(y1 - 4, LINE - 4)), colour)
+    put_text(canvas, note, (2, height + LINE - 4))
     return canvas
 
 

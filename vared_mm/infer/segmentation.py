@@ -20,7 +20,7 @@ from vared_mm.engine.cost_metric import SampleCost, summarise
 from vared_mm.infer.canvas import note
 from vared_mm.infer.frame_files import drawn_into, frames, is_picture, targets, warning_of
 from vared_mm.infer.rows import Row, check_finite, classes_of, rows_of
-from vared_mm.infer.segmentation_overlay import Legend, draw_overlay, shares
+from vared_mm.infer.segmentation_overlay import Legend, class_shares, draw_overlay
 from vared_mm.settings import kind, pipeline_of
 
 
@@ -81,7 +81,7 @@ def built(step: dict[str, Any]) -> Any:
         return TRANSFORMS.build({**step, "type": kind(step)})
 
 
-def samples_of(file: Path, load: Any) -> Iterator[dict[str, Any]]:
+def loaded_pictures(file: Path, load: Any) -> Iterator[dict[str, Any]]:
     """Pictures as `load` reads them, frames of videos in the colours that it asks for."""
     held = dict(img_path=str(file), seg_fields=[], reduce_zero_label=False)
     images = frames(file)
@@ -109,10 +109,10 @@ def segment(
     part: list[np.ndarray] = []
     costs: list[SampleCost] = []
     with drawn_into(drawing, file) as draw:
-        for sample in samples_of(file, load):
+        for sample in loaded_pictures(file, load):
             image = sample["img"]
             labels, cost = predict(model, pipeline(sample))
-            part.append(shares(labels, len(legend.classes)))
+            part.append(class_shares(labels, len(legend.classes)))
             costs.append(cost)
             if drawing is not None:
                 draw(draw_overlay(image, labels, legend, note(cost)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vared_mm.infer.canvas import paper, width_of, write
+from vared_mm.infer.canvas import paper, put_text, width_of
 
 # LEGEND_WIDTH is the least; longer names get more.
 LINE, LEGEND_WIDTH = 18, 220
@@ -21,7 +21,7 @@ class Legend:
     palette: np.ndarray
 
 
-def shares(labels: np.ndarray, classes: int) -> np.ndarray:
+def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
     """(classes,): which part of the pixels each class has."""
     return np.bincount(labels.ravel(), minlength=classes) / labels.size
 
@@ -50,7 +50,7 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, legend: Legend, note: st
     colours = np.ascontiguousarray(legend.palette[labels][..., ::-1])
     canvas[:height, :width] = cv2.addWeighted(in_colour(image), 0.5, colours, 0.5, 0)
 
-    part = shares(labels, len(legend.classes))
+    part = class_shares(labels, len(legend.classes))
     room = len(canvas) // LINE - 2
     left = width + 8
     for row, label in enumerate(np.argsort(-part, kind="stable")[:room]):
@@ -59,6 +59,6 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, legend: Legend, note: st
         y = LINE * (row + 1)
         box = (left, y - 11, 14, 14)
         cv2.rectangle(canvas, box, tuple(map(int, legend.palette[label][::-1])), -1)
-        write(canvas, f"{100 * part[label]:4.1f}% {legend.classes[label]}", (left + 20, y))
-    write(canvas, note, (left, len(canvas) - 6))
+        put_text(canvas, f"{100 * part[label]:4.1f}% {legend.classes[label]}", (left + 20, y))
+    put_text(canvas, note, (left, len(canvas) - 6))
     return canvas

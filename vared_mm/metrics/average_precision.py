@@ -7,25 +7,20 @@ pixels that of (0, 0, 0, 0).
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from vared_mm.iou import iou
 
 
-def iou(one: np.ndarray, other: np.ndarray, pixel_ends: bool = False) -> np.ndarray:
-    """Of boxes (..., 4), broadcast; two empty ones do not overlap.
+def box_iou(one: np.ndarray, other: np.ndarray, pixel_ends: bool = False) -> np.ndarray:
+    """Of boxes (..., 4), broadcast, in float64; two empty ones do not overlap.
 
     Args:
         pixel_ends: x2 and y2 are the last pixels within the box, as in the evaluations of PASCAL
             VOC, of YOWO and of mmdet's `use_legacy_coordinate`: a side is x2 - x1 + 1.
     """
-    last = np.array([0, 0, 1, 1]) * float(pixel_ends)
-    one, other = np.asarray(one, np.float64) + last, np.asarray(other, np.float64) + last
-    inner = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    shared = inner.clip(0).prod(axis=-1)
-    union = area(one) + area(other) - shared
-    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
-
-
-def area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    a, b = (torch.from_numpy(np.array(boxes, np.float64, order="C")) for boxes in (one, other))
+    return iou(a, b, offset=float(pixel_ends)).nan_to_num(0).numpy()
 
 
 def right_ones(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vared_mm.metrics.average_precision import average_precision, iou, right_ones
+from vared_mm.metrics.average_precision import average_precision, box_iou, right_ones
 from vared_mm.metrics.tubes import LinkConfig, Tube, link, tube_iou
 
 CONFIDENT = 0.25
@@ -46,7 +46,7 @@ def recall_and_classification(frames: Sequence[FrameResult]) -> tuple[float, flo
         confident = frame.confidence > CONFIDENT
         if not confident.any():
             continue
-        overlap = iou(frame.truth_boxes[:, None], frame.boxes[confident])
+        overlap = box_iou(frame.truth_boxes[:, None], frame.boxes[confident])
         labels = frame.class_probs[confident].argmax(axis=1)[overlap.argmax(axis=1)]
         hit = overlap.max(axis=1) > OVERLAP
         found += int(hit.sum())
@@ -60,7 +60,7 @@ def share(part: int, whole: int) -> float:
 
 def frame_aps(frames: Sequence[FrameResult], classes: int, pixel_ends: bool = False) -> np.ndarray:
     """AP (C,) of single boxes at IoU 0.5; a box's class is its likeliest, its score the confidence
-    times that probability. `pixel_ends` as in `iou`."""
+    times that probability. `pixel_ends` as in `box_iou`."""
     totals = np.zeros(classes, dtype=int)
     rows: list[list[np.ndarray]] = [[] for _ in range(4)]
     for frame in frames:
@@ -86,7 +86,7 @@ def overlapped(frame: FrameResult, pixel_ends: bool = False) -> tuple[np.ndarray
     if not len(frame.truth_boxes):
         return np.zeros(len(labels), dtype=int), np.zeros(len(labels)), labels, scores
     same = labels[:, None] == frame.truth_labels
-    overlap = np.where(same, iou(frame.boxes[:, None], frame.truth_boxes, pixel_ends), 0)
+    overlap = np.where(same, box_iou(frame.boxes[:, None], frame.truth_boxes, pixel_ends), 0)
     return overlap.argmax(axis=1), overlap.max(axis=1), labels, scores
 
 

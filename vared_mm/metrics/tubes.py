@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vared_mm.metrics.average_precision import iou
+from vared_mm.metrics.average_precision import box_iou
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def link(
     found: list[list[Tube]] = [[] for _ in range(classes)]
     numbers = np.asarray(frames)
     places, worth = padded(boxes, scores, config.min_score)
-    overlap = iou(places[:-1, :, None], places[1:, None])
+    overlap = box_iou(places[:-1, :, None], places[1:, None])
     # The last place of a frame is the empty one, which is worth nothing and overlaps nothing.
     missing = places.shape[1] - 1
     overlap[:, missing] = overlap[:, :, missing] = 0
@@ -158,5 +158,5 @@ def tube_iou(one: Tube, other: Tube, pixel_ends: bool = False) -> float:
     if not len(shared):
         return 0.0
     frames = len(one.frames) + len(other.frames) - len(shared)
-    boxes = iou(one.boxes[first], other.boxes[second], pixel_ends)
+    boxes = box_iou(one.boxes[first], other.boxes[second], pixel_ends)
     return float(boxes.mean() * len(shared) / frames)

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from vared_mm.report.plot_style import COLOURS
 from vared_mm.report.result import Result
-from vared_mm.report.same_model import key_of, options_of, parts_of
+from vared_mm.report.speed_conditions import options_of
 
 # What a task is judged by: the first of these that was measured.
 ACCURACIES = {
@@ -30,14 +30,14 @@ def check_comparable(results: Sequence[Result]) -> None:
     """Refuses results that were not evaluated on the same samples of the same data."""
     first, *others = results
     for other in others:
-        if identity(first) != identity(other):
+        if asked_of(first) != asked_of(other):
             raise IncomparableError(
                 f"{described(first)} and {described(other)} are results of different data or tasks "
                 "and cannot be compared; give those of one data set"
             )
 
 
-def identity(result: Result) -> tuple[str, str, str]:
+def asked_of(result: Result) -> tuple[str | None, str, str]:
     return result.task, result.data.name, result.data.fingerprint
 
 
@@ -55,7 +55,7 @@ def common_accuracy(results: Sequence[Result]) -> str:
     Raises:
         IncomparableError: None of them is in all results.
     """
-    wanted = ACCURACIES[results[0].task]
+    wanted = ACCURACIES.get(results[0].task or "", ())
     for name in wanted:
         if all(result.metrics.get(name) is not None for result in results):
             return name
@@ -80,25 +80,22 @@ class Point:
 
 def points_of(results: Sequence[Result], metric: str) -> list[Point]:
     """Models whose configs are named alike are told by the configs' paths too."""
-    models = [key_of({**parts_of(result), "checkpoint": ""}) for result in results]
-    named = {(r.name, model) for r, model in zip(results, models, strict=True)}
-    names = [name for name, _ in named]
+    models = [(result.settings or result.config, options_of(result)) for result in results]
+    names = [name for name, _ in {(r.name, m) for r, m in zip(results, models, strict=True)}]
     return [
-        Point(
-            config=result.name if names.count(result.name) == 1 else told(result),
-            model=model,
-            dynamic=result.dynamic,
-            accuracy=float(result.metrics[metric] or 0),
-            gmacs=result.cost["full_gmacs"]["avg"],
-            least=result.cost["full_gmacs"]["min"],
-            most=result.cost["full_gmacs"]["max"],
-        )
-        for result, model in zip(results, models, strict=True)
+        point(r, metric, names.count(r.name) > 1, m) for r, m in zip(results, models, strict=True)
     ]
 
 
-def told(result: Result) -> str:
-    return " ".join(filter(None, (result.config, options_of(result))))
+def point(result: Result, metric: str, has_twins: bool, model: Hashable) -> Point:
+    if result.cost is None:
+        raise IncomparableError(f"{result.name} ({result.checkpoint}) was tested without its cost")
+    gmacs = result.cost["full_gmacs"]
+    told = " ".join(filter(None, (result.config, options_of(result))))
+    return Point(
+        told if has_twins else result.name, result.dynamic, float(result.metrics[metric] or 0),
+        gmacs["avg"], gmacs["min"], gmacs["max"], model,
+    )  # fmt: skip
 
 
 # Filled for dynamic models, hollow for static ones; another one when the colours start again.
@@ -125,7 +122,7 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
             color=colour, marker=marker, ms=7, mfc=colour if point.dynamic else "none",
             capsize=3 * (point.most > point.least), elinewidth=1,
         )  # fmt: skip
-    keys = [key(config, dynamic, *looks[config, of, dynamic]) for config, of, dynamic in kinds]
+    entries = [legend_entry(name, dyn, *looks[name, of, dyn]) for name, of, dyn in kinds]
     panel.set(xlabel="GMACs of a sample, gates and cheap operations included", ylabel=metric)
     whole = 1 if max(abs(point.accuracy) for point in points) <= 1 else 100
     if whole == 1:
@@ -134,11 +131,11 @@ def scatter(points: Sequence[Point], metric: str) -> Figure:
     if (room := LEAST_RANGE * whole - (high - low)) > 0:
         panel.set_ylim(low - room / 2, high + room / 2)
     panel.grid()
-    figure.legend(handles=keys, loc="outside lower left", frameon=False)
+    figure.legend(handles=entries, loc="outside lower left", frameon=False)
     return figure
 
 
-def key(config: str, dynamic: bool, colour: str, marker: str) -> Line2D:
+def legend_entry(config: str, dynamic: bool, colour: str, marker: str) -> Line2D:
     label = f"{config} ({'dynamic' if dynamic else 'static'})"
     fill = colour if dynamic else "none"
     return Line2D([], [], color=colour, marker=marker, mfc=fill, ls="", label=label)

@@ -18,7 +18,7 @@ from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_samples import describe
-from vared_mm.report.feature_maps import LayerMaps, chosen, kept_maps
+from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
@@ -79,8 +79,8 @@ class EvaluatedClips:
         """Of the layers that match, else of four, as they come out for this sample."""
         if not Path(self.result.checkpoint).is_file():
             raise NoPictureError(f"the checkpoint {self.result.checkpoint} is not here")
-        names, shares = self.samples.layer_names.tolist(), self.samples.layer_share[place]
-        layers = chosen(names, shares, pattern)
+        names = self.samples.layer_names.tolist()
+        layers = chosen_layers(names, self.samples.layer_share[place], pattern)
         model = build_model(self.config, self.result.checkpoint)
         if self.result.weights not in (None, weights_digest(model.state_dict())):
             raise NoPictureError(
@@ -93,8 +93,8 @@ class EvaluatedClips:
                 f"{missing[0]} was dynamic when {self.result.name} was evaluated and is not now; "
                 "leave the model as it was, or evaluate it again"
             )
-        layers_of = {name: convs[name] for name in layers}
-        with torch.no_grad(), kept_maps(layers_of, rows_are_frames(model)) as kept:
+        wanted = {name: convs[name] for name in layers}
+        with torch.no_grad(), kept_maps(wanted, rows_are_frames(model)) as kept:
             model.test_step(pseudo_collate([self.packed(place)]))
         return kept
 

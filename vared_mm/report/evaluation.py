@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import platform
-import subprocess
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-import vared_mm
-from vared_mm.engine.around_forward import unwrapped
-from vared_mm.engine.cost_hook import cost_report
-from vared_mm.fast.benchmark import processor_name
-from vared_mm.report.evaluation_key import digest, settings_digest, weights_digest
+from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
+from vared_mm.report.evaluation_record import device, packages, recorded
 from vared_mm.report.kept_chunks import remove_others
 from vared_mm.report.result import Result, write_result, write_samples
 from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
 
-PACKAGES = (
-    "torch", "numpy", "mmengine", "mmcv", "mmcv-lite", "mmaction2", "mmsegmentation", "mmdet",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
-class Job:
+class Evaluation:
     """A checkpoint to evaluate.
 
     Args:
@@ -65,21 +53,25 @@ class Job:
         return self.out / self.name / f"{self.checkpoint.stem}-{told[:8]}"
 
 
-def evaluate(config: Config, job: Job) -> tuple[Runner, Result | None]:
+def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
     """Runs or finishes an evaluation; the main process writes its files and has the result."""
     folder = job.folder
-    runner = CheckedRunner.from_cfg(prepared(config, job, folder))
+    runner = CheckedRunner.from_cfg(resumable(config, job, folder))
     metrics = runner.test()
     if not is_main_process():
         return runner, None
-    result = record(runner, job, metrics, settings_digest(config))
-    write_samples(folder, runner.test_loop.samples)
+    loop = cast(ResumableTestLoop, runner.test_loop)
+    result = recorded(
+        runner, metrics, config=job.file, options=job.options, checkpoint=str(job.checkpoint),
+        settings=settings_digest(config), task=loop.task, data=loop.data,
+    )  # fmt: skip
+    write_samples(folder, loop.samples)
     write_result(folder, result)
-    remove_others(runner.test_loop.folder)
+    remove_others(loop.folder)
     return runner, result
 
 
-def prepared(config: Config, job: Job, folder: Path) -> Config:
+def resumable(config: Config, job: Evaluation, folder: Path) -> Config:
     """The config for one evaluation into `folder`, with what counts and shows it."""
     given, config = config, copy.deepcopy(config)
     for part in ("test_dataloader", "test_evaluator"):
@@ -99,7 +91,7 @@ def prepared(config: Config, job: Job, folder: Path) -> Config:
     config.test_cfg = {
         **(config.get("test_cfg") or {}),
         "type": "ResumableTestLoop",
-        "key": key(given, job),
+        "key": chunk_key(given, job),
         "folder": str(folder / "chunks"),
         "chunk": job.chunk,
         "classes": job.classes,
@@ -114,61 +106,7 @@ def with_types(present: Any, *kinds: str) -> list[Any]:
     return [*entries, *(dict(type=name) for name in kinds if name not in there)]
 
 
-def key(config: Config, job: Job) -> str:
+def chunk_key(config: Config, job: Evaluation) -> str:
     """Of everything beside data and code that chunks of one evaluation have in common."""
     weights = hashlib.sha256(job.checkpoint.read_bytes()).hexdigest()
     return digest(settings_digest(config), weights, device(), packages())
-
-
-def record(runner: Runner, job: Job, metrics: dict[str, Any], settings: str) -> Result:
-    loop = cast(ResumableTestLoop, runner.test_loop)
-    report = cost_report(runner, metrics)
-    numbers = {k: float(v) for k, v in report["metrics"].items() if isinstance(v, int | float)}
-    return Result(
-        name=job.name,
-        config=job.file,
-        options=job.options,
-        checkpoint=str(job.checkpoint),
-        commit=commit(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        task=loop.task,
-        data=loop.data,
-        device=device(),
-        threads=torch.get_num_threads(),
-        packages=packages(),
-        parameters=sum(p.numel() for p in unwrapped(runner.model).parameters()),
-        metrics=numbers,
-        cost=report["cost"],
-        speed=None,
-        weights=weights_digest(unwrapped(runner.model).state_dict()),
-        settings=settings,
-    )
-
-
-def device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
-
-
-def packages() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def commit() -> str | None:
-    """Of the repository that vared_mm lies in, with `-dirty` where files differ; None without."""
-    root = Path(vared_mm.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *describe], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -30,9 +30,9 @@ from vared_mm.report.evaluation_key import code_digest, digest, times_of
 from vared_mm.report.evaluation_samples import (
     SampleAnswers,
     answers,
-    class_names,
     describe,
-    samples_of,
+    known_classes,
+    samples_from,
     task_of,
 )
 from vared_mm.report.kept_chunks import in_use, read_whole, write_whole
@@ -68,7 +68,7 @@ class ResumableTestLoop(TestLoop):
         super().__init__(runner, dataloader, evaluator, fp16)
         dataset: Any = self.dataloader.dataset
         model = unwrapped(runner.model)
-        classes = class_names(dataset, classes)
+        classes = known_classes(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
         self.evaluator.metrics.append(SampleAnswers(answers(self.task, model, classes)))
@@ -118,7 +118,7 @@ class ResumableTestLoop(TestLoop):
 
     def keep(self, i: int) -> None:
         metrics = self.evaluator.metrics
-        write_whole(self.file(i), packed(metrics))
+        write_whole(self.file(i), packed_results(metrics))
         for metric in metrics:
             metric.results.clear()
 
@@ -132,7 +132,7 @@ class ResumableTestLoop(TestLoop):
             prefix = f"{metric.prefix}/" if metric.prefix else ""
             metrics |= {prefix + k: v for k, v in metric.compute_metrics(results).items()}
         costs = next(results for metric, results in results_of if isinstance(metric, CostMetric))
-        self.samples = samples_of(self.files, whole[-1], costs_of(costs))
+        self.samples = samples_from(self.files, whole[-1], costs_of(costs))
         return metrics
 
     def read(self, i: int) -> list[list[Any]]:
@@ -164,7 +164,7 @@ def in_order(loader: DataLoader, samples: Sequence[int]) -> DataLoader:
     )
 
 
-def packed(metrics: Sequence[BaseMetric]) -> bytes:
+def packed_results(metrics: Sequence[BaseMetric]) -> bytes:
     """What the metrics gathered, as `torch.load` reads it without running code of the file."""
     held = io.BytesIO()
     torch.save([metric.results for metric in metrics], held)

@@ -120,7 +120,7 @@ def source_of(info: Mapping[str, Any], index: int) -> str:
     return str(next(named, index))
 
 
-def class_names(dataset: Any, given: Sequence[str] | None) -> Sequence[str] | None:
+def known_classes(dataset: Any, given: Sequence[str] | None) -> Sequence[str] | None:
     """Those of the data set, those given, or those of classes.txt beside its annotations."""
     if names := getattr(dataset, "metainfo", {}).get("classes"):
         return names
@@ -177,7 +177,7 @@ def as_list(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def samples_of(
+def samples_from(
     files: Sequence[str], told: Sequence[Answer], costs: Sequence[SampleCost]
 ) -> Samples:
     """Of N samples; costs of several views are those of one clip, their mean."""

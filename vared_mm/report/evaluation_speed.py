@@ -20,10 +20,10 @@ def speeds(model: BaseModel, config: Config, settings: Settings) -> dict[str, An
         model: In evaluation mode.
         settings: Of its `engines` and `batches` the first ones are used.
     """
-    inputs = batch_of(model, config, settings.batches[0])
+    inputs = timed_batch(model, config, settings.batches[0])
     with torch.no_grad():
         rows = measure(model, inputs, settings)
-    sides = {row.network: spread(row) for row in rows}
+    sides = {row.network: rates_of(row) for row in rows}
     held = conditions(settings) | {
         "shape": list(inputs.shape),
         "batch": len(inputs),
@@ -33,13 +33,13 @@ def speeds(model: BaseModel, config: Config, settings: Settings) -> dict[str, An
     return {**sides, "conditions": held}
 
 
-def spread(row: Row) -> dict[str, float]:
+def rates_of(row: Row) -> dict[str, float]:
     fast, slow = row.ms_quartiles
     per_second = 1000 * row.batch
     return {"median": row.clips_per_s, "low": per_second / slow, "high": per_second / fast}
 
 
-def batch_of(model: BaseModel, config: Config, size: int) -> Tensor:
+def timed_batch(model: BaseModel, config: Config, size: int) -> Tensor:
     """Inputs of the test set in random order: of a video one view, the middle one of its views;
     of images those of the first one's size."""
     settings = config.test_dataloader.copy()

@@ -12,20 +12,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor, nn
+from torch import Tensor
 
+from vared_mm.method.cost import Pass
 from vared_mm.method.layer import _Dynamic
+from vared_mm.method.observe import record_cost
 from vared_mm.report.film_strips import evenly
 from vared_mm.report.plot_style import panel_rows
 
 # Maps in a row of a picture, and rows; layers that are drawn unasked.
 ROOM, LAYERS = 8, 4
-COMPUTED, REBUILT = ("computed", "C0", "-"), ("rebuilt", "C1", (0, (2, 1)))
+COMPUTED: dict[str, Any] = dict(label="computed", color="C0", linestyle="-", linewidth=2.5)
+REBUILT: dict[str, Any] = dict(label="rebuilt", color="C1", linestyle=(0, (2, 1)), linewidth=2.5)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class LayerMaps:
     computed: np.ndarray
 
 
-def chosen(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
+def chosen_layers(layers: Sequence[str], share: np.ndarray, pattern: str | None) -> list[str]:
     """The layers whose full names match.
 
     Without a pattern those of the least share (L,), at most four that skip something; one of those
@@ -65,32 +68,22 @@ def kept_maps(convs: dict[str, _Dynamic], rows_are_frames: bool) -> Iterator[lis
         rows_are_frames: The rows of a 2-D convolution's batch are the clip's frames.
     """
     kept: list[LayerMaps] = []
+
+    def keep(name: str, passes: list[Pass], conv: _Dynamic, args: tuple, out: Tensor) -> None:
+        if name in (layer.name for layer in kept):
+            return
+        rows = slice(None) if rows_are_frames and out.ndim == 4 else slice(1)
+        # (C, T, H, W) of one row's frames, or of the rows that are frames.
+        maps = out[rows].transpose(0, 1) if out.ndim == 4 else out[0]
+        frames = maps.shape[1] if out.ndim == 5 else 1
+        masks = [computed(conv, gates, frames) for gates in passes[-1].gates[rows]]
+        kept.append(LayerMaps(name, maps.float().cpu().numpy(), np.concatenate(masks, 1)))
+
     with ExitStack() as stack:
         for name, conv in convs.items():
-            answers: list[Tensor] = []
-            keep = partial(_keep_answer, answers)
-            stack.callback(conv.gate.register_forward_hook(keep).remove)
-            note = partial(_note, kept, name, answers, rows_are_frames)
-            stack.callback(conv.register_forward_hook(note).remove)
+            passes = stack.enter_context(record_cost(conv)).seen
+            stack.enter_context(conv.register_forward_hook(partial(keep, name, passes)))
         yield kept
-
-
-def _keep_answer(answers: list[Tensor], gate: nn.Module, args: tuple, answer: Tensor) -> None:
-    answers.append(answer)
-
-
-def _note(
-    kept: list[LayerMaps], name: str, answers: list[Tensor], rows_are_frames: bool,
-    conv: _Dynamic, args: tuple, out: Tensor,
-) -> None:  # fmt: skip
-    gates = answers.pop()
-    if name in (layer.name for layer in kept):
-        return
-    rows = slice(None) if rows_are_frames and out.ndim == 4 else slice(1)
-    # (C, T, H, W) of one row's frames, or of the rows that are frames.
-    maps = out[rows].transpose(0, 1) if out.ndim == 4 else out[0]
-    masks = [computed(conv, gate, maps.shape[1] if out.ndim == 5 else 1) for gate in gates[rows]]
-    kept.append(LayerMaps(name, maps.float().cpu().numpy(), np.concatenate(masks, 1)))
 
 
 def computed(conv: _Dynamic, gates: Tensor, frames: int) -> np.ndarray:
@@ -106,35 +99,26 @@ def draw_maps(layer: LayerMaps) -> Figure:
     Of clips channels are rows and frames columns; of images the computed channels come first. Each
     map is scaled by itself.
     """
-    rows = places(layer.computed)
-    columns = max(map(len, rows))
-    heights = [0.95 * layer.maps.shape[2] / layer.maps.shape[3]] * len(rows)
-    figure, panels = panel_rows(heights, columns, 0.95, caption=0.18, margins=(0.2, 0.4))
+    rows = maps_to_show(layer.computed)
+    height = 0.95 * layer.maps.shape[2] / layer.maps.shape[3]
+    figure, panels = panel_rows([height] * len(rows), max(map(len, rows)), 0.95, 0.18, (0.2, 0.4))
     for line, row in zip(panels, rows, strict=True):
-        for panel in line[len(row) :]:
-            panel.set_axis_off()
-        for panel, (channel, frame) in zip(line[: len(row)], row, strict=True):
+        for panel, (channel, frame) in zip(line, row, strict=False):
             look = COMPUTED if layer.computed[channel, frame] else REBUILT
-            draw_map(panel, layer.maps[channel, frame], *look[1:])
+            panel.imshow(layer.maps[channel, frame], cmap="gray")
+            panel.set_frame_on(True)
+            for spine in panel.spines.values():
+                spine.set(visible=True, capstyle="butt", **look)
             panel.set_title(f"c{channel} t{frame}", fontsize=6, pad=2)
     share = 100 * layer.computed.mean()
-    keys = [
-        Line2D([], [], color=colour, ls=style, lw=2.5, label=label)
-        for label, colour, style in (COMPUTED, REBUILT)
-    ]
     figure.suptitle(f"{layer.name}: {share:.0f}% of its maps computed", fontsize=9, y=0.995)
-    figure.legend(handles=keys, loc="lower center", ncols=2, frameon=False)
+    figure.legend(
+        handles=[Line2D([], [], **COMPUTED), Line2D([], [], **REBUILT)], loc="lower center", ncols=2
+    )
     return figure
 
 
-def draw_map(panel: Axes, values: np.ndarray, colour: str, style: str | tuple) -> None:
-    panel.imshow(values, cmap="gray")
-    panel.set(xticks=[], yticks=[])
-    for spine in panel.spines.values():
-        spine.set(visible=True, color=colour, linestyle=style, linewidth=2.5, capstyle="butt")
-
-
-def places(computed: np.ndarray) -> list[list[tuple[int, int]]]:
+def maps_to_show(computed: np.ndarray) -> list[list[tuple[int, int]]]:
     """The maps (channel, frame) to show, row by row: half computed channels, half rebuilt ones."""
     whole = computed.any(1)
     kinds = [np.flatnonzero(whole), np.flatnonzero(~whole)]

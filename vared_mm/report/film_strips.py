@@ -67,11 +67,9 @@ def film_strips(strips: Sequence[Strip]) -> Figure:
     columns = max(map(len, shown))
     width = 3.0 if columns == 1 else 1.1
     heights = [width * frames.shape[1] / frames.shape[2] for frames in shown]
-    figure, rows = panel_rows(heights, columns, width, caption=0.3, margins=(0, 0.06))
+    figure, rows = panel_rows(heights, columns, width, 0.3, (0, 0.06))
     for panels, strip, frames in zip(rows, strips, shown, strict=True):
         panels[0].set_title(strip.title, fontsize=8, loc="left")
-        for panel, frame in zip(panels[: len(frames)], frames, strict=True):
+        for panel, frame in zip(panels, frames, strict=False):
             panel.imshow(frame)
-        for panel in panels:
-            panel.set_axis_off()
     return figure

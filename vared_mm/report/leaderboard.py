@@ -2,39 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from vared_mm.report.leaderboard_cells import (
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from vared_mm.report.leaderboard_inputs import STUDY_PARTS, Inputs
+from vared_mm.report.leaderboard_measures import (
     MEASURES,
-    MISSING,
-    Cell,
+    SPEEDS,
     Measure,
-    cell,
-    conditions,
-    metric,
-    speed_cell,
-    with_quartiles,
+    free_measures,
+    numbers_of,
 )
-from vared_mm.report.leaderboard_inputs import Inputs, Study
-from vared_mm.report.paper_tables import PaperRow, PaperTable
+from vared_mm.report.paper_tables import PaperTable
 from vared_mm.report.result import Result
-from vared_mm.report.same_model import apart, by_model, once_each, parts_of
-
-NOT_EVALUATED = "not evaluated"
-
-
-class MixedDataError(ValueError):
-    """Results of different data would stand in one table."""
+from vared_mm.report.same_model import (
+    MODEL,
+    PARTS,
+    averaged,
+    differences,
+    models_in,
+    once_each,
+    refuse_mixed,
+    spelled,
+)
+from vared_mm.report.speed_conditions import speed_notes
 
 
 @dataclass(frozen=True)
 class Board:
+    """A table: `texts` are read, by `numbers` of the same rows it is sorted and filtered.
+
+    A missing number is NaN. What is of several results somewhere has its deviation in `numbers`
+    too, as "<column> std".
+    """
+
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    texts: pd.DataFrame
+    numbers: pd.DataFrame
     notes: tuple[str, ...] = ()
+
+    def numeric(self, column: str) -> bool:
+        return is_numeric_dtype(self.numbers[column])
+
+    def rows(self, index: pd.Index) -> Board:
+        return replace(self, texts=self.texts.loc[index], numbers=self.numbers.loc[index])
+
+    def filtered(self, condition: str) -> Board:
+        """The rows that hold for an expression of pandas' `DataFrame.query` on `numbers`."""
+        try:
+            holds = self.numbers.eval(condition, engine="python")
+            if not is_bool_dtype(holds):
+                raise TypeError("it is neither true nor false")
+            return self.rows(self.numbers.index[holds])
+        # It may end in any way that Python knows.
+        except Exception as error:
+            columns = [c if c.isidentifier() else f"`{c}`" for c in self.numbers]
+            raise ValueError(
+                f"filter {condition!r} is not understood: {error}; wanted an expression of pandas' "
+                "DataFrame.query, like full_gmacs < 0.2 or name.str.contains('vared'); the columns "
+                f"of {self.title!r} are {', '.join(columns)}"
+            ) from error
+
+    def ordered(self, column: str) -> Board:
+        """By a column, descending with a leading minus; rows without a number there come last."""
+        name = column.removeprefix("-")
+        if name not in self.numbers:
+            raise ValueError(
+                f"{self.title!r} has no column {name!r}; there are {', '.join(self.numbers)}"
+            )
+        by = self.numbers[name] if self.numeric(name) else self.numbers[name].str.casefold()
+        return self.rows(by.sort_values(ascending=name == column, kind="stable").index)
+
+
+def board_of(
+    title: str, rows: pd.DataFrame, names: Sequence[str], forms: Mapping[str, str], notes: list[str]
+) -> Board:
+    """Of texts and, in their forms, of numbers; beside `x` may stand `x std` and, to be read in the
+    place of both, `x text`."""
+    texts, numbers = rows[[*names]].copy(), rows[[*names]].copy()
+    for name, form in forms.items():
+        numbers[name] = rows[name]
+        std = rows.get(f"{name} std", pd.Series(float("nan"), rows.index))
+        if std.notna().any():
+            numbers[f"{name} std"] = std
+        told = [spelled(*cell, form) for cell in zip(rows[name], std, strict=True)]
+        texts[name] = pd.Series(told, rows.index)
+        if f"{name} text" in rows:
+            texts[name] = rows[f"{name} text"].fillna(texts[name])
+    return Board(title, texts, numbers, tuple(notes))
+
+
+def free_board(inputs: Inputs, mixed: bool = False) -> Board:
+    """A row for each model, its seeds together: see `same_model`.
+
+    Raises:
+        MixedDataError: for results of different data, unless `mixed`.
+    """
+    if not inputs.results:
+        raise ValueError("there are no results of models; redundancy studies stand in --table 12")
+    measures = free_measures(inputs.results)
+    models = models_in(inputs.results)
+    if not mixed:
+        refuse_mixed(models, "one table")
+    rows, notes = of_models(models, inputs.results, measures)
+    # What is needed to tell the models apart, and a little more.
+    columns = ["name", "checkpoint", "data"]
+    if rows["options"].any():
+        columns.insert(1, "options")
+    if rows.groupby("name")["model"].nunique().max() > 1:
+        rows["config"] = (rows["config"] + " " + rows["settings"]).str.strip()
+        columns.insert(1, "config")
+    if rows["data"].nunique() == 1:
+        data = next(iter(inputs.results.values())).data
+        rows["data"] = f"{data.name}, {data.samples}"
+    forms = {"results": ".0f", **{name: measure.form for name, measure in measures.items()}}
+    return board_of("Results", rows, columns, forms, notes)
+
+
+def of_models(
+    models: pd.DataFrame, results: Mapping[Path, Result], measures: Mapping[str, Measure]
+) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each model, and notes on what its numbers are of."""
+    models, notes = once_each(models)
+    used = {path: results[path] for path in models.index}
+    each = models.join(numbers_of(used, measures))
+    rows = averaged(each, list(measures), MODEL)
+    for name in measures.keys() & {"speed", *SPEEDS}:
+        tell_speeds(rows, each, name, used)
+    return rows, [*speed_notes(used.values()), *notes]
+
+
+def tell_speeds(
+    rows: pd.DataFrame, each: pd.DataFrame, name: str, results: Mapping[Path, Result]
+) -> None:
+    """Those that were measured otherwise one by one: their mean would be of nothing. A single one
+    in the free table with its quartiles."""
+    for model, own in each.dropna(subset=name).groupby(MODEL):
+        row = (rows[MODEL] == model).all(axis=1)
+        if own["how"].nunique() > 1:
+            rows.loc[row, f"{name} text"] = " / ".join(f"{speed:.1f}" for speed in own[name])
+            rows.loc[row, [name, f"{name} std"]] = float("nan")
+        elif len(own) == 1 and name in SPEEDS:
+            speed: Any = results[own.index[0]].speed
+            told = "{median:.1f} ({low:.1f} to {high:.1f})".format(**speed[name.removesuffix("/s")])
+            rows.loc[row, f"{name} text"] = told
 
 
 def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board:
@@ -45,169 +161,54 @@ def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board
     Raises:
         MixedDataError: for results of different data whose configs name the same, unless `mixed`.
     """
-    models, studied = names_in(table.rows)
-    all_of_table = {path: r for path, r in inputs.results.items() if r.name in models}
+    names = {"config": "name", **{column: f"{column} paper" for column in table.columns}}
+    paper = table.rows.rename(columns=names)
+    ours, notes = our_studies(table, inputs) if table.studied else our_models(table, inputs, mixed)
+    rows = paper.merge(ours, how="left", on=["name", "axis"])
+    parts = rows[rows.columns.intersection([*PARTS, *STUDY_PARTS])].fillna("")
+    told = [text for _, own in parts.groupby(rows["row"], sort=False) for text in differences(own)]
+    rows["row"] += [f" ({text})" if text else "" for text in told]
+    missing = rows["name"].map(lambda name: "not evaluated" if name else "no config")
+    rows["results text"] = missing.where(rows["results"].isna())
+    rows["results"] = rows["results"].fillna(0).astype(int)
+    forms = {"results": ".0f"}
+    for column in table.columns:
+        form = MEASURES[column].form
+        rows[f"{column} diff"] = rows[column] - rows[f"{column} paper"]
+        forms |= {column: form, f"{column} paper": "g", f"{column} diff": f"+{form}"}
+    legend = "paper: the figure that the paper prints; diff: ours less the paper's."
+    notes = [*filter(None, [table.note]), legend, *notes]
+    return board_of(f"Table {table.number}. {table.caption}", rows, ["row"], forms, notes)
+
+
+def our_models(table: PaperTable, inputs: Inputs, mixed: bool) -> tuple[pd.DataFrame, list[str]]:
+    models = models_in(inputs.results)
+    models = models[models["name"].isin(table.rows["config"])]
     if not mixed:
-        for data in dict.fromkeys(data_of(r.name) for r in all_of_table.values()):
-            alike = {path: r for path, r in all_of_table.items() if data_of(r.name) == data}
+        # The name of a config ends with its data, of which Table 13 has two.
+        for _, alike in models.groupby(models["name"].str.rsplit("_", n=1).str[-1]):
             refuse_mixed(alike, f"Table {table.number}")
-    of_table, notes = once_each(all_of_table)
-    studies = [study for study in inputs.studies if study.name in studied]
-    rows = [
-        paper_row(table, row._replace(name=name), ours, count)
-        for row in table.rows
-        for name, ours, count in our_cells(table, row, list(of_table.values()), studies)
+    return of_models(models, inputs.results, {name: MEASURES[name] for name in table.columns})
+
+
+def our_studies(table: PaperTable, inputs: Inputs) -> tuple[pd.DataFrame, list[str]]:
+    studies = [s for s in inputs.studies.values() if s.name in {*table.rows["config"]}]
+    each = [
+        {"name": study.name, "axis": axis, **study.parts, **mean}
+        for study in studies
+        for axis, mean in study.mean.items()
     ]
-    columns = [c for name in table.columns for c in (name, f"{name} paper", f"{name} diff")]
-    return Board(
-        f"Table {table.number}. {table.caption}",
-        ("row", "results", *columns),
-        tuple(rows),
-        (
-            *([table.note] if table.note else []),
-            "paper: the figure that the paper prints; diff: ours less the paper's.",
-            *conditions(of_table.values()),
-            *dict.fromkeys(study.told for study in studies),
-            *notes,
-        ),
-    )
-
-
-def names_in(rows: Sequence[PaperRow]) -> tuple[set[str | None], set[str | None]]:
-    """Those of configs whose results stand in the rows, and those whose studies do."""
-    return (
-        {row.config for row in rows if row.axis is None},
-        {row.config for row in rows if row.axis is not None},
-    )
-
-
-def data_of(config: str) -> str:
-    """What the name of a config ends with. Table 13 has two data sets."""
-    return config.rsplit("_", 1)[-1]
-
-
-def our_cells(
-    table: PaperTable, row: PaperRow, results: Sequence[Result], studies: Sequence[Study]
-) -> Iterator[tuple[str, dict[str, Cell], int]]:
-    """Of each model of a row its name, its cells by column, and how many results these are of."""
-    axis = row.axis
-    if axis is None:
-        models = by_model([r for r in results if r.name == row.config], parts_of)
-        names = apart([parts_of(results[0]) for results in models])
-        for name, of_model in zip(names, models, strict=True):
-            cells = {c: cell([MEASURES[c].of(r) for r in of_model], MEASURES[c].form)
-                     for c in table.columns}  # fmt: skip
-            if "speed" in cells:
-                cells["speed"] = speed_cell(of_model)
-            yield named(row, name), cells, len(of_model)
-    else:
-        groups = by_model([s for s in studies if s.name == row.config], lambda s: s.parts)
-        names = apart([group[0].parts for group in groups])
-        for name, group in zip(names, groups, strict=True):
-            means = [study.mean[axis] for study in group]
-            cells = {c: cell([mean[c] for mean in means], MEASURES[c].form) for c in table.columns}
-            yield named(row, name), cells, len(group)
-    if not names:
-        yield row.name, {column: Cell(MISSING) for column in table.columns}, 0
-
-
-def named(row: PaperRow, apart: str) -> str:
-    return f"{row.name} ({apart})" if apart else row.name
-
-
-def paper_row(
-    table: PaperTable, row: PaperRow, ours: Mapping[str, Cell], count: int
-) -> tuple[Cell, ...]:
-    missing = NOT_EVALUATED if row.config else "no config"
-    cells = [Cell(row.name), Cell(str(count), count) if count else Cell(missing, 0)]
-    for column, figure in zip(table.columns, row.figures, strict=True):
-        form, mine = MEASURES[column].form, ours[column]
-        both = mine.value is not None and figure is not None
-        difference = mine.value - figure if both else None  # type: ignore[operator]
-        paper = Cell(MISSING) if figure is None else Cell(f"{figure:g}", figure)
-        diff = Cell(MISSING) if difference is None else Cell(f"{difference:+{form}}", difference)
-        cells += [mine, paper, diff]
-    return tuple(cells)
+    keys = ["name", "axis", *STUDY_PARTS]
+    rows = pd.DataFrame(each, columns=[*keys, *table.columns])
+    return averaged(rows, table.columns, keys), list(dict.fromkeys(map(str, studies)))
 
 
 def unmatched(tables: Sequence[PaperTable], inputs: Inputs) -> list[str]:
     """The files that stand in no row of these tables."""
-    models, studied = names_in([row for table in tables for row in table.rows])
-    left = [f"{path} ({r.name})" for path, r in inputs.results.items() if r.name not in models]
-    return left + [f"{s.path} ({s.name})" for s in inputs.studies if s.name not in studied]
-
-
-def free_board(inputs: Inputs, mixed: bool = False) -> Board:
-    """A row for each model, its seeds together: see `same_model`.
-
-    Metrics stand as their toolbox names and scales them.
-
-    Raises:
-        MixedDataError: for results of different data, unless `mixed`.
-    """
-    if not inputs.results:
-        raise ValueError("there are no results of models; redundancy studies stand in --table 12")
-    if not mixed:
-        refuse_mixed(inputs.results, "one table")
-    results, notes = once_each(inputs.results)
-    metrics = dict.fromkeys(
-        name for r in results.values() for name in r.metrics if not name.startswith("cost/")
+    studied, of_models = (
+        {name for table in tables if table.studied == of for name in table.rows["config"]}
+        for of in (True, False)
     )
-    measures = {name: metric(name, scale=1.0)._replace(form=".4g") for name in metrics} | COSTS
-    models = by_model(results.values(), parts_of)
-    told = texts_of([of_model[0] for of_model in models])
-    rows = []
-    for texts, of_model in zip(told, models, strict=True):
-        cells = [Cell(text) for text in texts.values()]
-        cells.append(Cell(str(len(of_model)), len(of_model)))
-        cells += [cell([m.of(r) for r in of_model], m.form) for m in measures.values()]
-        cells += [with_quartiles(speed_cell(of_model, n), of_model, n) for n in SPEEDS.values()]
-        rows.append(tuple(cells))
-    columns = (*told[0], "results", *measures, *SPEEDS)
-    return Board("Results", columns, tuple(rows), (*conditions(results.values()), *notes))
-
-
-def texts_of(models: Sequence[Result]) -> list[dict[str, str]]:
-    """By column what each model is: what is needed to tell them apart, and a little more."""
-    parts = [parts_of(result) for result in models]
-    several_data = len({part["data"] for part in parts}) > 1
-    twins = [[p for p, r in zip(parts, models, strict=True) if r.name == own.name]
-             for own in models]  # fmt: skip
-    config = any(len({(p["config"], p["settings"]) for p in same}) > 1 for same in twins)
-    rows = []
-    for result, part in zip(models, parts, strict=True):
-        texts = {"name": result.name}
-        if config:
-            texts["config"] = " ".join(filter(None, (part["config"], part["settings"][:8])))
-        if any(p["options"] for p in parts):
-            texts["options"] = part["options"]
-        data = f"{result.data.name}, {result.data.samples}"
-        texts |= {"checkpoint": part["checkpoint"], "data": part["data"] if several_data else data}
-        rows.append(texts)
-    return rows
-
-
-# Columns of the free table beside the metrics.
-COSTS: dict[str, Measure] = {
-    "dense_gmacs": Measure(lambda r: r.cost["dense_gmacs"], ".4g"),
-    "paper_gmacs": Measure(lambda r: r.cost["paper_gmacs"]["avg"], ".4g"),
-    "full_gmacs": Measure(lambda r: r.cost["full_gmacs"]["avg"], ".4g"),
-    "full_gmacs_min": Measure(lambda r: r.cost["full_gmacs"]["min"], ".4g"),
-    "full_gmacs_max": Measure(lambda r: r.cost["full_gmacs"]["max"], ".4g"),
-    "share": Measure(lambda r: r.cost["share"]["avg"], ".3f"),
-    "params": Measure(lambda r: r.parameters / 1e6, ".4g"),
-}
-SPEEDS = {"static/s": "static", "dynamic/s": "dynamic"}
-
-
-def refuse_mixed(results: Mapping[Path, Result], where: str) -> None:
-    groups: dict[str, list[str]] = {}
-    for path, result in results.items():
-        told = f"{result.data.name} {result.data.file}, {result.data.samples} samples"
-        groups.setdefault(f"{told} [{result.data.fingerprint[:8]}]", []).append(str(path))
-    if len(groups) > 1:
-        listed = "\n".join(f"  {data}: {', '.join(files)}" for data, files in groups.items())
-        raise MixedDataError(
-            f"results of {len(groups)} different data sets would stand in {where}, where numbers "
-            f"are compared:\n{listed}\nGive those of one alone, or --mixed-data"
-        )
+    left = {p: r.name for p, r in inputs.results.items() if r.name not in of_models}
+    left |= {p: s.name for p, s in inputs.studies.items() if s.name not in studied}
+    return [f"{path} ({name})" for path, name in left.items()]

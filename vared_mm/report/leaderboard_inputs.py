@@ -3,36 +3,85 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from vared_mm.datasets.folders import files_below
-from vared_mm.report.result import RESULT, Result, ResultError, read_result
+from vared_mm.report.result import (
+    RESULT,
+    AnyText,
+    LayerCost,
+    Number,
+    Result,
+    ResultError,
+    checked,
+    checked_as,
+    json_in,
+    result_in,
+)
 
 STUDY = "redundancy.json"
+# What studies have to have alike to be averaged.
+STUDY_PARTS = ["config", "weights", "samples", "thresholds", "layers"]
+
+
+class Means(TypedDict):
+    cc: Number | None
+    rmse: Number | None
+    rp: Number | None
+
+
+class AxisMeans(TypedDict):
+    time: Means
+    channel: Means
 
 
 @dataclass(frozen=True)
 class Study:
-    """What tools/redundancy.py told: `mean` has `cc`, `rmse` and `rp` for each axis; `told` is what
-    it was made of, `parts` what others have to have alike to be averaged with it."""
+    """What tools/redundancy.py tells."""
 
-    name: str
-    path: Path
-    mean: Mapping[str, Mapping[str, float | None]]
-    told: str
-    parts: Mapping[str, str] = field(default_factory=dict)
+    config: AnyText
+    checkpoint: AnyText | None
+    samples: int
+    thresholds: dict[str, Any]
+    layers: list[LayerCost]
+    mean: Annotated[dict[str, dict[str, float | None]], checked_as(AxisMeans)]
+
+    @property
+    def name(self) -> str:
+        return Path(self.config).stem
+
+    @property
+    def rule(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.thresholds.items())
+
+    def __str__(self) -> str:
+        weights = self.checkpoint or "random weights"
+        return f"Study of {self.name}: {weights}, {self.samples} samples; RP by {self.rule}."
+
+    @property
+    def parts(self) -> dict[str, str]:
+        layers = " ".join(layer["name"] for layer in self.layers)
+        digest = hashlib.sha256(layers.encode(errors="surrogateescape")).hexdigest()[:8]
+        return {
+            "config": self.config,
+            "weights": Path(self.checkpoint or "random weights").stem,
+            "samples": f"{self.samples} samples",
+            "thresholds": self.rule,
+            "layers": f"{len(self.layers)} layers [{digest}]",
+        }
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Results by the file they are of; `left` tells of files that are neither, found in folders."""
+class Inputs(NamedTuple):
+    """By the file they are of; `left` tells of files that are neither, found in folders."""
 
     results: Mapping[Path, Result]
-    studies: Sequence[Study]
+    studies: Mapping[Path, Study]
     left: Sequence[str] = ()
 
 
@@ -46,21 +95,25 @@ def collect(paths: Sequence[str | Path]) -> Inputs:
     named = {Path(path).resolve() for path in paths if Path(path).is_file()}
     files = dict.fromkeys(file.resolve() for path in paths for file in files_of(Path(path)))
     results: dict[Path, Result] = {}
-    studies: dict[str, Study] = {}
+    studies: dict[Path, Study] = {}
     left: list[ResultError] = []
+    of_study = {field.name for field in fields(Study)}
     for file in files:
         try:
-            if study := study_of(file):
-                studies.setdefault(json.dumps([study.told, study.parts, study.mean]), study)
-            else:
-                results[file] = read_result(file)
+            content = json_in(file)
+            if not isinstance(content, dict) or not of_study <= content.keys():
+                results[file] = result_in(file, content)
+                continue
+            study = checked(file, content, Study, "run tools/redundancy.py again")
+            if study not in studies.values():
+                studies[file] = study
         except ResultError as error:
             if file in named:
                 raise
             left.append(error)
     if left and not results and not studies:
         raise left[0]
-    return Inputs(results, list(studies.values()), list(map(str, left)))
+    return Inputs(results, studies, list(map(str, left)))
 
 
 def files_of(path: Path) -> Iterator[Path]:
@@ -75,44 +128,3 @@ def files_of(path: Path) -> Iterator[Path]:
             f"{path} {what}; tools/evaluate.py and tools/redundancy.py write such files"
         )
     yield from found
-
-
-def study_of(file: Path) -> Study | None:
-    """None for what is no study, which may be a result.
-
-    Raises:
-        ResultError: It is a damaged one.
-    """
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except (OSError, ValueError, RecursionError):
-        return None
-    wanted = {"config", "checkpoint", "samples", "mean", "thresholds", "layers"}
-    if not isinstance(content, dict) or not wanted <= content.keys():
-        return None
-    try:
-        return study_from(file, content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"{file} is damaged: {error!r}; run tools/redundancy.py again") from error
-
-
-def study_from(file: Path, content: dict[str, Any]) -> Study:
-    name, weights = Path(content["config"]).stem, content["checkpoint"] or "random weights"
-    thresholds = " ".join(f"{name}={value}" for name, value in content["thresholds"].items())
-    told = f"Study of {name}: {weights}, {content['samples']} samples; RP by {thresholds}."
-    mean = {
-        axis: {
-            measure: None if value is None else float(value)
-            for measure, value in ((m, content["mean"][axis][m]) for m in ("cc", "rmse", "rp"))
-        }
-        for axis in ("time", "channel")
-    }
-    layers = hashlib.sha256(" ".join(layer["name"] for layer in content["layers"]).encode())
-    parts = {
-        "config": content["config"],
-        "weights": Path(weights).stem,
-        "samples": f"{content['samples']} samples",
-        "thresholds": thresholds,
-        "layers": f"{len(content['layers'])} layers [{layers.hexdigest()[:8]}]",
-    }
-    return Study(name, file, mean, told, parts)

@@ -26,24 +26,23 @@ function sortBy(header) {
 }
 
 // A row stays if it holds every word.
-function filter(table, box) {
+function filter(section, box) {
   const words = box.value.toLowerCase().split(/\s+/);
-  const rows = [...table.querySelectorAll("tbody tr")];
+  const rows = [...section.querySelectorAll("tbody tr")];
   for (const row of rows) {
     const text = [...row.cells].map((cell) => cell.textContent.toLowerCase()).join("\n");
     row.hidden = !words.every((word) => text.includes(word));
   }
   const left = rows.filter((row) => !row.hidden).length;
-  table.querySelector("output").value = `${left} of ${rows.length} rows`;
+  section.querySelector("output").value = `${left} of ${rows.length} rows`;
 }
 
-for (const table of document.querySelectorAll(".table")) {
-  for (const button of table.querySelectorAll("thead button"))
-    button.addEventListener("click", () => sortBy(button.parentElement));
-  const box = table.querySelector("input");
-  if (box === null) continue;
-  box.addEventListener("input", () => filter(table, box));
-  filter(table, box);
+for (const button of document.querySelectorAll("thead button"))
+  button.addEventListener("click", () => sortBy(button.parentElement));
+for (const box of document.querySelectorAll("input")) {
+  const section = box.closest("section");
+  box.addEventListener("input", () => filter(section, box));
+  filter(section, box);
 }
 
 // Paper is white, whatever the screen is.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from vared_mm.report.evaluated_clips import EvaluatedClips
 from vared_mm.report.feature_maps import draw_maps
 from vared_mm.report.film_strips import film_strips
-from vared_mm.report.html_page import Picture
-from vared_mm.report.plot_style import NoPictureError, picture
+from vared_mm.report.plot_style import NoPictureError, Picture, picture
 from vared_mm.report.policy_plots import (
     choice_rates,
     gmacs_histogram,
@@ -20,7 +18,7 @@ from vared_mm.report.policy_plots import (
     rate_bars,
 )
 from vared_mm.report.result import Result, Samples
-from vared_mm.report.sample_groups import Group, extremes, groups_of, widest
+from vared_mm.report.sample_groups import extremes, groups_of, widest
 
 # As many as Figures 3 and 4 show.
 CLASSES, STRIP_CLASSES = 25, 3
@@ -46,29 +44,33 @@ class Wishes:
 Pictures = dict[str, Picture]
 
 
-def pictures_of(kind: str, result: Result, samples: Samples, wishes: Wishes) -> Pictures:
-    """Raises `NoPictureError` for a static model, which has no policy."""
+def pictures_of(kind: str, result: Result, samples: Samples | None, wishes: Wishes) -> Pictures:
+    """Raises `NoPictureError` for a static model, which has no policy, and without samples."""
     if not result.dynamic:
         raise NoPictureError(
             f"{result.name} is static: it computes all of every layer for every sample, so there "
             "is no policy to draw"
         )
+    if samples is None:
+        raise NoPictureError(
+            f"nothing is told of the single samples of {result.name}; tools/evaluate.py tells it"
+        )
     return KINDS[kind](result, samples, wishes)
 
 
 def heat_maps(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
-    groups = wanted_groups(result, samples, wishes)
-    shares, layers = mean_shares(samples.layer_share, groups), samples.layer_names.tolist()
-    caption = (
+    groups = groups_of(samples.label, result.data.classes, wishes.classes)
+    drawn = picture(
+        "Computed share by layer and class",
         "Which share of its MACs each dynamic convolution computes, the mean over the samples of "
-        "each class; lighter is less computed."
-    )
-    title = "Computed share by layer and class"
-    return {"heatmap": picture(title, caption, lambda: heat_map(shares, layers, groups))}
+        "each class; lighter is less computed.",
+        heat_map, mean_shares(samples.layer_share, groups), samples.layer_names.tolist(), groups,
+    )  # fmt: skip
+    return {"heatmap": drawn}
 
 
 def strips(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
-    groups = wanted_groups(result, samples, wishes)
+    groups = groups_of(samples.label, result.data.classes, wishes.classes)
     if not isinstance(wishes.classes, tuple):
         groups = widest(samples.share, groups, STRIP_CLASSES)
     clips = EvaluatedClips(result, samples, wishes.options)
@@ -78,46 +80,43 @@ def strips(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
         for group in groups
         for place in dict.fromkeys(extremes(samples.share, group))
     ]
-    caption = (
+    drawn = picture(
+        "Most and least computation",
         "Of each class the sample with the most and the one with the least computation, as the "
-        "network saw them; in percent, what was computed of the dynamic convolutions' MACs."
-    )
-    return {"strips": picture("Most and least computation", caption, lambda: film_strips(rows))}
+        "network saw them; in percent, what was computed of the dynamic convolutions' MACs.",
+        film_strips, rows,
+    )  # fmt: skip
+    return {"strips": drawn}
 
 
 def features(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
     clips = EvaluatedClips(result, samples, wishes.options)
     place = int(samples.share.argmin()) if wishes.clip is None else clips.place_of(wishes.clip)
-    found = {}
-    for layer in clips.maps(place, wishes.layers):
-        caption = (
-            f"What the layer gives out for {samples.file[place]}, each map scaled by itself: "
-            "computed, or rebuilt by a cheap operation from a computed one."
+    caption = (
+        f"What the layer gives out for {samples.file[place]}, each map scaled by itself: "
+        "computed, or rebuilt by a cheap operation from a computed one."
+    )
+    return {
+        f"features_{layer.name}": picture(
+            f"Feature maps of {layer.name}", caption, draw_maps, layer
         )
-        title = f"Feature maps of {layer.name}"
-        found[f"features_{layer.name}"] = picture(title, caption, partial(draw_maps, layer))
-    return found
+        for layer in clips.maps(place, wishes.layers)
+    }
 
 
 def rates(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
-    table, layers = choice_rates(samples.layer_share), samples.layer_names.tolist()
-    dense = float(result.cost["dense_gmacs"])
     bars = picture(
         "What the largest open path computes",
         "In which part of the samples each layer computes all, half, a quarter, ... of its MACs, "
         "channels and frames taken together.",
-        lambda: rate_bars(table, layers),
-    )
+        rate_bars, choice_rates(samples.layer_share), samples.layer_names.tolist(),
+    )  # fmt: skip
     histogram = picture(
         "GMACs of the samples",
         "How many samples cost how much: by the paper's formula, and with all that ran.",
-        lambda: gmacs_histogram(samples.paper_gmacs, samples.full_gmacs, dense),
-    )
+        gmacs_histogram, samples.paper_gmacs, samples.full_gmacs, result.cost["dense_gmacs"],
+    )  # fmt: skip
     return {"rates": bars, "gmacs": histogram}
-
-
-def wanted_groups(result: Result, samples: Samples, wishes: Wishes) -> list[Group]:
-    return groups_of(samples.label, result.data.classes, wishes.classes)
 
 
 KINDS: dict[str, Callable[[Result, Samples, Wishes], Pictures]] = {

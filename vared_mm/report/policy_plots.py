@@ -7,9 +7,10 @@ was computed, r/R; pictures tell it in percent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,18 +23,16 @@ CHOICES = tuple(2.0**-i for i in range(7))
 
 def mean_shares(layer_share: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
     """(L, G) means of (N, L) over the samples of each group, NaN of a group without any."""
-    columns = [
-        layer_share[g.places].mean(0) if len(g.places) else np.full(layer_share.shape[1], np.nan)
-        for g in groups
-    ]
-    return np.stack(columns, 1)
+    nothing = np.full(layer_share.shape[1], np.nan)
+    means = [layer_share[g.places].mean(0) if len(g.places) else nothing for g in groups]
+    return np.stack(means, 1)
 
 
 def heat_map(shares: np.ndarray, layers: Sequence[str], groups: Sequence[Group]) -> Figure:
     """Figure 3: layers from top to bottom, groups from left to right, lighter where less ran."""
     names = [group.name if len(group.places) else f"{group.name} (no sample)" for group in groups]
     figure, panel = by_layer(layers, 1.5 + max(0.2 * len(groups), 2), max(map(len, names)) * 0.06)
-    colours = matplotlib.colormaps[SHARE_MAP].with_extremes(bad=(0, 0, 0, 0))
+    colours = colormaps[SHARE_MAP].with_extremes(bad=(0, 0, 0, 0))
     image = panel.imshow(100 * shares, cmap=colours, vmin=0, vmax=100, aspect="auto")
     panel.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
     figure.colorbar(image, label="computed (% of the layer's MACs)", aspect=40, fraction=0.05)
@@ -52,20 +51,16 @@ def choice_rates(layer_share: np.ndarray) -> np.ndarray:
 def rate_bars(rates: np.ndarray, layers: Sequence[str]) -> Figure:
     """One bar of 100 % of the samples for each layer."""
     figure, panel = by_layer(layers, 5.5, 0.6)
-    colours = matplotlib.colormaps[SHARE_MAP]
-    left = np.zeros(len(layers))
-    for choice, rate in zip(CHOICES, 100 * rates.T, strict=True):
+    rates = 100 * rates.T
+    lefts = rates.cumsum(0) - rates
+    look: dict[str, Any] = dict(height=0.8, edgecolor=rcParams["axes.edgecolor"], lw=0.5)
+    for choice, rate, left in zip(CHOICES, rates, lefts, strict=True):
         if rate.any():
             label = "all" if choice == 1 else f"1/{1 / choice:.0f}"
-            panel.barh(
-                range(len(layers)), rate, 0.8, left, color=colours(choice), label=label,
-                edgecolor=matplotlib.rcParams["axes.edgecolor"], lw=0.5,
-            )  # fmt: skip
-        left += rate
+            colour = colormaps[SHARE_MAP](choice)
+            panel.barh(range(len(layers)), rate, left=left, color=colour, label=label, **look)
     panel.set(xlabel="samples (%)", xlim=(0, 100), ylim=(len(layers) - 0.5, -0.5))
-    figure.legend(
-        title="computed of the layer", loc="outside upper right", ncols=len(CHOICES), frameon=False
-    )
+    figure.legend(title="computed of the layer", loc="outside upper right", ncols=len(CHOICES))
     return figure
 
 
@@ -95,15 +90,11 @@ def gmacs_histogram(paper: np.ndarray, full: np.ndarray, dense: float, bins: int
     figure = Figure(figsize=(6.5, 3.4), layout="constrained")
     panel = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate([paper, full]), bins)
-    kinds = {"convolutions by r/R (paper)": paper, "all that ran (full)": full}
-    for place, (name, values) in enumerate(kinds.items()):
-        label = f"{name}: mean {values.mean():.4g}"
-        panel.hist(values, edges.tolist(), color=f"C{place}", alpha=0.65, label=label)
-    panel.axvline(
-        dense, color=matplotlib.rcParams["text.color"], ls="--", lw=1.2, label=f"dense: {dense:.4g}"
-    )
+    for name, values in {"convolutions by r/R (paper)": paper, "all that ran (full)": full}.items():
+        panel.hist(values, edges.tolist(), alpha=0.65, label=f"{name}: mean {values.mean():.4g}")
+    panel.axvline(dense, color=rcParams["text.color"], ls="--", label=f"dense: {dense:.4g}")
     panel.set(xlabel="GMACs of a sample", ylabel="samples")
     panel.locator_params(axis="x", nbins=6)
     panel.locator_params(axis="y", integer=True)
-    figure.legend(loc="outside upper left", ncols=1, frameon=False)
+    figure.legend(loc="outside upper left")
     return figure

@@ -10,16 +10,21 @@ with another constant one, which is a copy of it, and CC 0 with any other map.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-RMSE_RULES = ("above", "below", "off")
-# CC is told in bins of 0.025, RMSE in bins of 0.01.
-CC_BINS, RMSE_BINS = 80, 100
+RMSE_RULES: dict[str, Callable[[Tensor, float], Tensor | bool]] = {
+    "above": torch.gt,
+    "below": torch.lt,
+    "off": lambda rmse, threshold: True,
+}
+# Bins and lower ends of the histograms: CC is told in bins of 0.025, RMSE in bins of 0.01.
+BINS = {"cc": (80, -1), "rmse": (100, 0)}
 # Floats of the largest matrix that the search for best matches makes: 64 MiB in float32.
 ROOM = 2**24
 
@@ -45,13 +50,10 @@ class Thresholds:
         if not 0 <= self.rmse <= 1:
             raise ValueError(f"rmse is {self.rmse!r}; wanted an error of maps in [0, 1]")
         if self.rmse_rule not in RMSE_RULES:
-            raise ValueError(f"rmse_rule is {self.rmse_rule!r}; wanted one of {RMSE_RULES}")
+            raise ValueError(f"rmse_rule is {self.rmse_rule!r}; wanted one of {list(RMSE_RULES)}")
 
     def redundant(self, cc: Tensor, rmse: Tensor) -> Tensor:
-        alike = cc > self.cc
-        if self.rmse_rule == "off":
-            return alike
-        return alike & (rmse > self.rmse if self.rmse_rule == "above" else rmse < self.rmse)
+        return (cc > self.cc) & RMSE_RULES[self.rmse_rule](rmse, self.rmse)
 
 
 def maps_of(output: Tensor, rows_are_frames: bool = False) -> Tensor:
@@ -117,47 +119,41 @@ def best_matches(scaled_maps: Tensor, room: int = ROOM) -> tuple[Tensor, Tensor]
         return (scaled_maps.new_empty(n, t, 0),) * 2
     units = directions(scaled_maps).flatten(0, 1)
     rows = max(1, room // (n * t * c))
-    parts = [_best_of(units, first, rows) for first in range(0, c, rows)]
-    cc, partner = (torch.cat(part, 1).unflatten(0, (n, t)) for part in zip(*parts, strict=True))
+    best = []
+    for first in range(0, c, rows):
+        of_rows = units[:, first : first + rows] @ units.mT
+        # A map is no match of itself.
+        of_rows.diagonal(first, 1, 2).fill_(-math.inf)
+        best.append(of_rows.max(-1))
+    cc, partner = (torch.cat(part, 1).unflatten(0, (n, t)) for part in zip(*best, strict=True))
     matched = scaled_maps.gather(2, partner[..., None].expand(n, t, c, p))
     return cc.clamp(-1, 1), rmse(scaled_maps, matched)
 
 
-def _best_of(units: Tensor, first: int, rows: int) -> tuple[Tensor, Tensor]:
-    """For `rows` maps from `first` on: the highest CC with another map, and which map that is."""
-    cc = units[:, first : first + rows] @ units.mT
-    # A map is no match of itself.
-    cc.diagonal(first, 1, 2).fill_(-math.inf)
-    return cc.max(-1)
-
-
-@dataclass
 class Tally:
     """Sums and histograms of the pairs seen so far: as large after a million clips as at first."""
 
-    thresholds: Thresholds
-    pairs: int = 0
-    redundant: int = 0
-    cc: float = 0.0
-    rmse: float = 0.0
-    cc_histogram: Tensor = field(default_factory=lambda: torch.zeros(CC_BINS, dtype=torch.float64))
-    rmse_histogram: Tensor = field(
-        default_factory=lambda: torch.zeros(RMSE_BINS, dtype=torch.float64)
-    )
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.thresholds, self.pairs = thresholds, 0
+        self.sums = dict.fromkeys(("cc", "rmse", "rp"), 0.0)
+        self.histograms = {
+            name: torch.zeros(bins, dtype=torch.float64) for name, (bins, _) in BINS.items()
+        }
 
     def add(self, cc: Tensor, rmse: Tensor) -> None:
         self.pairs += cc.numel()
-        self.redundant += int(self.thresholds.redundant(cc, rmse).sum())
-        self.cc += float(cc.sum(dtype=torch.float64))
-        self.rmse += float(rmse.sum(dtype=torch.float64))
-        self.cc_histogram += torch.histc(cc, CC_BINS, -1, 1).cpu()
-        self.rmse_histogram += torch.histc(rmse, RMSE_BINS, 0, 1).cpu()
+        seen = {"cc": cc, "rmse": rmse, "rp": self.thresholds.redundant(cc, rmse)}
+        for name, values in seen.items():
+            self.sums[name] += float(values.sum(dtype=torch.float64))
+        for name, (bins, low) in BINS.items():
+            self.histograms[name] += torch.histc(seen[name], bins, low, 1).cpu()
 
     def summary(self) -> dict[str, Any]:
         """Means over the pairs, None where there are none: one frame, or one channel."""
-        counts = {"cc": self.cc, "rmse": self.rmse, "rp": self.redundant}
-        means = {name: count / self.pairs if self.pairs else None for name, count in counts.items()}
-        histograms = {"cc": self.cc_histogram.tolist(), "rmse": self.rmse_histogram.tolist()}
+        means = {
+            name: total / self.pairs if self.pairs else None for name, total in self.sums.items()
+        }
+        histograms = {name: counts.tolist() for name, counts in self.histograms.items()}
         return {"pairs": self.pairs, **means, "histograms": histograms}
 
 

@@ -45,7 +45,7 @@ def study(
         raise ValueError(f"the layers are those of a backbone, which {type(model).__name__} lacks")
     convs = layers_of(model.backbone, layers)
     tallies = {name: LayerTally(thresholds) for name in convs}
-    loader = clips_of(config)
+    loader = mixed_clips(config)
     count = min(samples, len(loader))
     # The rows of a 2-D network's batch are the frames of its one clip; further views of a video,
     # of which validation sets have none, would be taken for further frames.
@@ -77,7 +77,7 @@ def layers_of(backbone: nn.Module, pattern: str | None = None) -> dict[str, nn.M
     return dict(matching_convs(backbone, DynamicConfig(targets=targets)))
 
 
-def clips_of(config: Config) -> DataLoader:
+def mixed_clips(config: Config) -> DataLoader:
     """Clip by clip, one of each video, from the validation set, or the test set without one.
 
     Mixed, as a list sorted by class would give the first classes alone, and the same each time.
@@ -103,15 +103,14 @@ def watched(
 
     with ExitStack() as stack:
         for name, conv in convs.items():
-            stack.callback(conv.register_forward_hook(partial(note, name)).remove)
+            stack.enter_context(conv.register_forward_hook(partial(note, name)))
         yield shapes
 
 
 def mean_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Over the layers that have pairs, each counting once, as in Table 12."""
-    return {axis: {m: mean_over(rows, axis, m) for m in MEASURES} for axis in AXES}
-
-
-def mean_over(rows: list[dict[str, Any]], axis: str, measure: str) -> float | None:
-    values = [row[axis][measure] for row in rows if row[axis]["pairs"]]
-    return fmean(values) if values else None
+    paired = {axis: [row[axis] for row in rows if row[axis]["pairs"]] for axis in AXES}
+    return {
+        axis: {m: fmean(row[m] for row in own) if own else None for m in MEASURES}
+        for axis, own in paired.items()
+    }

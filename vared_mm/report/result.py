@@ -1,4 +1,4 @@
-"""The record of one evaluated model: a folder with result.json and samples.npz.
+"""The record of one tested model, result.json, and of its samples, samples.npz.
 
 The unit is the MAC. Shares are in [0, 1]; metrics stand as the toolbox names and scales them.
 """
@@ -9,23 +9,90 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import (
+    AllowInfNan,
+    BeforeValidator,
+    ConfigDict,
+    GetPydanticSchema,
+    InstanceOf,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from pydantic.dataclasses import dataclass
+from typing_extensions import NotRequired, TypedDict
 
 from vared_mm.files import write_bytes, write_json
 
 FORMAT, VERSION = "vared_mm result", 1
 RESULT, SAMPLES = "result.json", "samples.npz"
-TASKS = ("recognition", "localization", "segmentation", "detection")
 AGAIN = "run tools/evaluate.py again"
 
 
 class ResultError(ValueError):
     """A file is no result, or not one of this version."""
+
+
+# A bare `float` would take texts and booleans too.
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Count = Annotated[int, Strict()]
+# Names of files may hold bytes that are no UTF-8, which pydantic's own strings refuse.
+AnyText = InstanceOf[str]
+Tasks = Literal["recognition", "localization", "segmentation", "detection"]
+
+
+def finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def checked_as(kind: Any) -> Any:
+    """A mapping that is checked as `kind` where a record is made."""
+    return GetPydanticSchema(lambda _, schema_of: schema_of(kind))
+
+
+class Spread(TypedDict):
+    avg: Number
+    min: Number
+    max: Number
+
+
+@with_config(ConfigDict(extra="allow"))
+class LayerCost(TypedDict):
+    name: AnyText
+
+
+@with_config(ConfigDict(extra="allow"))
+class Cost(TypedDict):
+    """As `cost_metric.summarise` makes it."""
+
+    dense_gmacs: Number
+    paper_gmacs: Spread
+    full_gmacs: Spread
+    share: Spread
+    full_gmacs_per_megapixel: NotRequired[Spread]
+    layers: list[LayerCost]
+
+
+class Rates(TypedDict):
+    """Clips or images per second, with quartiles."""
+
+    median: Number
+    low: Number
+    high: Number
+
+
+class Speeds(TypedDict):
+    static: NotRequired[Rates | None]
+    dynamic: NotRequired[Rates | None]
+    conditions: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,58 +107,54 @@ class Data:
             compared.
     """
 
-    name: str
-    file: str
-    samples: int
-    classes: tuple[str, ...] | None
-    fingerprint: str
+    name: AnyText
+    file: AnyText
+    samples: Count
+    classes: tuple[AnyText, ...] | None
+    fingerprint: AnyText
 
 
 @dataclass(frozen=True)
 class Result:
-    """What tools/evaluate.py told of one model.
+    """What was told of one model by a test, or by an evaluation, which times it too.
 
     Args:
         name: The config's file name without its ending.
         options: What `--cfg-options` changed in the config.
         commit: Of the vared_mm repository, None outside of one.
         created: ISO 8601, in UTC.
+        task: None where the model's head does not tell it.
         metrics: None stands for what is not a finite number.
-        cost: As `cost_metric.summarise` makes it.
-        speed: None, or `static`, of a dynamic model `dynamic`, each with `median`, `low` and `high`
-            (quartiles) clips or images per second, and `conditions`.
+        cost: None where no `CostMetric` took part.
+        speed: None where it was not measured. `static` and, of a dynamic model, `dynamic`.
         weights, settings: Digests of the model's parameters and buffers, and of its config; None of
             results that were written without.
     """
 
-    name: str
-    config: str
-    options: Mapping[str, Any]
-    checkpoint: str
+    name: AnyText
+    config: AnyText
+    options: dict[str, Any]
+    checkpoint: AnyText
     commit: str | None
     created: str
-    task: str
+    task: Annotated[str | None, checked_as(Tasks | None)]
     data: Data
     device: str
-    threads: int
-    packages: Mapping[str, str]
-    parameters: int
-    metrics: Mapping[str, float | None]
-    cost: Mapping[str, Any]
-    speed: Mapping[str, Any] | None
+    threads: Count
+    packages: dict[str, str]
+    parameters: Count
+    metrics: Mapping[str, Annotated[Number | None, BeforeValidator(finite_or_none)]]
+    cost: Annotated[Any, checked_as(Cost | None)]
+    speed: Annotated[Mapping[str, Any] | None, checked_as(Speeds | None)]
     weights: str | None = None
     settings: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"task is {self.task!r}; wanted one of {TASKS}")
-
     @property
     def dynamic(self) -> bool:
-        return bool(self.cost["layers"])
+        return bool(self.cost and self.cost["layers"])
 
 
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class Samples:
     """The N evaluated samples in the order of the data set, with L dynamic convolutions.
 
@@ -120,14 +183,13 @@ class Samples:
 
     def __post_init__(self) -> None:
         n, layers = len(self.file), len(self.layer_names)
-        for field in fields(self):
-            wanted: tuple[int, ...] = (n,)
-            if field.name.startswith("layer_"):
-                wanted = (layers,) if field.name == "layer_names" else (n, layers)
-            if (came := getattr(self, field.name).shape) != wanted:
+        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)}
+        wanted |= {"layer_names": (layers,), "layer_dense": (n, layers), "layer_share": (n, layers)}
+        for name, shape in wanted.items():
+            if (came := getattr(self, name).shape) != shape:
                 raise ValueError(
-                    f"{field.name} has shape {came}; wanted {wanted}, as there are {n} files "
-                    f"and {layers} layer_names"
+                    f"{name} has shape {came}; wanted {shape}, as there are {n} files and {layers} "
+                    "layer_names"
                 )
 
     def __len__(self) -> int:
@@ -135,77 +197,50 @@ class Samples:
 
 
 def read_result(path: str | Path) -> Result:
-    """From a result.json or its folder.
+    """From a result.json, or a file of that kind with another name, or its folder.
 
     Raises:
         ResultError: for a file that is none, of another version, or not whole.
     """
     path = inside(path, RESULT)
+    return result_in(path, json_in(path))
+
+
+def json_in(path: Path) -> Any:
     try:
         # NaN and Infinity, which are no JSON, are no numbers.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError) as error:
-        raise ResultError(f"{path} is no JSON ({error}); {AGAIN}") from error
-    check_version(path, content)
-    data = whole(path, content.get("data", {}), Data)
-    settings = whole(path, content, Result)
-    try:
-        classes = data["classes"]
-        data["classes"] = None if classes is None else tuple(classes)
-        result = Result(**{**settings, "data": Data(**data)})
-        odd = [name for name, good in parts_are_good(result) if not good]
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"{path} is damaged: {error}; {AGAIN}") from error
-    if odd:
-        raise ResultError(f"{path} has no {odd[0]} as tools/evaluate.py writes it; {AGAIN}")
-    return result
+        raise ResultError(f"{path} is damaged: it is no JSON ({error}); {AGAIN}") from error
 
 
-def parts_are_good(result: Result) -> Iterator[tuple[str, bool]]:
-    """What tables and pictures are made of, in a file that anyone may have written."""
-    data, cost, speed = result.data, result.cost, result.speed or {}
-    for name in ("name", "config", "checkpoint", "created", "device"):
-        yield name, isinstance(getattr(result, name), str)
-    for name in ("name", "file", "fingerprint"):
-        yield f"data.{name}", isinstance(getattr(data, name), str)
-    yield "data.classes", all(isinstance(name, str) for name in data.classes or ())
-    for name in ("options", "packages", "metrics", "cost"):
-        yield name, isinstance(getattr(result, name), dict)
-    numbers = [data.samples, result.parameters, result.threads, cost["dense_gmacs"]]
-    numbers += [v for v in result.metrics.values() if v is not None]
-    for kind in ("share", "paper_gmacs", "full_gmacs"):
-        numbers += [cost[kind][end] for end in ("avg", "min", "max")]
-    for kind in ("static", "dynamic"):
-        numbers += [speed[kind][end] for end in ("median", "low", "high") if speed.get(kind)]
-    yield "numbers", all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
-    yield "cost.layers", all(isinstance(layer["name"], str) for layer in cost["layers"])
-    yield "speed.conditions", isinstance(speed.get("conditions", {}), dict)
-
-
-def check_version(path: Path, content: Any) -> None:
+def result_in(path: Path, content: Any) -> Result:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         came = repr(content.get("format")) if isinstance(content, dict) else "no mapping"
         raise ResultError(
-            f"{path} is no result: wanted format={FORMAT!r}, came {came}; "
-            "tools/evaluate.py CONFIG CHECKPOINT writes results"
+            f"{path} is no result: wanted format={FORMAT!r}, came {came}; tools/test.py --json and "
+            "tools/evaluate.py write results"
         )
     if content.get("version") != VERSION:
         raise ResultError(
             f"{path} has version {content.get('version')!r}; this vared_mm reads version "
             f"{VERSION}; {AGAIN}"
         )
+    return checked(path, content, Result, AGAIN)
 
 
-def whole(path: Path, content: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """The fields of a dataclass from what a file holds; what it holds beside them is left."""
-    if not isinstance(content, Mapping):
-        raise ResultError(f"{path} is damaged: it has no mapping for {kind.__name__}; {AGAIN}")
-    wanted = [field.name for field in fields(kind) if field.default is MISSING]
-    if missing := [name for name in wanted if name not in content]:
-        raise ResultError(
-            f"{path} lacks {', '.join(missing)}; wanted are {', '.join(wanted)}; {AGAIN}"
-        )
-    return {field.name: content[field.name] for field in fields(kind) if field.name in content}
+def checked(path: Path, content: Any, kind: type, cure: str) -> Any:
+    """The record that a file's content is; what it holds beside the fields is left.
+
+    Raises:
+        ResultError: A field is missing or is not what it has to be.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+        raise ResultError(f"{path} is damaged: {'; '.join(told[:3])}{more}; {cure}") from error
 
 
 def read_samples(path: str | Path) -> Samples:
@@ -215,12 +250,14 @@ def read_samples(path: str | Path) -> Samples:
         ResultError: for a file that is none or not whole.
     """
     path = Path(path)
-    path = inside(path.parent if path.name == RESULT else path, SAMPLES)
+    folder = path if path.is_dir() or path.suffix == ".npz" else path.parent
+    path = inside(folder, SAMPLES)
+    wanted = [field.name for field in fields(Samples)]
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Samples(**whole(path, dict(arrays), Samples))
-    except ResultError:
-        raise
+            if missing := [name for name in wanted if name not in arrays]:
+                raise ValueError(f"it lacks {', '.join(missing)} of {', '.join(wanted)}")
+            return Samples(**{name: arrays[name] for name in wanted})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ResultError(f"{path} holds no samples of a result ({error}); {AGAIN}") from error
 
@@ -236,14 +273,15 @@ def inside(path: str | Path, name: str) -> Path:
     return file
 
 
+def content_of(result: Result) -> dict[str, Any]:
+    """What stands in the file of a result."""
+    return {"format": FORMAT, "version": VERSION, **asdict(result)}
+
+
 def write_result(folder: str | Path, result: Result) -> Path:
     """Writes result.json into the folder, and tells where."""
-    content = asdict(result)
-    metrics = {
-        k: v if v is not None and math.isfinite(v) else None for k, v in result.metrics.items()
-    }
     path = Path(folder, RESULT)
-    write_json(path, {"format": FORMAT, "version": VERSION, **content, "metrics": metrics})
+    write_json(path, content_of(result))
     return path
 
 

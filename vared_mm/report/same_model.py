@@ -1,79 +1,94 @@
-"""Which results may be averaged, the seeds of one model, and which are of one evaluation."""
+"""Which results are the seeds of one model, to be averaged, and which are of one evaluation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+
+import pandas as pd
 
 from vared_mm.report.result import Result
+from vared_mm.report.speed_conditions import measured_how, options_of
 
-Of = TypeVar("Of")
-Parts = Mapping[str, str]
-"""What tells a model apart from others, by name."""
+MISSING = "–"
+# Seeds have these alike, and lie in different folders; epochs of one run have not.
+MODEL = ["model", "options", "checkpoint", "data"]
+# What tells models apart that a reader sees.
+PARTS = ["config", "settings", "options", "checkpoint", "data"]
+
+
+class MixedDataError(ValueError):
+    """Results of different data would stand in one table."""
 
 
 def parts_of(result: Result) -> dict[str, str]:
-    """Seeds have these alike, and lie in different folders; epochs of one run have not."""
     data = result.data
+    numbers = json.dumps([result.checkpoint, result.metrics, result.cost], sort_keys=True)
     return {
+        "name": result.name,
+        "axis": "",
+        # A config is known by its content, and by its path where that is not told.
+        "model": result.settings or result.config,
         "config": result.config,
-        "settings": result.settings or "",
+        "settings": (result.settings or "")[:8],
         "options": options_of(result),
         "checkpoint": Path(result.checkpoint).stem,
-        "data": f"{data.name} {data.file}, {data.samples} [{data.fingerprint[:8]}]",
+        "data": f"{data.name} {data.file}, {data.samples} samples [{data.fingerprint[:8]}]",
+        "created": result.created,
+        # The same of the same weights; where these are not told, of the same file and numbers.
+        "evaluation": result.weights or numbers,
+        "how": measured_how(result),
     }
 
 
-def options_of(result: Result) -> str:
-    return " ".join(f"{name}={value}" for name, value in result.options.items())
+def models_in(results: Mapping[Path, Result]) -> pd.DataFrame:
+    """What each result is of, by its file."""
+    columns = ["name", "axis", *{*MODEL, *PARTS}, "created", "evaluation", "how"]
+    return pd.DataFrame(map(parts_of, results.values()), list(results), columns)
 
 
-def key_of(parts: Parts) -> tuple[str, ...]:
-    """A config is known by its content, and by its path where that is not told."""
-    config = parts.get("settings") or parts["config"]
-    return config, *(v for k, v in parts.items() if k not in ("config", "settings"))
+def once_each(models: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The last evaluation of each weights, and a note that names the others, if any."""
+    by_time = models.sort_values("created", kind="stable")
+    former = by_time.duplicated(["model", "options", "data", "evaluation"], keep="last")
+    others = ", ".join(map(str, by_time.index[former]))
+    notes = [f"Counted once, as evaluated again: {others}."] if others else []
+    return models[~former.reindex(models.index)], notes
 
 
-def by_model(things: Iterable[Of], parts: Callable[[Of], Parts]) -> list[list[Of]]:
-    """Each model's, in the order they came."""
-    groups: dict[tuple[str, ...], list[Of]] = {}
-    for one in things:
-        groups.setdefault(key_of(parts(one)), []).append(one)
-    return list(groups.values())
+def refuse_mixed(models: pd.DataFrame, where: str) -> None:
+    files = {data: ", ".join(map(str, own.index)) for data, own in models.groupby("data")}
+    if len(files) > 1:
+        listed = "\n".join(f"  {data}: {paths}" for data, paths in files.items())
+        raise MixedDataError(
+            f"results of {len(files)} different data sets would stand in {where}, where numbers "
+            f"are compared:\n{listed}\nGive those of one alone, or --mixed-data"
+        )
 
 
-def apart(models: Sequence[Parts]) -> list[str]:
+def averaged(rows: pd.DataFrame, columns: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
+    """A row for those that have the keys alike, in the order they came: how many `results` it is
+    of, the mean of each column and, of several numbers, the deviation as "<column> std"."""
+    rows = rows.astype(dict.fromkeys(columns, float))
+    groups = rows.groupby([*keys], sort=False)
+    numbers = groups[[*columns]]
+    told = groups.first().drop(columns=[*columns]).assign(results=groups.size())
+    deviations = numbers.std().add_suffix(" std")
+    return pd.concat([told, numbers.mean(), deviations], axis=1).reset_index()
+
+
+def spelled(mean: float, deviation: float, form: str) -> str:
+    if math.isnan(mean):
+        return MISSING
+    return f"{mean:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation:{form}}")
+
+
+def differences(models: pd.DataFrame) -> list[str]:
     """For each of several models what the others have not; nothing of a single one."""
-    names = [name for name in (models[0] if models else ()) if len({m[name] for m in models}) > 1]
+    names = [name for name in models if models[name].nunique() > 1]
     if "config" in names and "settings" in names:
         names.remove("settings")
-    return [
-        ", ".join(m[name][:8] if name == "settings" else m[name] or f"no {name}" for name in names)
-        for m in models
-    ]
-
-
-def once_each(results: Mapping[Path, Result]) -> tuple[dict[Path, Result], list[str]]:
-    """The last evaluation of each weights, and a note that names the others, if any."""
-    groups: dict[str, list[Path]] = {}
-    for path, result in results.items():
-        groups.setdefault(evaluation_of(result), []).append(path)
-    kept: dict[Path, Result] = {}
-    others: list[str] = []
-    for paths in groups.values():
-        *former, last = sorted(paths, key=lambda path: results[path].created)
-        kept[last] = results[last]
-        others += map(str, former)
-    notes = [f"Counted once, as evaluated again: {', '.join(others)}."] if others else []
-    return {path: result for path, result in results.items() if path in kept}, notes
-
-
-def evaluation_of(result: Result) -> str:
-    """The same of the same weights; where these are not told, of the same file and numbers."""
-    config, options, _, data = key_of(parts_of(result))
-    if result.weights:
-        return json.dumps([config, options, data, result.weights])
-    numbers = [result.metrics, result.cost]
-    return json.dumps([config, options, data, result.checkpoint, numbers], sort_keys=True)
+    told = models[names].apply(lambda part: part.where(part != "", f"no {part.name}"))
+    return [", ".join(row) for row in told.to_numpy()]

@@ -38,20 +38,17 @@ def groups_of(
         return [Group("all samples", np.arange(len(labels)))]
     names = list(classes or (f"class {i}" for i in range(labels.max() + 1)))
     if isinstance(wanted, Sequence):
-        chosen = [place_of(name, names) for name in wanted]
+        chosen = [label_of(name, names) for name in wanted]
     else:
         chosen = list(range(len(names)))[:wanted]
     return [Group(names[i], np.flatnonzero(labels == i)) for i in chosen]
 
 
-def place_of(name: str, names: Sequence[str]) -> int:
-    if name not in names:
-        near = get_close_matches(name, names, n=3) or names[:3]
-        raise ValueError(
-            f"there is no class {name!r} among the {len(names)}; there is "
-            + ", ".join(map(repr, near))
-        )
-    return names.index(name)
+def label_of(name: str, names: Sequence[str]) -> int:
+    if name in names:
+        return names.index(name)
+    near = ", ".join(map(repr, get_close_matches(name, names, n=3) or names[:3]))
+    raise ValueError(f"there is no class {name!r} among the {len(names)}; there is {near}")
 
 
 def extremes(share: np.ndarray, group: Group) -> tuple[int, int]:

@@ -11,27 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vared_mm.iou import iou
+
 NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
 
 
 BLOCK = 128
 """Boxes decided one by one before those they suppress are dropped from all the rest at once."""
-
-
-def iou(one: Tensor, other: Tensor, offset: int) -> Tensor:
-    """(M, N) intersection over union of M with N boxes, NaN for two empty ones.
-
-    The terms are added in the order of the compiled operator, so that float32 rounds alike.
-    """
-    top_left = torch.maximum(one[:, None, :2], other[None, :, :2])
-    bottom_right = torch.minimum(one[:, None, 2:], other[None, :, 2:])
-    width, height = (bottom_right - top_left + offset).clamp(min=0).unbind(dim=2)
-    intersection = width * height
-    return intersection / (_area(one, offset)[:, None] + _area(other, offset) - intersection)
-
-
-def _area(boxes: Tensor, offset: int) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -42,9 +28,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     while len(order):
         best = rest[:BLOCK]
         # NaN, the IoU of two empty boxes, is not more than any threshold and does not suppress.
-        chosen = _greedy((iou(best, best, offset) > iou_threshold).numpy())
+        chosen = _greedy((iou(best[:, None], best, offset) > iou_threshold).numpy())
         kept.append(order[:BLOCK][chosen])
-        apart = ~(iou(best[chosen], rest[BLOCK:], offset) > iou_threshold).any(dim=0)
+        apart = ~(iou(best[chosen][:, None], rest[BLOCK:], offset) > iou_threshold).any(dim=0)
         order, rest = order[BLOCK:][apart], rest[BLOCK:][apart]
     return torch.cat(kept).to(boxes.device) if kept else order.to(boxes.device)
 
@@ -82,7 +68,7 @@ def softnms(
         rest[[0, first]], indices[[0, first]] = rest[[first, 0]], indices[[first, 0]]
         dets[len(kept)] = rest[0]
         kept.append(indices[0])
-        overlap = iou(rest[:1, :4], rest[1:, :4], offset)[0]
+        overlap = iou(rest[0, :4], rest[1:, :4], offset)
         rest[1:, 4] *= _decay(overlap, iou_threshold, sigma, method)
         stays = rest[1:, 4] >= min_score
         indices, rest = indices[1:][stays], rest[1:][stays]

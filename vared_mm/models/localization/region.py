@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vared_mm.iou import iou
+
 # Width and height in cells, clustered on J-HMDB.
 ANCHORS = (
     (0.95878, 3.10197),
@@ -84,22 +86,14 @@ def centres(boxes: Tensor) -> Tensor:
     return torch.cat([(first + last) / 2, last - first], dim=-1)
 
 
-def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Of boxes (x, y, w, h), broadcast over all but the last dimension."""
-    a, b = corners(one), corners(other)
-    inner = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    shared = inner.clamp(min=0).prod(dim=-1)
-    return shared / (one[..., 2:].prod(dim=-1) + other[..., 2:].prod(dim=-1) - shared)
-
-
 def responsible(truth: Tensor, anchors: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
     """Which anchor, row and column answers for each true box (K, 4): three indices (K,).
 
     The cell is that of the centre, the anchor the one most like it in size.
     """
-    size = torch.cat([torch.zeros_like(truth[:, :2]), truth[:, 2:]], dim=1)
-    shapes = torch.cat([torch.zeros_like(anchors), anchors], dim=1)
-    anchor = iou(size[:, None], shapes).argmax(dim=1)
+    corner = truth.new_zeros(2)
+    sizes, shapes = (torch.cat([corner.expand_as(s), s], dim=1) for s in (truth[:, 2:], anchors))
+    anchor = iou(sizes[:, None], shapes).argmax(dim=1)
     # A centre on the frame's far edge belongs to the last cell.
     column = truth[:, 0].long().clamp(0, width - 1)
     row = truth[:, 1].long().clamp(0, height - 1)
@@ -122,7 +116,7 @@ def region_losses(
     """
     box, confidence, classes = split_raw(raw, len(anchors))
     offset = offsets(box)
-    predicted = boxes_in_cells(offset.detach(), anchors)
+    predicted = corners(boxes_in_cells(offset.detach(), anchors))
     confidence = confidence.sigmoid()
     sums = {name: raw.new_zeros(()) for name in ("loss_box", "loss_object", "loss_class")}
     for n, (truth, label) in enumerate(zip(truths, labels, strict=True)):
@@ -130,10 +124,11 @@ def region_losses(
         target = torch.zeros_like(confidence[n])
         if len(truth):
             where = responsible(truth, anchors, *raw.shape[2:])
-            overlap = iou(predicted[n].unsqueeze(-2), truth).amax(dim=-1)
+            true = corners(truth)
+            overlap = iou(predicted[n].unsqueeze(-2), true).amax(dim=-1)
             weight = weight.masked_fill(overlap > config.ignore, 0.0)
             weight[where] = config.object
-            target[where] = iou(predicted[n][where], truth)
+            target[where] = iou(predicted[n][where], true)
             aim = torch.cat([truth[:, :2] - torch.stack(where[:0:-1], dim=1),
                              (truth[:, 2:] / anchors[where[0]]).log()], dim=1)  # fmt: skip
             sums["loss_box"] = sums["loss_box"] + smooth_l1(offset[n][where], aim)

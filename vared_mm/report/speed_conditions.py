@@ -1,0 +1,44 @@
+"""How speeds were measured: only what was measured alike can be averaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vared_mm.report.result import Result
+
+
+def options_of(result: Result) -> str:
+    return " ".join(f"{name}={value}" for name, value in result.options.items())
+
+
+def measured_how(result: Result) -> str:
+    """Alike where speeds can be averaged; more rounds do not change what is measured."""
+    held = (result.speed or {}).get("conditions", {})
+    return json.dumps({k: v for k, v in held.items() if k != "repeats"}, sort_keys=True)
+
+
+def speed_notes(results: Iterable[Result]) -> list[str]:
+    """Where the speeds were measured, and what was changed in a config."""
+    results = list(results)
+    timed: dict[str, list[Result]] = {}
+    for result in results:
+        if result.speed:
+            timed.setdefault(measured_how(result), []).append(result)
+    held = [json.loads(how) for how in timed]
+    names = {k for h in held for k in h if any(h.get(k) != other.get(k) for other in held)}
+    told = []
+    for how, alike in zip(held, timed.values(), strict=True):
+        whose = dict.fromkeys(f"{r.name} ({r.checkpoint})" for r in alike)
+        whose_text = f" ({'; '.join(whose)})" if len(held) > 1 else ""
+        told.append(f"Speed of ours{whose_text}: {where(how, sorted(names))}.")
+    changed = (f"{r.name} was evaluated with {options_of(r)}." for r in results if r.options)
+    return [*told, *dict.fromkeys(changed)]
+
+
+def where(held: dict[str, Any], differing: Sequence[str]) -> str:
+    """The conditions that are always told, and those in which others differ."""
+    c = {name: held.get(name, "unknown") for name in ("device", "threads", "batch", "engine")}
+    text = f"{c['device']}, {c['threads']} threads, batch {c['batch']}, {c['engine']} engine"
+    return ", ".join([text, *(f"{n} {held.get(n)}" for n in differing if n not in c)])
