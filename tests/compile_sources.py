@@ -2,13 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import KERNELS
+from conftest import SOURCES
 
-from vared_mm import compiler
-from vared_mm.native import compiled
+from vared_mm.kernels import compiler
+from vared_mm.kernels.loading import compiled
 
 # The sanitizers make it several times as long.
 compiler.SECONDS = 1500
 with ThreadPoolExecutor(2) as threads:
-    for file in threads.map(compiled, [kernels.SOURCE for kernels in KERNELS]):
+    for file in threads.map(compiled, SOURCES):
         print(file.name)

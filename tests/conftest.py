@@ -6,13 +6,18 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from mmengine.registry import DefaultScope
 
-from vared_mm import compiler, native
-from vared_mm.fast import max_pool, native_conv, squeeze_excite
-from vared_mm.method import all_paths_native, gate_native, rebuild_native
+from vared_mm.kernels import (
+    compiler,
+    convolutions,
+    decide,
+    loading,
+    max_pool,
+    rebuild,
+    squeeze_excite,
+)
 
-KERNELS = (
-    all_paths_native, gate_native, max_pool, native_conv, rebuild_native, squeeze_excite,
-)  # fmt: skip
+KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite)
+SOURCES = [v for kernels in KERNELS for v in vars(kernels).values() if type(v) is loading.Source]
 
 # `--hypothesis-profile long` searches for half an hour.
 COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -53,7 +58,7 @@ class Kept(logging.Handler):
 
 WARNED = Kept()
 if compiler_is_here():
-    logging.getLogger(native.__name__).addHandler(WARNED)
+    logging.getLogger(loading.__name__).addHandler(WARNED)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +78,7 @@ def _compiler():
 @pytest.fixture
 def _suited(_compiler, monkeypatch):
     """Our own convolutions, also where oneDNN's are faster."""
-    monkeypatch.setattr(native_conv, "suits", lambda: True)
+    monkeypatch.setattr(convolutions, "suits", lambda: True)
 
 
 @pytest.fixture(params=["kernels", "kernels where oneDNN convolves", "torch"])
@@ -84,7 +89,7 @@ def _by(request, monkeypatch):
             monkeypatch.setattr(kernels, "library", lambda: None)
     else:
         request.getfixturevalue("_compiler")
-        monkeypatch.setattr(native_conv, "suits", lambda: request.param == "kernels")
+        monkeypatch.setattr(convolutions, "suits", lambda: request.param == "kernels")
 
 
 @pytest.fixture(params=[1, 3])

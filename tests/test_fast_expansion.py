@@ -1,6 +1,6 @@
 """Blocks of X3D, which follow one gate; their first two convolutions are one call if they can."""
 
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from convolutions import gates_of, patterns
 from test_fast_prepare import assert_close, lively
 from torch import nn
 
-from vared_mm.fast import native_conv, prepare_for_inference
+from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.static_twin import static_twin
+from vared_mm.kernels import convolutions
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import forced_gates, record_cost
 
@@ -58,11 +59,12 @@ def made(search_space=2, size=(5, 6, 7), cheap_kernel=3, **settings):
 
 
 @pytest.fixture
-def kernels(monkeypatch):
+def expanded():
     """Counts the calls of the kernel that does both."""
-    kernels = Mock(wraps=native_conv.library())
-    monkeypatch.setattr(native_conv, "library", lambda: kernels)
-    return kernels
+    plain = convolutions.Convolving.expanded
+    with patch.object(convolutions.Convolving, "expanded", autospec=True) as counted:
+        counted.side_effect = plain
+        yield counted
 
 
 KINDS = {
@@ -82,14 +84,14 @@ KINDS = {
 @pytest.mark.usefixtures("_suited")
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_every_pattern_has_its_answer(kind, kernels):
+def test_every_pattern_has_its_answer(kind, expanded):
     model, prepared, x = made(**KINDS[kind])
     everything = (1, *[0] * (model.conv1.dynamic.search_space - 1)) * 2
     for pattern in patterns(model.conv1):
-        kernels.reset_mock()
+        expanded.reset_mock()
         with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
             assert_close(prepared(x), model(x))
-        assert kernels.expand.call_count == (pattern == everything), pattern
+        assert expanded.call_count == (pattern == everything), pattern
 
 
 # Kernels of more than 7 x 7 pixels are left to torch.
@@ -125,19 +127,19 @@ HALF = [0.0, 0.7, 0.0, 0.6]
 @pytest.mark.parametrize("name", ["conv1", "conv2", "conv3"])
 @pytest.mark.parametrize("answer", [FULL, HALF])
 @torch.no_grad()
-def test_who_looks_at_a_convolution_sees_what_it_reads_and_answers(name, answer, kernels):
+def test_who_looks_at_a_convolution_sees_what_it_reads_and_answers(name, answer, expanded):
     model, prepared, x = made()
     seen = []
     for one in (model, prepared):
         conv = one.get_submodule(name)
         conv.register_forward_hook(lambda conv, args, out: seen.append((args[0].shape, out.shape)))
-    kernels.reset_mock()
+    expanded.reset_mock()
     with forced_gates(model, answer), forced_gates(prepared, answer):
         assert_close(prepared(x), model(x))
         with record_cost(model) as plain, record_cost(prepared) as fast:
             assert_close(prepared(x), model(x))
     assert (len(seen), len(set(seen))) == (4, 1)
-    assert not kernels.expand.called
+    assert not expanded.called
     assert plain.per_layer(3)["full"].equal(fast.per_layer(3)["full"])
 
 
@@ -156,13 +158,13 @@ def test_a_gate_that_answers_unlike_the_others_is_followed(name):
 
 @pytest.mark.usefixtures("_suited")
 @torch.no_grad()
-def test_static_ones_are_one_call_too(kernels):
+def test_static_ones_are_one_call_too(expanded):
     model, _, x = made()
     twin = static_twin(model)
     prepared = prepare_for_inference(twin, x)
-    kernels.reset_mock()
+    expanded.reset_mock()
     assert_close(prepared(x), twin(x))
-    assert kernels.expand.call_count == 1
+    assert expanded.call_count == 1
     assert prepared(x[:0]).shape == (0, 16, 5, 6, 7)
 
 
@@ -209,7 +211,7 @@ class Joined(nn.Module):
 )
 @torch.no_grad()
 def test_what_more_than_the_reader_reads_is_made_as_a_whole(way, suits, monkeypatch):
-    monkeypatch.setattr(native_conv, "suits", lambda: suits)
+    monkeypatch.setattr(convolutions, "suits", lambda: suits)
     torch.manual_seed(0)
     model, prepared, x = under_one_gate(Joined(way), torch.randn(2, 4, 3, 4, 5))
     for pattern in patterns(model.conv1):

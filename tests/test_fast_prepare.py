@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import vared_mm  # noqa: F401
-from vared_mm.fast import fused, native_conv, prepare_for_inference
+from vared_mm.fast import fused, prepare_for_inference
 from vared_mm.fast.fused_conv import DynamicConv
 from vared_mm.fast.static_twin import static_twin
+from vared_mm.kernels import convolutions
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 
@@ -470,7 +471,7 @@ def test_inputs_of_another_kind_are_refused(shape):
 
 
 def test_where_our_own_convolutions_are_not_the_prepared_network_answers_as_the_model(monkeypatch):
-    monkeypatch.setattr(native_conv, "library", lambda: None)
+    monkeypatch.setattr(convolutions, "library", lambda: None)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(16, 32, 1, bias=False), nn.BatchNorm3d(32), nn.ReLU()).eval()
     make_dynamic(model, DynamicConfig())

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from strategies import Answer, convolutions, dynamics, gates, lively, maps, sizes
 from torch import nn
 
-from vared_mm.fast import native_conv, prepare_for_inference
+from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.prepared_gate import PreparedGate
 from vared_mm.fast.same_answers import apart
 from vared_mm.fast.squeeze_excite import SqueezeExcite
+from vared_mm.kernels import convolutions as our_convolutions
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.gate import Gate
 from vared_mm.method.observe import dynamic_convs
@@ -72,7 +73,7 @@ def test_a_layer_has_the_gradients_of_float64(seed, n, data):
 @pytest.fixture(params=[True, False], ids=["ours", "oneDNN"])
 def _both(request, monkeypatch):
     """Our own convolutions, and those of processors that they do not suit."""
-    monkeypatch.setattr(native_conv, "suits", lambda: request.param)
+    monkeypatch.setattr(our_convolutions, "suits", lambda: request.param)
 
 
 class Chain(nn.Module):

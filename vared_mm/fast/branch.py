@@ -13,9 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vared_mm.fast import native_conv
 from vared_mm.fast.epilogue import Epilogue
-from vared_mm.fast.native_conv import Finish, NativeConv, packed
+from vared_mm.fast.native_conv import NativeConv, packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
@@ -23,6 +22,8 @@ from vared_mm.fast.packed_conv import (
     new_maps,
     output_size,
 )
+from vared_mm.kernels import convolutions
+from vared_mm.kernels.convolutions import Finish
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
@@ -53,7 +54,7 @@ class Branch:
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
             columns = [i for i, is_open in enumerate(pattern) if is_open]
-            self.finish = Finish(epilogue, len(pattern), columns)
+            self.finish = epilogue.finish(len(pattern), columns)
 
     def __call__(
         self,
@@ -70,8 +71,8 @@ class Branch:
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
         """
-        if self.finish is not None and out is None and native_conv.kernels_serve(x):
-            return cast(NativeConv, self.prefix).finished(x, self.finish, gates, other)
+        if self.finish is not None and out is None and convolutions.serves(x):
+            return cast(NativeConv, self.prefix).kernel(x, self.finish, gates, other)
         size = output_size(self.conv, x.shape[2:])
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)

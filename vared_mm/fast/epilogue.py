@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.kernels.convolutions import Finish
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Epilogue:
         ones = conv.weight.new_ones(conv.out_channels, dtype=torch.float32)
         scale, bias = (ones, 0 * ones) if norm is None else affine_of(norm)
         return cls(scale.float(), bias.float(), relu)
+
+    def finish(self, columns: int = 0, factor: Sequence[int] = ()) -> Finish:
+        """As our convolutions read it, with the gates that multiply too."""
+        return Finish(self.scale, self.bias, self.relu, columns, factor)
 
 
 def affine_of(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

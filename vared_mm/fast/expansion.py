@@ -15,8 +15,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import follows, has_hooks, only_user
-from vared_mm.fast.native_conv import Expander, NativeConv, kernels_serve
+from vared_mm.fast.native_conv import NativeConv
 from vared_mm.fast.packed_conv import channels_last
+from vared_mm.kernels import convolutions
+from vared_mm.kernels.convolutions import Expander
 
 
 class Expansion(nn.Module):
@@ -46,14 +48,14 @@ class Expansion(nn.Module):
             and not has_hooks(second)
             and x.ndim == first.weight.ndim
             and x.shape[1] == first.in_channels
-            and kernels_serve(x)
+            and convolutions.serves(x)
             and not (x.requires_grad and torch.is_grad_enabled())
         )
 
     def _of_all(self, x: Tensor) -> Tensor:
         first, second = self.runs
-        by = Expander(first.packed, first.finish, None)
-        return second.packed.expanded(x, second.finish, None, by)
+        by = Expander(first.packed.kernel, first.finish, None)
+        return second.packed.kernel.expanded(x, second.finish, None, by)
 
     def _as_decided(self, x: Tensor) -> Tensor:
         first, second = self.runs
@@ -62,8 +64,8 @@ class Expansion(nn.Module):
             (pattern,) = groups
             one, two = first.branch(pattern), second.branch(pattern)
             if one.finish is not None and two.finish is not None:
-                by = Expander(one.prefix, one.finish, gates)
-                return two.prefix.expanded(x, two.finish, again, by)
+                by = Expander(one.prefix.kernel, one.finish, gates)
+                return two.prefix.kernel.expanded(x, two.finish, again, by)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.branch import Branch, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
-from vared_mm.fast.native_conv import Finish, packed
+from vared_mm.fast.native_conv import packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
@@ -35,7 +35,7 @@ class StaticConv:
         if conv.bias is not None:
             bias = bias + scale * conv.bias.detach()
         self.conv, self.relu = conv, epilogue.relu
-        self.finish = Finish(Epilogue(torch.ones_like(scale), bias.float(), epilogue.relu))
+        self.finish = Epilogue(torch.ones_like(scale), bias.float(), epilogue.relu).finish()
         self.packed = packed(weight.to(dtype), bias.to(dtype), Geometry.of(conv))
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:

@@ -1,17 +1,13 @@
-"""Squeeze and excitation, with the Swish after it: two passes over the maps, squeeze_excite.cpp.
+"""Squeeze and excitation, with the Swish after it, where a prepared model has them.
 
 As X3D's blocks have it: x · sigmoid(W2 · relu(W1 · mean(x))).
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import operator
 from collections.abc import Iterator
-from ctypes import POINTER, Structure, c_long, c_void_p
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,25 +16,7 @@ from torch import Tensor, fx, nn
 
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.graph import SIGMOIDS, has_hooks, only_user, written_between
-from vared_mm.kernels.loading import Source, loaded
-from vared_mm.method.equations import LAYOUTS
-
-SOURCE = Source.read(Path(__file__).with_name("squeeze_excite.cpp"))
-LANES = 16
-
-
-class ExcitationStruct(Structure):
-    _fields_ = (
-        *((name, c_long) for name in ("channels", "hidden", "swish")),
-        *((name, c_void_p) for name in ("weight1", "bias1", "weight2", "bias2")),
-    )
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernel; None where there is no compiler, see `vared_mm.native`."""
-    maps = c_void_p, c_long, c_long, c_void_p
-    return loaded(SOURCE, squeeze_excite=(POINTER(ExcitationStruct), *maps, c_long))
+from vared_mm.kernels.squeeze_excite import Exciting
 
 
 class SqueezeExcite(nn.Module):
@@ -47,44 +25,18 @@ class SqueezeExcite(nn.Module):
     def __init__(self, first: nn.Module, second: nn.Module, swish: bool) -> None:
         super().__init__()
         self.first, self.second, self.swish = first, second, swish
-        packed = [cast(Any, conv.forward).run.packed for conv in (first, second)]
-        self._ndim = packed[0].weight.ndim
-        self._kept = [
-            v.float().flatten(int(v.ndim > 1)).contiguous()
-            for p in packed
-            for v in (p.weight, p.bias)
-        ]
-        weight1 = self._kept[0]
-        self._struct = ExcitationStruct(
-            weight1.shape[1], len(weight1), swish, *(v.data_ptr() for v in self._kept)
-        )
+        one, two = (cast(Any, conv.forward).run.packed for conv in (first, second))
+        self._kernel = Exciting(one.weight, one.bias, two.weight, two.bias, swish)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._kernel_serves(x):
-            gate = x.mean(tuple(range(2, x.ndim)), keepdim=True)
-            gate = self.second(self.first(gate, fused=True), fused=True)
-            x = x * gate.sigmoid()
-            return F.silu(x) if self.swish else x
-        kernels = library()
-        assert kernels is not None
-        out = torch.empty_like(x)
-        pixels, threads = math.prod(x.shape[2:]), torch.get_num_threads()
-        kernels.squeeze_excite(
-            self._struct, x.data_ptr(), x.shape[0], pixels, out.data_ptr(), threads
-        )
-        return out
-
-    def _kernel_serves(self, x: Tensor) -> bool:
-        return (
-            x.dtype == torch.float32
-            and x.device.type == "cpu"
-            and x.ndim == self._ndim
-            and x.shape[1] == self._struct.channels >= LANES
-            and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
-            and not (x.requires_grad and torch.is_grad_enabled())
-            and not (has_hooks(self.first) or has_hooks(self.second))
-            and library() is not None
-        )
+        is_watched = has_hooks(self.first) or has_hooks(self.second)
+        is_differentiated = x.requires_grad and torch.is_grad_enabled()
+        if self._kernel.serves(x) and not is_watched and not is_differentiated:
+            return self._kernel(x)
+        gate = x.mean(tuple(range(2, x.ndim)), keepdim=True)
+        gate = self.second(self.first(gate, fused=True), fused=True)
+        x = x * gate.sigmoid()
+        return F.silu(x) if self.swish else x
 
 
 class Found(NamedTuple):

@@ -28,10 +28,10 @@ PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 def kernels() -> ModuleType | None:
     """The Triton kernels; None where Triton is missing."""
     try:
-        from vared_mm.fast.gpu import kernels as module
+        from vared_mm.kernels import gpu
     except ImportError:
         return None
-    return module
+    return gpu
 
 
 def is_predicated(weight: Tensor) -> bool:

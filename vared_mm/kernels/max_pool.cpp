@@ -11,8 +11,7 @@ typedef Vector<LANES>::type Sixteen;
 typedef int Bits __attribute__((vector_size(LANES * 4), may_alias));
 
 struct Pool {
-    long samples, channels;
-    long from[3], to[3], kernel[3], stride[3], padding[3];  // T, H, W
+    const long *from, *to, *kernel, *stride, *padding;  // T, H, W
 };
 
 // Where a window begins and ends, along one dimension.
@@ -55,26 +54,28 @@ void largest(const std::vector<const float *> &rows, long count, float *out) {
 
 // First along the frames and down the rows, then along what that leaves: of 3x3x3 pixels 9 are read
 // for each column of a row, and 3 of those for each window.
-extern "C" void max_pool(const Pool *pool, const float *x, float *out, long threads) {
-    const Pool &p = *pool;
-    const long width = p.from[2] * p.channels;
+extern "C" void max_pool(const float *x, float *out, long samples, long channels, const long *from,
+                         const long *to, const long *kernel, const long *stride,
+                         const long *padding, long threads) {
+    const Pool p{from, to, kernel, stride, padding};
+    const long width = from[2] * channels;
 #pragma omp parallel for num_threads(threads)
-    for (long row = 0; row < p.samples * p.to[0] * p.to[1]; row++) {
-        const long n = row / (p.to[0] * p.to[1]);
-        const Window frames(p, 0, row / p.to[1] % p.to[0]), rows(p, 1, row % p.to[1]);
+    for (long row = 0; row < samples * to[0] * to[1]; row++) {
+        const long n = row / (to[0] * to[1]);
+        const Window frames(p, 0, row / to[1] % to[0]), rows(p, 1, row % to[1]);
         static thread_local std::vector<float> columns;
         static thread_local std::vector<const float *> read;
         columns.resize(width), read.clear();
         for (long t = frames.low; t < frames.high; t++)
             for (long h = rows.low; h < rows.high; h++)
-                read.push_back(x + ((n * p.from[0] + t) * p.from[1] + h) * width);
+                read.push_back(x + ((n * from[0] + t) * from[1] + h) * width);
         largest(read, width, columns.data());
-        for (long w = 0; w < p.to[2]; w++) {
+        for (long w = 0; w < to[2]; w++) {
             const Window pixels(p, 2, w);
             read.clear();
             for (long v = pixels.low; v < pixels.high; v++)
-                read.push_back(columns.data() + v * p.channels);
-            largest(read, p.channels, out + (row * p.to[2] + w) * p.channels);
+                read.push_back(columns.data() + v * channels);
+            largest(read, channels, out + (row * to[2] + w) * channels);
         }
     }
 }

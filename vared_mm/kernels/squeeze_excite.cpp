@@ -78,9 +78,11 @@ void excite(const Excitation &e, const float *x, const float *factor, long pixel
 }  // namespace
 
 // Of 16 channels or more.
-extern "C" void squeeze_excite(const Excitation *excitation, const float *x, long samples,
-                               long pixels, float *out, long threads) {
-    const Excitation &e = *excitation;
+extern "C" void squeeze_excite(long channels, long hidden, long swish, const float *weight1,
+                               const float *bias1, const float *weight2, const float *bias2,
+                               const float *x, long samples, long pixels, float *out,
+                               long threads) {
+    const Excitation e{channels, hidden, swish, weight1, bias1, weight2, bias2};
     const long pieces = (pixels + PIECE - 1) / PIECE;
     std::vector<float> factor(samples * e.channels), sums(samples * pieces * e.channels);
 #pragma omp parallel num_threads(threads)

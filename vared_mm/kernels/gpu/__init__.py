@@ -17,9 +17,9 @@ at 1. A gate that is NaN cannot be refused here: it counts as open, and its samp
 the split in three, follow from what the kernels read and write.
 """
 
-from vared_mm.fast.gpu.choices import INTERPRETED, programs
-from vared_mm.fast.gpu.compute import compute
-from vared_mm.fast.gpu.decide import decide
-from vared_mm.fast.gpu.rebuild import rebuild_channels, rebuild_frames
+from vared_mm.kernels.gpu.choices import INTERPRETED, programs
+from vared_mm.kernels.gpu.compute import compute
+from vared_mm.kernels.gpu.decide import decide
+from vared_mm.kernels.gpu.rebuild import rebuild_channels, rebuild_frames
 
 __all__ = ["INTERPRETED", "compute", "decide", "programs", "rebuild_channels", "rebuild_frames"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vared_mm.fast.gpu.choices import (
+from vared_mm.kernels.gpu.choices import (
     blocks,
     finish,
     first_alone,

@@ -29,11 +29,13 @@ void store(float *at, Lanes v) { *reinterpret_cast<Lanes *>(at) = v; }
 struct Epilogue {
     const float *scale, *bias;  // (C,)
     long relu;
-    long gates, columns, column[2];  // a sample's factor: the product of these of its gates
+    const float *gates;  // (samples, columns)
+    long columns, factors;
+    const long *factor;  // the columns of the gates whose product is a sample's factor
 
-    float factor(const float *answers, long sample) const {
+    float factor_of(long sample) const {
         float product = 1;
-        for (long i = 0; i < columns; i++) product *= answers[sample * gates + column[i]];
+        for (long i = 0; i < factors; i++) product *= gates[sample * columns + factor[i]];
         return product;
     }
 };
@@ -61,10 +63,32 @@ struct Pointwise {
     const float *weight;  // panels of three vectors and a smaller rest, each (inputs, vectors, 16)
 };
 
-// Output pixels as lines; floats of x from one to the next.
+// Maps that a convolution reads, and those it makes.
+struct Clip {
+    long samples, frames, height, width, pixel;  // floats of x from one pixel to the next
+    long out_frames, out_height, out_width;
+
+    // Each dimension is padded by as much as the kernel reaches beyond the pixel in its middle.
+    Clip(long samples, long frames, long height, long width, long pixel, long step, long down,
+         long along)
+        : samples(samples), frames(frames), height(height), width(width), pixel(pixel),
+          out_frames((frames - 1) / step + 1), out_height((height - 1) / down + 1),
+          out_width((width - 1) / along + 1) {}
+};
+
+// Output pixels in the longest lines along which neighbours are as far apart in x, in floats.
 struct Lines {
-    long samples, frames, rows, pixels;
-    long sample_pitch, frame_pitch, row_pitch, pixel_pitch;
+    long frames, rows, pixels;
+    long frame_pitch, row_pitch, pixel_pitch;
+
+    Lines(const Clip &s, long step, long down, long along)
+        : frames(s.out_frames), rows(s.out_height), pixels(s.out_width),
+          frame_pitch(step * s.height * s.width * s.pixel), row_pitch(down * s.width * s.pixel),
+          pixel_pitch(along * s.pixel) {
+        if (down > 1 || along > 1) return;
+        pixels *= rows, rows = 1;
+        if (step == 1) pixels *= frames, frames = 1;
+    }
 };
 
 // Where the sum of a pixel and a vector of filters goes: into maps, or into tiles of 16 channels.
@@ -129,11 +153,6 @@ void panels(const Pointwise &p, const Epilogue &e, const float *x, long pitch, l
 struct Depthwise {
     long channels, kernel, step, stride;  // kernel and stride in time, stride in space
     const float *taps;                    // (vectors, kernel * 9, 16)
-};
-
-struct Clip {
-    long samples, frames, height, width, pixel;  // floats of x from one pixel to the next
-    long out_frames, out_height, out_width;
 };
 
 // What meets a row of the output: rows of the input, up to 9, and the three taps for each.
@@ -277,26 +296,32 @@ extern "C" long suits() {
 #endif
 }
 
-extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const Lines *lines,
-                          const float *x, const float *gates, const float *residual, float *out,
-                          long threads) {
-    const Pointwise &p = *conv;
-    const Epilogue &e = *epilogue;
-    const Lines &s = *lines;
-    const long lines_together = s.samples * s.frames * s.rows;
-    const long share = lines_together * s.pixels / (4 * threads) / PIXELS * PIXELS;
+// A convolution of points: every `step`-th frame, `down`-th row and `along`-th pixel of x, which has
+// `pixel` channels, of which `inputs` are read.
+extern "C" void pointwise(long inputs, long filters, const float *weight, long step, long down,
+                          long along, const float *scale, const float *bias, long relu,
+                          long columns, long factors, const long *factor, long samples,
+                          long frames, long height, long width, long pixel, const float *x,
+                          const float *gates, const float *residual, float *out, long threads) {
+    const Pointwise p{inputs, filters, weight};
+    const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
+    const Clip clip(samples, frames, height, width, pixel, step, down, along);
+    const Lines s(clip, step, down, along);
+    const long lines = samples * s.frames * s.rows;
+    const long share = lines * s.pixels / (4 * threads) / PIXELS * PIXELS;
     const long group = std::clamp(share, LEAST, MOST);
     // The last group of a line takes what is left over: none is smaller than a block of pixels.
     const long groups = std::max(s.pixels / group, 1L);
 #pragma omp parallel for num_threads(threads)
-    for (long unit = 0; unit < lines_together * groups; unit++) {
+    for (long unit = 0; unit < lines * groups; unit++) {
         const long line = unit / groups, first = unit % groups * group;
         const long last = unit % groups == groups - 1 ? s.pixels : first + group;
         const long n = line / s.rows / s.frames;
-        const float *from = x + n * s.sample_pitch + line / s.rows % s.frames * s.frame_pitch +
+        const float *from = x + n * frames * height * width * pixel +
+                            line / s.rows % s.frames * s.frame_pitch +
                             line % s.rows * s.row_pitch + first * s.pixel_pitch;
         const long at = (line * s.pixels + first) * p.filters;
-        panels(p, e, from, s.pixel_pitch, last - first, e.factor(gates, n),
+        panels(p, e, from, s.pixel_pitch, last - first, e.factor_of(n),
                residual ? residual + at : nullptr, out + at, InMaps{p.filters});
     }
 }
@@ -304,8 +329,8 @@ extern "C" void pointwise(const Pointwise *conv, const Epilogue *epilogue, const
 namespace {
 
 void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Depthwise &d,
-         const Epilogue &e, const Clip &s, const float *x, const float *gates_before,
-         const float *gates, const float *residual, float *out, long threads) {
+         const Epilogue &e, const Clip &s, const float *x, const float *residual, float *out,
+         long threads) {
     const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
     const long rows = std::clamp(RING / of_row / d.stride, 1L, s.out_height);
     const long strips = (s.out_height + rows - 1) / rows;
@@ -325,12 +350,12 @@ void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Dep
             const long part = unit % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
             const Expansion expansion{expander, expander_epilogue,
-                                      expander ? expander_epilogue->factor(gates_before, n) : 1,
+                                      expander ? expander_epilogue->factor_of(n) : 1,
                                       place};
             const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
-                              e.factor(gates, n), expander ? &expansion : nullptr};
+                              e.factor_of(n), expander ? &expansion : nullptr};
             strip.run(part * s.out_frames / parts, (part + 1) * s.out_frames / parts);
         }
     }
@@ -338,17 +363,30 @@ void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Dep
 
 }  // namespace
 
-extern "C" void depthwise(const Depthwise *conv, const Epilogue *epilogue, const Clip *clip,
-                          const float *x, const float *gates, const float *residual, float *out,
-                          long threads) {
-    run(nullptr, nullptr, *conv, *epilogue, *clip, x, nullptr, gates, residual, out, threads);
+// A depthwise convolution of `kernel` x 3 x 3, at every `step`-th frame.
+extern "C" void depthwise(long channels, long kernel, const float *taps, long step, long stride,
+                          const float *scale, const float *bias, long relu, long columns,
+                          long factors, const long *factor, long samples, long frames, long height,
+                          long width, long pixel, const float *x, const float *gates,
+                          const float *residual, float *out, long threads) {
+    const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
+    const Clip s(samples, frames, height, width, pixel, step, stride, stride);
+    run(nullptr, nullptr, {channels, kernel, step, stride, taps}, e, s, x, residual, out, threads);
 }
 
 // The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
-extern "C" void expand(const Pointwise *first, const Epilogue *first_epilogue,
-                       const Depthwise *second, const Epilogue *epilogue, const Clip *clip,
-                       const float *x, const float *gates_before, const float *gates, float *out,
-                       long threads) {
-    run(first, first_epilogue, *second, *epilogue, *clip, x, gates_before, gates, nullptr, out,
-        threads);
+extern "C" void expand(long inputs, long filters, const float *weight, const float *first_scale,
+                       const float *first_bias, long first_relu, long first_columns,
+                       long first_factors, const long *first_factor, long channels, long kernel,
+                       const float *taps, long step, long stride, const float *scale,
+                       const float *bias, long relu, long columns, long factors,
+                       const long *factor, long samples, long frames, long height, long width,
+                       long pixel, const float *x, const float *first_gates, const float *gates,
+                       float *out, long threads) {
+    const Pointwise p{inputs, filters, weight};
+    const Epilogue before{first_scale,   first_bias,    first_relu,  first_gates,
+                          first_columns, first_factors, first_factor};
+    const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
+    const Clip s(samples, frames, height, width, pixel, step, stride, stride);
+    run(&p, &before, {channels, kernel, step, stride, taps}, e, s, x, nullptr, out, threads);
 }

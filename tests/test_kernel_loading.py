@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import KERNELS
+from conftest import KERNELS, SOURCES
 
-from vared_mm import compiler, native
-from vared_mm.fast import max_pool
-from vared_mm.native import Source, compiled, loaded
+from vared_mm.kernels import compiler, loading, max_pool
+from vared_mm.kernels.loading import Source, compiled, loaded
 
 TWO = Source("two", 'extern "C" long number() { return 2; }\nextern "C" void nothing() {}')
 THREE = Source("three", 'extern "C" long number() { return 3; }')
@@ -27,8 +26,8 @@ def _cache(monkeypatch, tmp_path):
     """A folder of the test's own, and nothing that was told or given up before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # Who keeps the warnings of other tests, where they are failures.
-    monkeypatch.setattr(logging.getLogger(native.__name__), "handlers", [])
-    native.warn.cache_clear()
+    monkeypatch.setattr(logging.getLogger(loading.__name__), "handlers", [])
+    loading.warn.cache_clear()
     compiler._too_slow.clear()
 
 
@@ -41,7 +40,7 @@ def script(folder, text):
 
 def number(source=TWO):
     library = loaded(source)
-    return None if library is None else library.number()
+    return None if library is None else library["number"]()
 
 
 @needs_compiler
@@ -285,14 +284,14 @@ def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(caplog)
 
 
 @needs_compiler
-def test_a_source_without_the_function_that_is_asked_for_is_told(caplog):
-    assert loaded(TWO, something_else=()) is None
-    assert "something_else" in caplog.text
+def test_a_function_that_the_library_lacks_is_told(caplog):
+    assert loaded(Source("none", '#if 0\nextern "C" void lacking() {}\n#endif')) is None
+    assert "lacking" in caplog.text
 
 
 def test_every_source_belongs_to_a_kernel_that_is_tested_with_and_without_it():
-    made_of = "".join(kernels.SOURCE.text for kernels in KERNELS)
-    files = Path(native.__file__).parent.rglob("*.cpp")
+    made_of = "".join(source.text for source in SOURCES)
+    files = Path(loading.__file__).parent.rglob("*.cpp")
     assert [file.name for file in files if file.read_text("utf-8") not in made_of] == []
 
 

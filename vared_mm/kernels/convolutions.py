@@ -1,0 +1,196 @@
+"""Pointwise and depthwise convolutions, on a CPU: see convolutions.cpp.
+
+oneDNN's take as long to be called as X3D's small maps take to be computed, and cannot multiply by a
+gate's value: here BatchNorm, gates, the residual and ReLU cost no pass over the maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vared_mm.kernels.functions import Bound, Function
+from vared_mm.kernels.loading import Source, loaded
+from vared_mm.method.equations import LAYOUTS
+
+SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
+LANES = 16
+# Vectors of filters that lie side by side.
+PANEL = 3
+
+
+def library() -> dict[str, Function] | None:
+    """The compiled kernels; None without a compiler, see `vared_mm.kernels.loading`, or AVX-512."""
+    return compiled_kernels() if suits() else None
+
+
+@cache
+def suits() -> bool:
+    """Whether they are faster than oneDNN here: they want 16 floats in one register."""
+    kernels = compiled_kernels()
+    return kernels is not None and bool(kernels["suits"]())
+
+
+@cache
+def compiled_kernels() -> dict[str, Function] | None:
+    """They answer the same on every processor."""
+    return loaded(SOURCE)
+
+
+class Finish:
+    """What follows a convolution: activate(factor · scale · y + bias + residual).
+
+    Args:
+        scale, bias: (C,), float32.
+        columns: How many gates a sample has.
+        factor: Those whose product is the sample's factor, which is 1 without any.
+    """
+
+    def __init__(
+        self, scale: Tensor, bias: Tensor, relu: bool, columns: int = 0, factor: Sequence[int] = ()
+    ) -> None:
+        self.told = {
+            "scale": scale.contiguous(), "bias": bias.contiguous(), "relu": relu,
+            "columns": columns, "factors": len(factor), "factor": tuple(factor),
+        }  # fmt: skip
+
+
+class Expander(NamedTuple):
+    """The pointwise convolution before a depthwise one, and what follows it."""
+
+    conv: Convolving
+    finish: Finish
+    gates: Tensor | None
+
+
+class Convolving:
+    """What the kernels are told of a convolution that they know; without its bias."""
+
+    def __init__(self, weight: Tensor, stride: tuple[int, ...]) -> None:
+        self.filters, self.stride = len(weight), stride
+        step, down, along = over_time(stride)
+        self.weight: dict[str, Any]
+        self.moves: dict[str, int]
+        if math.prod(weight.shape[2:]) == 1:
+            self.kind = "pointwise"
+            self.weight = dict(
+                inputs=weight.shape[1], filters=self.filters, weight=panels_of(weight)
+            )
+            self.moves = dict(step=step, down=down, along=along)
+        else:
+            self.kind = "depthwise"
+            frames = over_time(weight.shape[2:])[0]
+            self.weight = dict(channels=self.filters, kernel=frames, taps=taps_of(weight))
+            self.moves = dict(step=step, stride=along)
+        self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
+
+    def __call__(
+        self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
+    ) -> Tensor:
+        """The convolution of x and its `finish`.
+
+        Args:
+            x: (N, C_in, [T,] H, W), as `serves` says, channels last.
+            gates: (N, columns), contiguous float32.
+            residual: As the answer, channels last.
+        """
+        run, out = self._prepared(x, self.kind, finish)
+        run(x=x, gates=gates, residual=residual, out=out)
+        return out
+
+    def expanded(self, x: Tensor, finish: Finish, gates: Tensor | None, by: Expander) -> Tensor:
+        """The depthwise one of what a pointwise one makes, which is never written as a whole."""
+        run, out = self._prepared(x, "expand", finish, by.conv, by.finish)
+        run(x=x, first_gates=by.gates, gates=gates, out=out)
+        return out
+
+    def _prepared(
+        self,
+        x: Tensor,
+        kernel: str,
+        finish: Finish,
+        first: Convolving | None = None,
+        first_finish: Finish | None = None,
+    ) -> tuple[Bound, Tensor]:
+        """The kernel, told what is the same in all calls with maps of this size; new maps."""
+        key = x.shape, finish, first, first_finish
+        if key not in self._calls:
+            told = {**self.weight, **self.moves, **finish.told}
+            if first is not None and first_finish is not None:
+                told |= first.weight
+                told |= {f"first_{name}": value for name, value in first_finish.told.items()}
+            kernels = library()
+            assert kernels is not None
+            (samples, channels, *size), strides = x.shape, self.stride
+            frames, height, width = over_time(size)
+            run = kernels[kernel].bind(
+                samples=samples, frames=frames, height=height, width=width, pixel=channels, **told
+            )
+            shape = ((n - 1) // s + 1 for n, s in zip(size, strides, strict=True))
+            self._calls[key] = run, (samples, self.filters, *shape)
+        run, shape = self._calls[key]
+        layout = LAYOUTS[x.ndim]
+        return run, torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def knows(
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> bool:
+    """Whether it is pointwise, or depthwise 3x3 of one or three frames."""
+    kernel = tuple(weight.shape[2:])
+    in_float = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    if not in_float or len(weight) < LANES or set(dilation) != {1}:
+        return False
+    if groups == 1:
+        return math.prod(kernel) == 1 and not any(padding)
+    return (
+        groups == len(weight)
+        and weight.shape[1] == 1
+        and kernel[-2:] == (3, 3)
+        and over_time(kernel)[0] in (1, 3)
+        and padding == tuple(k // 2 for k in kernel)
+        and stride[-2:] in ((1, 1), (2, 2))
+    )
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels read such maps, and are faster than oneDNN."""
+    return (
+        x.dtype == torch.float32
+        and x.numel() > 0
+        and x.device.type == "cpu"
+        and library() is not None
+    )
+
+
+def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
+    """For (T, H, W), an image being a clip of one frame."""
+    return (1,) * (3 - len(numbers)) + tuple(numbers)
+
+
+def panels_of(weight: Tensor) -> Tensor:
+    """The filters of a pointwise convolution in vectors."""
+    filters = weight.detach().float().flatten(1).t()[:, vectors_of(len(weight)).flatten()]
+    return torch.cat([panel.flatten() for panel in filters.split(PANEL * LANES, 1)])
+
+
+def taps_of(weight: Tensor) -> Tensor:
+    """The same for a depthwise one."""
+    vectors = vectors_of(len(weight))
+    return weight.detach().float().flatten(1)[vectors].transpose(1, 2).contiguous()
+
+
+def vectors_of(channels: int) -> Tensor:
+    """The channels of each: the last one begins early, so that it ends with the channels."""
+    firsts = torch.arange(0, channels, LANES).clamp(max=channels - LANES)
+    return firsts[:, None] + torch.arange(LANES)
