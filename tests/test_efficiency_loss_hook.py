@@ -22,9 +22,9 @@ from vared_mm.engine.correctness import fuse, judged, right_labels, top1
 from vared_mm.engine.efficiency_loss_hook import warn_of_decay
 from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.files import write_json
+from vared_mm.latency_table import LayerLatency
 from vared_mm.method import DynamicError, NoMatchingModuleError, VaRedConv3d
 from vared_mm.method.cost import CostRecord, Pass
-from vared_mm.latency_table import LayerLatency
 from vared_mm.method.observe import record_cost
 
 

@@ -9,13 +9,13 @@ import pytest
 from mmengine.registry import MODELS
 from torch import nn
 
-from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
 from vared_mm.latency_table import (
     LayerLatency,
     gates_that_do_not_pay,
     grids_for,
     read_table,
 )
+from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
 from vared_mm.method.observe import dynamic_convs
 
 FIRST = LayerLatency("0", 4.0, 0.1, {(8, 1): 4.1, (8, 2): 3.0, (4, 1): 2.5, (4, 2): 1.5})

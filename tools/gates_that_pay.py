@@ -9,9 +9,9 @@ cannot be left out afterwards without changing what the network computes.
 
 from __future__ import annotations
 
+from vared_mm.latency_table import gates_that_do_not_pay, read_table
 from vared_mm.launch import Parser, told_in_a_line
 from vared_mm.method.errors import DynamicError
-from vared_mm.latency_table import gates_that_do_not_pay, read_table
 
 
 @told_in_a_line()

@@ -26,7 +26,8 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 # They end the process with a report, which pytest must not hold back.
 LD_PRELOAD="$preload" "$python" -m pytest -rs --capture=sys -p no:cacheprovider \
   -n auto --dist loadfile \
-  tests/test_rebuild_native.py tests/test_fast_gate.py \
+  tests/test_rebuild.py tests/test_rebuild_kernel.py tests/test_rebuild_backward_kernel.py \
+  tests/test_fast_gate.py \
   tests/test_fast_max_pool.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
   tests/test_fast_expansion.py \
   tests/test_searches.py "$@"

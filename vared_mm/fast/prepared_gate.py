@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -44,5 +44,5 @@ class PreparedGate(PreparedForward):
         if self._kernel.serves(x):
             return self._kernel(x)
         gate = self.gate
-        settings = gate.norm.eps, gate.axes, gate.floor, gate.leak
-        return decide_by_definition(x, *self.read, *settings)
+        arguments: Any = (*self.read, gate.norm.eps, gate.axes, gate.floor, gate.leak)
+        return decide_by_definition(x, *arguments)

@@ -132,8 +132,8 @@ class Convolving:
             run = kernels[kernel].bind(
                 samples=samples, frames=frames, height=height, width=width, pixel=channels, **told
             )
-            shape = ((n - 1) // s + 1 for n, s in zip(size, strides, strict=True))
-            self._calls[key] = run, (samples, self.filters, *shape)
+            computed = ((n - 1) // s + 1 for n, s in zip(size, strides, strict=True))
+            self._calls[key] = run, (samples, self.filters, *computed)
         run, shape = self._calls[key]
         layout = LAYOUTS[x.ndim]
         return run, torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
