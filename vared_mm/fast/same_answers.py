@@ -17,7 +17,7 @@ from vared_mm.method.layer import _Dynamic
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 HALF_TOLERANCE = 0.2
 
-SHARES = "all", "least"
+OPENED = "all", "least"
 # What each axis opens, channel first; None leaves the choice to the gate.
 Choice = tuple[str, str] | None
 
@@ -40,7 +40,7 @@ def choices_of(model: nn.Module) -> list[Choice]:
     if not convs:
         return [None]
     if any(len(conv.axes) == 2 for conv in convs):
-        return [None, *product(SHARES, SHARES)]
+        return [None, *product(OPENED, OPENED)]
     return [None, ("all", "all"), ("least", "least")]
 
 

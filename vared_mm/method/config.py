@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 AXES = ("channel", "time")
-SHARES = ("conv", "block")
+SHARED_BY = ("conv", "block")
 SEARCH_SPACES = range(2, 5)
 
 
@@ -25,7 +25,7 @@ class DynamicConfig:
             (`re.fullmatch`). With `share="block"` its group `(?P<block>...)` names the block.
         exclude: Full names of convolutions that stay plain though `targets` matches them, as those
             whose gate costs more time than it saves.
-        search_space: S, the number of choices an axis has: shares 1, 1/2, ..., (1/2)^(S-1).
+        search_space: S, the number of choices an axis has: 1, 1/2, ..., (1/2)^(S-1).
         axes: Which redundancy is reduced, of "channel" and "time". 2-D convolutions have no time.
         share: "conv" gives each convolution its own gate, "block" one gate to all convolutions of
             a block; it sees the input of the block's first convolution.
@@ -33,7 +33,7 @@ class DynamicConfig:
         gate_hidden: Width of the gate's hidden layer.
         gate_bias: Start of the gate's bias, one number per choice; the last one is repeated.
         floor: What the largest gate of an axis is opened at when all of them are closed.
-        leak: Share of the gradient that passes a closed gate, so that it can open again.
+        leak: Part of the gradient that passes a closed gate, so that it can open again.
     """
 
     targets: str = r".*"
@@ -53,12 +53,12 @@ class DynamicConfig:
         if type(self.search_space) is not int or self.search_space not in SEARCH_SPACES:
             raise ValueError(
                 f"search_space is {self.search_space!r}; wanted one of {list(SEARCH_SPACES)}, the "
-                "number of shares 1, 1/2, 1/4, ... that an axis can choose from"
+                "number of choices of an axis: 1, 1/2, 1/4, ... of it"
             )
         if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
             raise ValueError(f"axes is {self.axes!r}; wanted some of {AXES}, each once")
-        if self.share not in SHARES:
-            raise ValueError(f"share is {self.share!r}; wanted one of {SHARES}")
+        if self.share not in SHARED_BY:
+            raise ValueError(f"share is {self.share!r}; wanted one of {SHARED_BY}")
         if (
             not isinstance(self.cheap_kernel, int)
             or self.cheap_kernel < 1

@@ -43,7 +43,7 @@ class CFAM(BaseModule):
     Args:
         in_channels: those of the 3-D trunk and of the 2-D branch together.
         channels: 1024 in the original.
-        dropout: share of the channels that training drops before the last convolution.
+        dropout: part of the channels that training drops before the last convolution.
     """
 
     def __init__(
