@@ -51,7 +51,7 @@ class Function:
         for name, value in arguments.items():
             if isinstance(value, Tensor):
                 value = value.data_ptr()
-            elif isinstance(value, list | tuple):
+            elif isinstance(value, (list, tuple)):
                 value = array_of(value)
             values[places[name]] = value
 
@@ -65,6 +65,13 @@ class Bound:
         self._kept = list(known.values())
         self._values: list[Any] = [_MISSING] * len(function.places)
         function.put(self._values, known)
+
+    def bind(self, **more: Any) -> Bound:
+        bound = Bound(self._function, more)
+        bound._kept.append(self)
+        ours = zip(bound._values, self._values, strict=True)
+        bound._values = [own if own is not _MISSING else known for own, known in ours]
+        return bound
 
     def __call__(self, **rest: Any) -> Any:
         return self._function.run(self._values.copy(), rest)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vared_mm.kernels.few_passes import backward_in_few_passes, rebuild_in_few_passes
-from vared_mm.kernels.functions import Function
+from vared_mm.kernels.functions import Bound, Function, array_of
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS, OpenPath, layout_of, new_maps, open_paths
 from vared_mm.method.operators import LIBRARY
@@ -51,12 +53,12 @@ class Rebuilding:
     ) -> None:
         kernels = library()
         assert kernels is not None
-        self.channels = channels
         self._run = kernels["rebuild"].bind(
             channels=channels, side=side, columns=columns, relu=relu,
             scale=scale.contiguous(), bias=bias.contiguous(),
-            **_told("channel", channel, channels), **_told("time", time, channels),
+            **told("channel", channel, channels), **told("time", time, channels),
         )  # fmt: skip
+        self._of_size: dict[tuple, Bound] = {}
 
     def __call__(
         self,
@@ -77,15 +79,28 @@ class Rebuilding:
                 may be something to add.
         """
         last = y.is_contiguous(memory_format=LAYOUTS[y.ndim])
-        frames, computed_frames = (full[0], y.shape[2]) if y.ndim == 5 else (1, 1)
-        self._run(
-            y=y, gates=gates, place=tuple(samples), residual=other, out=out, samples=y.shape[0],
-            computed=y.shape[1], computed_frames=computed_frames, planes=not last, frames=frames,
-            height=full[-2], width=full[-1],
-        )  # fmt: skip
+        size = y.shape, full, last
+        if size not in self._of_size:
+            self._of_size[size] = self._run.bind(**sizes(y, full, last))
+        self._of_size[size](y=y, gates=gates, place=places(*samples), residual=other, out=out)
 
 
-def _told(axis: str, paths: Sequence[OpenPath], channels: int) -> dict[str, object]:
+def sizes(y: Tensor, full: tuple[int, ...], last: bool) -> dict[str, Any]:
+    """What the kernel is told of maps `y` and the size ([T,] H, W) of what comes of them."""
+    frames, computed_frames = (full[0], y.shape[2]) if y.ndim == 5 else (1, 1)
+    return dict(
+        samples=y.shape[0], computed=y.shape[1], computed_frames=computed_frames, planes=not last,
+        frames=frames, height=full[-2], width=full[-1],
+    )  # fmt: skip
+
+
+@lru_cache(1024)
+def places(*samples: int) -> ctypes.Array:
+    return array_of(samples)
+
+
+def told(axis: str, paths: Sequence[OpenPath], channels: int) -> dict[str, Any]:
+    """What the kernel is told of the open paths of an axis."""
     phi = [
         None if path.cheap is None else taps_first(path.cheap, axis)[..., :channels].contiguous()
         for path in paths
@@ -132,10 +147,13 @@ def _rebuild(
         return rebuild_in_few_passes(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
     check_memory(y, gates, channel, time, len(pattern), side, channels, frames)
     out = new_maps(y, channels, frames)
-    run = Rebuilding(channel, time, channels, side, len(pattern), *nothing_after(channels))
-    run(
-        y.contiguous(memory_format=layout_of(y)), gates.contiguous(), None,
-        tuple(out.shape[2:]), out, range(len(y)),
+    layout, (scale, bias) = layout_of(y), nothing_after(channels)
+    last = layout is not torch.contiguous_format
+    library()["rebuild"](  # type: ignore[index]
+        y=y.contiguous(memory_format=layout), gates=gates.contiguous(), out=out, residual=None,
+        place=places(*range(y.shape[0])), channels=channels, side=side, columns=len(pattern),
+        relu=False, scale=scale, bias=bias, **sizes(y, out.shape[2:], last),
+        **told("channel", channel, channels), **told("time", time, channels),
     )  # fmt: skip
     return out
 
@@ -203,11 +221,11 @@ def check_memory(
 
 
 @lru_cache(1024)
-def nothing_after(channels: int) -> tuple[Tensor, Tensor, bool]:
-    """Scale, bias and ReLU that change nothing."""
+def nothing_after(channels: int) -> tuple[Tensor, Tensor]:
+    """Scale and bias that change nothing."""
     # Whatever the defaults are.
     ones = torch.ones(channels, dtype=torch.float32, device="cpu")
-    return ones, 0 * ones, False
+    return ones, 0 * ones
 
 
 LIBRARY.impl("rebuild", _rebuild, "CPU")

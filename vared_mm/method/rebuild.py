@@ -45,7 +45,7 @@ def rebuild(
             f"{tuple(gates.shape)}, and each wants a row; does a hook answer in its place?"
         )
     arguments = y, gates, list(cheap_channel), list(cheap_time), list(pattern), channels, frames
-    if wants_torch_alone(y, gates, *cheap_channel[:1], *cheap_time[:1]):
+    if wants_torch_alone(y, gates):
         return rebuild_by_definition(*arguments)
     return REBUILD(*arguments)
 
