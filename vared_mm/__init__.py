@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from vared_mm.oldest import too_old
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The doctor tells what is broken, so it has to start where the package does not.
 _EXAMINED = "vared_mm.doctor" in getattr(sys, "orig_argv", ())

@@ -19,7 +19,8 @@ from vared_mm.kernels.functions import Bound, Function
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
-SOURCE = Source.read(Path(__file__).with_name("convolutions.cpp"))
+HERE = Path(__file__).parent
+SOURCE = Source.read(HERE / "pointwise.h", HERE / "convolutions.cpp")
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3

@@ -17,8 +17,9 @@ from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS, OpenPath, layout_of, new_maps, open_paths
 from vared_mm.method.operators import LIBRARY
 
-FORWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild.cpp"))
-BACKWARD = Source.read(LANES_H, Path(__file__).with_name("rebuild_backward.cpp"))
+HERE = Path(__file__).parent
+FORWARD = Source.read(LANES_H, HERE / "tiles.h", HERE / "rebuild.cpp")
+BACKWARD = Source.read(LANES_H, HERE / "backward_worker.h", HERE / "rebuild_backward.cpp")
 MOST_SIDE = 7
 
 
