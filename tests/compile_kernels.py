@@ -13,7 +13,7 @@ from triton.runtime.jit import JITFunction
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, kernels
-from vared_mm.fast.packed_conv import channels_last
+from vared_mm.fast.packed_conv import as_channels_last
 
 
 class Driver:
@@ -48,7 +48,7 @@ def main():
     compile_instead_of_running()
     for name, dtype in (("3x3x3, space 3", torch.bfloat16), ("depthwise of X3D", torch.float32)):
         conv, _, x = make_case(name, dtype)
-        x = channels_last(x)
+        x = as_channels_last(x)
         gates = DeviceGate(conv.gate.eval())(x)
         PredicatedConv(conv, Epilogue.of(conv, None, relu=True)).run(x, gates, None)
 

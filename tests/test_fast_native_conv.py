@@ -7,7 +7,7 @@ from test_fast_convolutions import error
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import NativeConv, is_native, packed
-from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last
+from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
 from vared_mm.kernels.convolutions import Expander
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
@@ -69,12 +69,12 @@ def followed(y, epilogue, factor, other=0.0):
 def test_it_convolves_and_does_what_follows(name):
     conv, x = make(name)
     assert is_native(conv.weight, conv.geometry)
-    y, gates, x = by_torch(conv, x), torch.rand(2, 4), channels_last(x)
+    y, gates, x = by_torch(conv, x), torch.rand(2, 4), as_channels_last(x)
     for relu, columns in ((False, []), (True, [1]), (False, [0, 3])):
         epilogue, factor = epilogue_of(conv, relu), gates[:, columns].prod(1)
         came = conv.kernel(x, epilogue.finish(4, columns), gates, None)
         assert error(came, followed(y, epilogue, factor)) < 1e-5
-    other = channels_last(torch.randn(y.shape))
+    other = as_channels_last(torch.randn(y.shape))
     came = conv.kernel(x, epilogue.finish(4, columns), gates, other)
     assert error(came, followed(y, epilogue, factor, other.double())) < 1e-5
 
@@ -106,7 +106,7 @@ def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name):
     between = followed(by_torch(first, x), before, gates[0, :, 2])
     expected = followed(by_torch(conv, between), after, gates[1, :, 0])
     expander = Expander(first.kernel, before.finish(3, [2]), gates[0])
-    came = conv.kernel.expanded(channels_last(x), after.finish(3, [0]), gates[1], expander)
+    came = conv.kernel.expanded(as_channels_last(x), after.finish(3, [0]), gates[1], expander)
     assert error(came, expected) < 1e-5
 
 

@@ -18,7 +18,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_skippable
-from vared_mm.fast.packed_conv import LAYOUTS, new_maps
+from vared_mm.fast.packed_conv import LAYOUTS, empty_maps
 from vared_mm.method import DynamicConfig, VaRedConv3d, make_dynamic
 from vared_mm.method.gate import Gate
 from vared_mm.method.observe import forced_gates
@@ -113,7 +113,7 @@ def test_what_a_sample_does_not_need_is_neither_computed_nor_used(monkeypatch):
     dynamic = VaRedConv3d.from_conv(plain, DynamicConfig())
 
     def unwritten(*args):
-        made.append(new_maps(*args).fill_(float("nan")))
+        made.append(empty_maps(*args).fill_(float("nan")))
         return made[-1]
 
     monkeypatch.setattr(predicated, "new_maps", unwritten)

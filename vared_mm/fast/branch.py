@@ -18,8 +18,8 @@ from vared_mm.fast.native_conv import NativeConv, packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
-    channels_last,
-    new_maps,
+    as_channels_last,
+    empty_maps,
     output_size,
 )
 from vared_mm.kernels import convolutions
@@ -79,7 +79,7 @@ class Branch:
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
             return self._by_kernel(x, gates, other, size, out, samples)
-        result = new_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
+        result = empty_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
         samples = range(len(x)) if samples is None else samples
         whole = result
         if sample > PIECE and self.period and size[0] % self.period == 0:
@@ -123,10 +123,10 @@ class Branch:
         out: Tensor | None,
         samples: Sequence[int] | None,
     ) -> Tensor:
-        y = channels_last(self.prefix(x))
+        y = as_channels_last(self.prefix(x))
         if out is None:
             shape = (len(y), self.conv.out_channels, *full)
-            out = y if self.rebuilds_nothing else new_maps(y, shape)
+            out = y if self.rebuilds_nothing else empty_maps(y, shape)
         samples = range(y.shape[0]) if samples is None else samples
         if self._rebuilding is None:
             self._rebuilding = rebuilding_of(self.conv, self.epilogue, self.pattern)

@@ -31,7 +31,7 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
         return []
     choices = choices_of(model, lambda: Network(model)(inputs[:1]))
     batch = len(inputs)
-    total = dense_macs(model, inputs[:1])
+    total = network_macs(model, inputs[:1])
     plans: dict[str, Plan | None] = {}
     for name in shares:
         if name == "data":
@@ -46,7 +46,7 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
     return [Case(name, plan, reached(model, inputs, plan, total)) for name, plan in plans.items()]
 
 
-def dense_macs(model: nn.Module, inputs: Tensor) -> float:
+def network_macs(model: nn.Module, inputs: Tensor) -> float:
     """MACs of the whole network with plain convolutions."""
     with FlopCounterMode(display=False) as counter, record_cost(model) as record:
         Network(model)(inputs)

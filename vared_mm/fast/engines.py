@@ -44,7 +44,7 @@ def prepared(network: Network, example: Tensor) -> Network:
     return cast(Network, prepare_for_inference(network, example))
 
 
-def compiled(network: Network, example: Tensor) -> Run:
+def compiled_network(network: Network, example: Tensor) -> Run:
     """torch.compile, weights frozen."""
     import torch._inductor.config as inductor
 
@@ -103,7 +103,7 @@ ENGINES: dict[str, Callable[[Network, Tensor], Network]] = {
 }
 RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
     "eager": eager,
-    "compile": compiled,
+    "compile": compiled_network,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     "openvino-bf16": partial(openvino, precision="bf16"),

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import follows, has_hooks, only_user
 from vared_mm.fast.native_conv import NativeConv
-from vared_mm.fast.packed_conv import channels_last
+from vared_mm.fast.packed_conv import as_channels_last
 from vared_mm.kernels import convolutions
 from vared_mm.kernels.convolutions import Expander
 
@@ -37,7 +37,7 @@ class Expansion(nn.Module):
         first, second = self.convs
         if not self._serves(x):
             return second(first(x, fused=True), fused=True)
-        x = channels_last(x)
+        x = as_channels_last(x)
         return self._as_decided(x) if self.is_dynamic else self._of_all(x)
 
     def _serves(self, x: Tensor) -> bool:

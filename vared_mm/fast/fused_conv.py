@@ -17,8 +17,8 @@ from vared_mm.fast.native_conv import packed
 from vared_mm.fast.packed_conv import (
     Geometry,
     PackedConv,
-    channels_last,
-    new_maps,
+    as_channels_last,
+    empty_maps,
     output_size,
     residual,
 )
@@ -70,8 +70,8 @@ class DynamicConv:
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         # Not `len`, which torch takes microseconds for.
         if not x.shape[0]:
-            return new_maps(x, (0, self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
-        x = channels_last(x)
+            return empty_maps(x, (0, self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
+        x = as_channels_last(x)
         return self.answer(x, *self.decide(x), other)
 
     def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
@@ -91,7 +91,7 @@ class DynamicConv:
         if len(groups) == 1:
             (pattern,) = groups
             return self.branch(pattern)(x, gates, other)
-        out = new_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
+        out = empty_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         for pattern, samples in groups.items():
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
@@ -103,4 +103,4 @@ def rows_of(x: Tensor, samples: Sequence[int]) -> Tensor:
     first, last = samples[0], samples[-1]
     if last - first + 1 == len(samples):
         return x[first : last + 1]
-    return channels_last(torch.cat([x[i : i + 1] for i in samples]))
+    return as_channels_last(torch.cat([x[i : i + 1] for i in samples]))

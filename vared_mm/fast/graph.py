@@ -65,7 +65,7 @@ def flags_of(module: nn.Module) -> dict[str, bool | None]:
     return {p.name: p.default for p in parameters if isinstance(p.default, bool | None)}
 
 
-def inputs_of(module: nn.Module) -> int:
+def arguments_needed(module: nn.Module) -> int:
     """How many arguments its `forward` has to be given."""
     parameters = inspect.signature(module.forward).parameters.values()
     return sum(p.default is p.empty for p in parameters)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vared_mm.fast.forced_shares import single_paths
 from vared_mm.fast.fused_conv import StaticConv
-from vared_mm.fast.packed_conv import channels_last, residual
+from vared_mm.fast.packed_conv import as_channels_last, residual
 from vared_mm.fast.prepare import Exchanged
 from vared_mm.latency_table import LayerLatency
 from vared_mm.method.gate import FollowerGate
@@ -80,7 +80,7 @@ def _ways_to_run(
             partial(conv.plain, x),
             lambda pattern, gates: partial(conv._run, x, gates.to(x), pattern),
         )
-    x = channels_last(inputs[0])
+    x = as_channels_last(inputs[0])
     other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
     run = conv.forward.run
     static = StaticConv(conv, run.epilogue)

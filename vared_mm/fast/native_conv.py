@@ -7,7 +7,7 @@ from dataclasses import astuple
 import torch
 from torch import Tensor
 
-from vared_mm.fast.packed_conv import Geometry, PackedConv, channels_last
+from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
 from vared_mm.kernels import convolutions
 from vared_mm.kernels.convolutions import Convolving, Finish
 
@@ -25,7 +25,7 @@ class NativeConv(PackedConv):
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
         if not convolutions.serves(x):
             return super().__call__(x, other, relu)
-        return self.kernel(channels_last(x), self.plain[relu], None, other)
+        return self.kernel(as_channels_last(x), self.plain[relu], None, other)
 
 
 def packed(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> PackedConv:

@@ -72,7 +72,7 @@ class PackedConv:
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
         """Of the first channels of x, where it has more than are read."""
         inputs = self.weight.shape[1] * self.geometry.groups
-        x = channels_last(x if x.shape[1] == inputs else x[:, :inputs])
+        x = as_channels_last(x if x.shape[1] == inputs else x[:, :inputs])
         if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
         if self._packed is None:
@@ -98,11 +98,11 @@ class PackedConv:
         return y.relu_() if relu else y
 
 
-def channels_last(x: Tensor) -> Tensor:
+def as_channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=LAYOUTS[x.ndim])
 
 
-def new_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+def empty_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=LAYOUTS[len(shape)]
     )
@@ -111,7 +111,7 @@ def new_maps(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 def residual(other: Tensor, conv: _ConvNd, x: Tensor) -> Tensor:
     """What is added to `conv(x)`, in its shape and layout."""
     shape = (x.shape[0], conv.out_channels, *output_size(conv, x.shape[2:]))
-    return channels_last(other if other.shape == shape else other.expand(shape))
+    return as_channels_last(other if other.shape == shape else other.expand(shape))
 
 
 def output_size(conv: _ConvNd, size: torch.Size) -> tuple[int, ...]:

@@ -18,11 +18,11 @@ from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import (
+    arguments_needed,
     chains,
     fuse,
     fuse_silu,
     has_hooks,
-    inputs_of,
     is_leaf,
     traced,
 )
@@ -130,7 +130,7 @@ class Traced(PreparedForward):
     """
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
-        self.graph, self.plain, self.inputs = graph, module.forward, inputs_of(module)
+        self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
         self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")

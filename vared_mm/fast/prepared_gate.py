@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vared_mm.fast.graph import has_hooks
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.kernels.decide import Deciding
-from vared_mm.method.gate import BlockGate, Gate, decide_by_definition, is_plain
+from vared_mm.method.gate import BlockGate, Gate, decide_by_definition, is_plain_norm
 
 
 def is_plain_gate(module: nn.Module) -> TypeGuard[Gate]:
@@ -18,7 +18,7 @@ def is_plain_gate(module: nn.Module) -> TypeGuard[Gate]:
         isinstance(module, Gate)
         and type(module).forward in (Gate.forward, BlockGate.forward)
         and "forward" not in vars(module)
-        and is_plain(module.norm)
+        and is_plain_norm(module.norm)
     )
 
 

@@ -27,7 +27,7 @@ def answers_of(model: nn.Module, example: tuple, call: dict) -> dict[Choice, Any
     each axis.
     """
     answers = {}
-    for choice in choices_of(model):
+    for choice in ways_to_open(model):
         # Copies of the example, which the model may overwrite.
         inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
         with chosen(model, choice):
@@ -35,7 +35,7 @@ def answers_of(model: nn.Module, example: tuple, call: dict) -> dict[Choice, Any
     return answers
 
 
-def choices_of(model: nn.Module) -> list[Choice]:
+def ways_to_open(model: nn.Module) -> list[Choice]:
     convs = [m for m in model.modules() if isinstance(m, _Dynamic)]
     if not convs:
         return [None]

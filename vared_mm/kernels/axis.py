@@ -78,8 +78,8 @@ def combine(routes: list[Route], x: Tensor, gates: Tensor, out: Tensor) -> None:
     for i, route in enumerate(routes):
         own, gate = gapless(x[route.source]), per_frame(gates[:, i], x)
         add(own, gate, out[route.kept], first=i == 0)
-        for part, kernel in kernels(route, x):
-            rebuilt = volume(depthwise(images(own[part.source]), kernel), len(x))
+        for part, kernel in kernels_of(route, x):
+            rebuilt = volume(depthwise_images(images(own[part.source]), kernel), len(x))
             add(rebuilt, gate, out[part.target], first=i == 0)
 
 
@@ -108,10 +108,10 @@ def differentiate_routes(
             continue
         own, u = gapless(x[route.source]), compact(kept)
         scaled = own * gate
-        for part, kernel in kernels(route, x):
+        for part, kernel in kernels_of(route, x):
             incoming = images(g[part.target])
             # Φᵀ is Φ with its kernels turned round; on CPU faster than its input gradient.
-            u[part.source] += volume(depthwise(incoming, kernel.flip(-1, -2)), len(x))
+            u[part.source] += volume(depthwise_images(incoming, kernel.flip(-1, -2)), len(x))
             d_rows = d_phi[part.rows]  # type: ignore[index]
             d_rows += kernel_gradient(incoming, images(scaled[part.source]), kernel).view_as(d_rows)
         add(u, gate, d_own, first=i == 0)
@@ -119,7 +119,7 @@ def differentiate_routes(
     return d_gates
 
 
-def kernels(route: Route, x: Tensor) -> Iterator[tuple[Part, Tensor]]:
+def kernels_of(route: Route, x: Tensor) -> Iterator[tuple[Part, Tensor]]:
     """Each part with its kernels, (C, 1, k, k)."""
     for part in route.parts:
         assert route.cheap is not None
@@ -161,7 +161,7 @@ def volume(x: Tensor, samples: int) -> Tensor:
     return x.unflatten(0, (samples, -1)).transpose(1, 2)
 
 
-def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
+def depthwise_images(x: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(x, kernel, None, 1, kernel.shape[-1] // 2, 1, len(kernel))
 
 

@@ -67,18 +67,18 @@ def decide_by_definition(
         weight2, beta: W2 (axes · S, hidden) and β (axes · S,).
     """
     with torch.autocast(x.device.type, enabled=False):
-        hidden = F.linear(mean_of(x, weight1.dtype), weight1)
+        hidden = F.linear(pooled_maps(x, weight1.dtype), weight1)
         hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
-        return answer_of(hidden, weight2, beta, axes, floor, leak)
+        return gates_from(hidden, weight2, beta, axes, floor, leak)
 
 
-def mean_of(x: Tensor, dtype: torch.dtype) -> Tensor:
+def pooled_maps(x: Tensor, dtype: torch.dtype) -> Tensor:
     """(N, C)."""
     # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
     return x.sum(tuple(range(2, x.ndim)), dtype=dtype) / math.prod(x.shape[2:])
 
 
-def answer_of(
+def gates_from(
     hidden: Tensor, weight2: Tensor, beta: Tensor, axes: int, floor: float, leak: float
 ) -> Tensor:
     z = F.linear(hidden, weight2, beta)
@@ -124,7 +124,7 @@ def learn_from_one(norm: _BatchNorm, row: Tensor) -> None:
     norm.running_var.add_(m * delta.square()).mul_(1 - m)
 
 
-def is_plain(norm: nn.Module) -> bool:
+def is_plain_norm(norm: nn.Module) -> bool:
     """Whether it does in evaluation what `decide_by_definition` does, and nobody looks at it."""
     return (
         type(norm) is nn.BatchNorm1d
@@ -161,7 +161,7 @@ class Gate(nn.Module):
         self.register_load_state_dict_post_hook(_in_single)
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_plain(self.norm):
+        if is_plain_norm(self.norm):
             arguments = (
                 x,
                 *self.parameters_read(),
@@ -174,9 +174,9 @@ class Gate(nn.Module):
                 *arguments
             )
         with torch.autocast(x.device.type, enabled=False):
-            hidden = F.linear(mean_of(x, self.weight1.dtype), self.weight1)
+            hidden = F.linear(pooled_maps(x, self.weight1.dtype), self.weight1)
             hidden = self._normalise(hidden).tanh()
-            return answer_of(hidden, self.weight2, self.beta, self.axes, self.floor, self.leak)
+            return gates_from(hidden, self.weight2, self.beta, self.axes, self.floor, self.leak)
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm

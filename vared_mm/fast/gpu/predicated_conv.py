@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import refuse_other_sizes
-from vared_mm.fast.packed_conv import channels_last, new_maps, output_size, residual
+from vared_mm.fast.packed_conv import as_channels_last, empty_maps, output_size, residual
 from vared_mm.method.layer import Pattern, _Dynamic
 
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
@@ -56,9 +56,9 @@ class PredicatedConv:
         self._tuned: set[tuple] = set()
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        conv, x = self.conv, channels_last(x)
+        conv, x = self.conv, as_channels_last(x)
         if not len(x):
-            return channels_last(conv.plain(x))
+            return as_channels_last(conv.plain(x))
         gates = refuse_other_sizes(conv.gate(x), conv, x)
         return self.run(x, gates, None if other is None else residual(other, conv, x))
 
@@ -75,9 +75,9 @@ class PredicatedConv:
             self._tuned.add((x.shape, x.dtype))
             self.run(x, torch.full_like(gates, 0.5), other)
         y = self._room_or_maps(x)
-        out = new_maps(x, tuple(y.shape))
+        out = empty_maps(x, tuple(y.shape))
         both = len(conv.widths) > 1 and len(conv.strides) > 1
-        z = new_maps(x, tuple(y.shape)) if both else y
+        z = empty_maps(x, tuple(y.shape)) if both else y
         size = clip_size(y)
         told = {**self._told(gates, other), "out": out, "size": size, "N": len(y)}
         frames, image = size[0], size[1] * size[2]
@@ -100,8 +100,8 @@ class PredicatedConv:
         """What `compute` will write into, or where it cannot serve, all of it by torch."""
         conv = self.conv
         if self.weight is None:
-            return channels_last(conv.plain(x))
-        return new_maps(x, (len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
+            return as_channels_last(conv.plain(x))
+        return empty_maps(x, (len(x), conv.out_channels, *output_size(conv, x.shape[2:])))
 
     def _told(self, gates: Tensor, other: Tensor | None) -> dict[str, Any]:
         """What all kernels are told."""
