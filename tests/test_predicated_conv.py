@@ -116,7 +116,7 @@ def test_what_a_sample_does_not_need_is_neither_computed_nor_used(monkeypatch):
         made.append(empty_maps(*args).fill_(float("nan")))
         return made[-1]
 
-    monkeypatch.setattr(predicated, "new_maps", unwritten)
+    monkeypatch.setattr(predicated, "empty_maps", unwritten)
     run = predicated_conv(dynamic)
     gates = [[0.7, 0, 0.7, 0], [0, 0.7, 0.7, 0], [0.7, 0, 0, 0.7], [0, 0.7, 0, 0.7]]
     out = run.run(laid_out(torch.randn(4, 2, 5, 3, 3)), torch.tensor(gates, device=DEVICE), None)
