@@ -219,7 +219,7 @@ def test_a_gate_answers_on_the_device_as_it_does_elsewhere(space):
     x = torch.randn(3, gate.weight1.shape[1], 2, 3, 3)
     expected = gate(x)
     x[1] = float("nan")
-    came = DeviceGate(gate.to(DEVICE))._by_torch(laid_out(x)).cpu()
+    came = DeviceGate(gate.to(DEVICE)).answer(laid_out(x)).cpu()
     assert came[1].isnan().all()
     assert (came - expected)[[0, 2]].abs().max() < 1e-6
     assert ((expected[:, :space] > 0).sum(1) == 1).all()
