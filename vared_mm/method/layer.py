@@ -205,6 +205,11 @@ class _Dynamic(_ConvNd):
         k, r = self.extent(pattern)
         # On CPU a convolution of one sample may answer in another layout than one of many.
         y = like_layout(prefix_conv(self, x, k, r), x)
+        if (k, r) == (self.out_channels, 1) and sum(pattern) == len(self.axes):
+            # Nothing is rebuilt.
+            first, *others = (gates[:, i] for i, is_open in enumerate(pattern) if is_open)
+            factor = math.prod(others, start=first).to(y.dtype).view(-1, *[1] * (y.ndim - 1))
+            return y * factor if torch.is_grad_enabled() else y.mul_(factor)
         frames = output_shape(self, x.shape)[2] if y.ndim == 5 else 1
         return self._rebuild(y, gates, pattern, frames)
 
