@@ -190,4 +190,5 @@ def test_torch_finds_the_operator_as_it_wants_it(dtype):
     nn.init.normal_(gate.weight2)
     read = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in gate.parameters_read()]
     x = torch.randn(3, 6, 2, 4, 4, dtype=dtype).requires_grad_()
-    torch.library.opcheck(DECIDE, (x, *read, gate.norm.eps, 2, gate.floor, gate.leak))
+    good = torch.library.opcheck(DECIDE, (x, *read, gate.norm.eps, 2, gate.floor, gate.leak))
+    assert set(good.values()) == {"SUCCESS"}, good

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.kernels import few_passes
 from vared_mm.kernels.few_passes import REBUILD_BACKWARD
 from vared_mm.method import VaRedConv3d
-from vared_mm.method.equations import open_paths, rebuild_by_definition
+from vared_mm.method.equations import Rebuild, open_paths, rebuild_by_definition
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.rebuild import REBUILD, rebuild
 
@@ -63,7 +63,7 @@ def called(tensors, form):
 
 
 def run(tensors, form):
-    return rebuild(*called(tensors, form))
+    return rebuild(Rebuild(*called(tensors, form)))
 
 
 def patterns(name):
@@ -91,7 +91,7 @@ def opened(name, pattern):
 def test_every_pattern_has_the_sums_and_gradients_of_the_definition(name):
     for pattern in patterns(name):
         leaves, arguments = opened(name, pattern)
-        came, expected = rebuild(*arguments), rebuild_by_definition(*arguments)
+        came, expected = rebuild(Rebuild(*arguments)), rebuild_by_definition(*arguments)
         torch.testing.assert_close(came, expected, rtol=1e-12, atol=1e-12)
         weights = torch.randn_like(expected)
         grads = torch.autograd.grad(came, leaves, weights)
@@ -111,7 +111,7 @@ def test_closed_paths_add_nothing_to_what_is_computed_of_all(name):
         _, part = opened(name, pattern)
         everything = [True] * len(pattern)
         masked = rebuild_by_definition(whole, gates, *cheap, everything, channels, frames)
-        torch.testing.assert_close(rebuild(*part), masked, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(rebuild(Rebuild(*part)), masked, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -124,11 +124,24 @@ def test_torch_finds_the_operators_as_it_wants_them(name, dtype):
             else one.detach().to(dtype).requires_grad_() for one in (y, gates, *cheap)
         )  # fmt: skip
         called = (y, gates, *cheap, list(pattern), channels, frames)
-        torch.library.opcheck(REBUILD, called)
+        good = torch.library.opcheck(REBUILD, called)
         g = torch.randn_like(REBUILD(*called)).detach()
         plain = [[v.detach() for v in one] for one in cheap]
         called = (g, y.detach(), gates.detach(), *plain, list(pattern), channels, frames)
-        torch.library.opcheck(REBUILD_BACKWARD, called)
+        good |= {f"{k} back": v for k, v in torch.library.opcheck(REBUILD_BACKWARD, called).items()}
+        assert set(good.values()) == {"SUCCESS"}, good
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gates_that_lie_otherwise_in_memory_get_their_own_gradient(dtype):
+    tensors, form = arguments("both axes")
+    y, gates, *rest = called([t.detach().to(dtype) for t in tensors], form)
+    expected = gates.clone().requires_grad_()
+    came = gates.t().contiguous().t().requires_grad_()
+    assert not came.is_contiguous()
+    for leaf in (expected, came):
+        rebuild(Rebuild(y, leaf, *rest)).square().sum().backward()
+    assert torch.equal(came.grad, expected.grad)
 
 
 @cases
@@ -227,7 +240,7 @@ def test_gates_of_other_samples_are_refused(rows):
     (y, _, *rest), form = arguments("both axes")
     arguments_ = called([y, *[torch.rand(2, 2)] * 2, *rest[1:]], form)
     with pytest.raises(DynamicError, match=r"2 samples with 4 paths came with gates of"):
-        rebuild(y, torch.rand(rows, 4), *arguments_[2:])
+        rebuild(Rebuild(y, torch.rand(rows, 4), *arguments_[2:]))
 
 
 def test_a_checkpointed_layer_has_the_gradients_of_a_plain_one():

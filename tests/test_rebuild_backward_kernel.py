@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.engine.channels_last_hook import LAYOUTS, channels_last
 from vared_mm.kernels.functions import Function
 from vared_mm.method import VaRedConv3d
+from vared_mm.method.equations import Rebuild
 from vared_mm.method.rebuild import rebuild
 
 pytestmark = pytest.mark.usefixtures("_compiler")
@@ -147,7 +148,8 @@ def test_tensors_without_memory_are_left_to_torch(runs):
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     y, gates = fake.from_tensor(torch.randn(2, 4, 4, 3, 3)), torch.ones(2, 2)
     conv = VaRedConv3d(2, 4, 3)
-    out = rebuild(y, torch.cat([gates, gates], 1), *conv.cheap_operations(), (True,) * 4, 4, 4)
+    gates = torch.cat([gates, gates], 1)
+    out = rebuild(Rebuild(y, gates, *conv.cheap_operations(), [True] * 4, 4, 4))
     assert type(out) is type(y)
     assert out.shape == y.shape
     assert not runs

@@ -11,7 +11,7 @@ from vared_mm.method import VaRedConv2d
 from vared_mm.method.equations import LAYOUTS
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import forced_gates
-from vared_mm.method.rebuild import REBUILD
+from vared_mm.method.rebuild import REBUILD, rebuild
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 
@@ -144,8 +144,9 @@ def test_what_does_not_fit_together_is_refused_before_it_is_read(runs):
 @torch.no_grad()
 def test_gates_of_other_samples_are_refused_before_they_are_read(name, rows):
     dynamic, _, x = make_case(name, torch.float32)
-    gates = torch.rand(rows, len(dynamic.axes) * 2)
+    gates, half = torch.rand(rows, len(dynamic.axes) * 2), (False, True) * len(dynamic.axes)
+    of = dynamic.rebuild_of(dynamic._full(x)[:, :4], gates, half, 4)
     with pytest.raises(DynamicError, match=f"3 samples .*with gates of .{rows}, "):
-        dynamic._rebuild(dynamic._full(x)[:, :4], gates, (False, True) * len(dynamic.axes), 4)
+        rebuild(of)
     with pytest.raises(DynamicError, match=f"3 samples .*with gates of .{rows}, "):
         dynamic._forward_all(x, gates)

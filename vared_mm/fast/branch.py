@@ -27,6 +27,7 @@ from vared_mm.kernels.convolutions import Finish
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
+from vared_mm.method.rebuild import rebuild
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
@@ -107,7 +108,7 @@ class Branch:
         y = self.prefix(x)[:, : self.computed]
         frames = full[0] if x.ndim == 5 else 1
         rows = slice(None) if samples is None else list(samples)
-        rebuilt = self.conv._rebuild(y, gates, self.pattern, frames)
+        rebuilt = rebuild(self.conv.rebuild_of(y, gates, self.pattern, frames))
         result = finished(rebuilt, self.epilogue, None if other is None else other[rows])
         if out is None:
             return result

@@ -22,7 +22,7 @@ from vared_mm.kernels.axis import (
     differentiate_routes,
     frame_routes,
 )
-from vared_mm.method.equations import layout_of, new_maps, open_paths
+from vared_mm.method.equations import Rebuild, frames_of, layout_of, new_maps
 from vared_mm.method.operators import LIBRARY, define, quicken
 from vared_mm.method.rebuild import ARGUMENTS, REBUILD, flops_of_rebuild
 
@@ -77,36 +77,24 @@ class Plan(NamedTuple):
         return out
 
 
-def plan_of(
-    cheap_channel: list[Tensor],
-    cheap_time: list[Tensor],
-    pattern: list[bool],
-    channels: int,
-    frames: int,
-) -> Plan:
-    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+def plan_of(of: Rebuild) -> Plan:
+    channel, time = of.open_paths()
     alone, every = None, 1 if time else 0
     if time and time[0].scale == 1:
         alone, every = time[0].column, time[1].scale if len(time) > 1 else 0
     return Plan(
-        channel_routes(channel, channels) or [Route((ALL,), (ALL,), [], None)],
-        frame_routes(time, frames) if every else [],
+        channel_routes(channel, of.channels) or [Route((ALL,), (ALL,), [], None)],
+        frame_routes(time, of.frames) if every else [],
         ([path.column for path in channel], [path.column for path in time] if every else []),
-        channels, alone, every,
+        of.channels, alone, every,
     )  # fmt: skip
 
 
-def rebuild_in_few_passes(
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: list[Tensor],
-    cheap_time: list[Tensor],
-    pattern: list[bool],
-    channels: int,
-    frames: int,
-) -> Tensor:
-    out = new_maps(y, channels, frames)
-    plan = plan_of(cheap_channel, cheap_time, pattern, channels, frames)
+def rebuild_in_few_passes(*arguments: Any) -> Tensor:
+    """Arguments as of `Rebuild`."""
+    of = Rebuild(*arguments)
+    y, gates, plan = of.y, of.gates, plan_of(of)
+    out = new_maps(y, of.channels, of.frames)
     maps, whole = as_clips(y), as_clips(out)
     by_channel, by_time = plan.channel_gates(gates), plan.time_gates(gates)
     scaled = by_channel * plan.factor(gates, maps.shape[2])
@@ -121,21 +109,14 @@ def rebuild_in_few_passes(
     return out
 
 
-def backward_in_few_passes(
-    g: Tensor,
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: list[Tensor],
-    cheap_time: list[Tensor],
-    pattern: list[bool],
-    channels: int,
-    frames: int,
-) -> list[Tensor]:
-    dy, d_gates, *d_cheap = gradients_like(y, gates, cheap_channel, cheap_time)
-    plan = plan_of(cheap_channel, cheap_time, pattern, channels, frames)
+def backward_in_few_passes(g: Tensor, *arguments: Any) -> list[Tensor]:
+    """The gradients of y, the gates and all Φ from that of the answer; the rest as of `Rebuild`."""
+    of = Rebuild(*arguments)
+    y, gates, plan, count = of.y, of.gates, plan_of(of), len(of.cheap_channel)
+    dy, d_gates, *d_cheap = gradients_like(of)
     # By column of the gates; the first path of an axis has no Φ.
     d_phi: list[Tensor | None] = []
-    for phis in (d_cheap[: len(cheap_channel)], d_cheap[len(cheap_channel) :]):
+    for phis in (d_cheap[:count], d_cheap[count:]):
         d_phi += [None, *phis] if phis else []
     d_phi_channel, d_phi_time = ([d_phi[i] for i in columns] for columns in plan.columns)
     maps, d_y, g = as_clips(y), as_clips(dy), as_clips(g.contiguous(memory_format=layout_of(y)))
@@ -165,12 +146,11 @@ def backward_in_few_passes(
     return [dy, d_gates, *d_cheap]
 
 
-def gradients_like(
-    y: Tensor, gates: Tensor, cheap_channel: list[Tensor], cheap_time: list[Tensor]
-) -> list[Tensor]:
-    """Of y without numbers, all others zero."""
-    zeros = map(torch.zeros_like, (gates, *cheap_channel, *cheap_time))
-    return [new_maps(y, y.shape[1], y.shape[2] if y.ndim == 5 else 1), *zeros]
+def gradients_like(of: Rebuild) -> list[Tensor]:
+    """Of y without numbers, all others zero; without gaps, whatever views of others they are."""
+    others = of.gates, *of.cheap_channel, *of.cheap_time
+    zeros = [torch.zeros_like(v, memory_format=torch.contiguous_format) for v in others]
+    return [new_maps(of.y, of.y.shape[1], frames_of(of.y)), *zeros]
 
 
 def batches(y: Tensor) -> list[slice]:
@@ -184,18 +164,15 @@ def batches(y: Tensor) -> list[slice]:
 REBUILD_BACKWARD = define(
     f"rebuild_backward(Tensor g, {ARGUMENTS}) -> Tensor[]",
     backward_in_few_passes,
-    lambda g, y, gates, cheap_channel, cheap_time, *_: gradients_like(
-        y, gates, cheap_channel, cheap_time
-    ),
+    lambda g, *arguments: gradients_like(Rebuild(*arguments)),
     # What is rebuilt, backward through y and through Φ.
     lambda g, *arguments: 2 * flops_of_rebuild(*arguments),
 )
 
 
 def _backward(g: Tensor, *arguments: Any) -> tuple:
-    _, _, cheap_channel, *_ = arguments
     dy, d_gates, *d_cheap = REBUILD_BACKWARD(g, *arguments)
-    count = len(cheap_channel)
+    count = len(Rebuild(*arguments).cheap_channel)
     return dy, d_gates, d_cheap[:count], d_cheap[count:], None, None, None
 
 

@@ -11,10 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.few_passes import backward_in_few_passes, rebuild_in_few_passes
+from vared_mm.kernels.few_passes import (
+    backward_in_few_passes,
+    gradients_like,
+    rebuild_in_few_passes,
+)
 from vared_mm.kernels.functions import Bound, Function, array_of
 from vared_mm.kernels.loading import LANES_H, Source, loaded
-from vared_mm.method.equations import LAYOUTS, OpenPath, layout_of, new_maps, open_paths
+from vared_mm.method.equations import (
+    LAYOUTS,
+    OpenPath,
+    Rebuild,
+    frames_of,
+    layout_of,
+    new_maps,
+)
 from vared_mm.method.operators import LIBRARY
 
 HERE = Path(__file__).parent
@@ -59,7 +70,7 @@ class Rebuilding:
             scale=scale.contiguous(), bias=bias.contiguous(),
             **told("channel", channel, channels), **told("time", time, channels),
         )  # fmt: skip
-        self._of_size: dict[tuple, Bound] = {}
+        self._of_size = lru_cache(64)(self._bound)
 
     def __call__(
         self,
@@ -79,18 +90,18 @@ class Rebuilding:
             out: In the layout of y. Channels last it may be y where nothing is rebuilt, and there
                 may be something to add.
         """
-        last = y.is_contiguous(memory_format=LAYOUTS[y.ndim])
-        size = y.shape, full, last
-        if size not in self._of_size:
-            self._of_size[size] = self._run.bind(**sizes(y, full, last))
-        self._of_size[size](y=y, gates=gates, place=places(*samples), residual=other, out=out)
+        run = self._of_size(y.shape, full, y.is_contiguous(memory_format=LAYOUTS[y.ndim]))
+        run(y=y, gates=gates, place=places(*samples), residual=other, out=out)
+
+    def _bound(self, *size: Any) -> Bound:
+        return self._run.bind(**sizes(*size))
 
 
-def sizes(y: Tensor, full: tuple[int, ...], last: bool) -> dict[str, Any]:
-    """What the kernel is told of maps `y` and the size ([T,] H, W) of what comes of them."""
-    frames, computed_frames = (full[0], y.shape[2]) if y.ndim == 5 else (1, 1)
+def sizes(y: torch.Size, full: tuple[int, ...], last: bool) -> dict[str, Any]:
+    """What the kernel is told of maps of the size of `y` and of ([T,] H, W) that it makes."""
+    frames, computed_frames = (full[0], y[2]) if len(y) == 5 else (1, 1)
     return dict(
-        samples=y.shape[0], computed=y.shape[1], computed_frames=computed_frames, planes=not last,
+        samples=y[0], computed=y[1], computed_frames=computed_frames, planes=not last,
         frames=frames, height=full[-2], width=full[-1],
     )  # fmt: skip
 
@@ -130,94 +141,72 @@ def kernel_serves(x: Tensor, side: int) -> bool:
     )
 
 
-def _rebuild(
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: list[Tensor],
-    cheap_time: list[Tensor],
-    pattern: list[bool],
-    channels: int,
-    frames: int,
-) -> Tensor:
-    side = side_of(cheap_channel, cheap_time)
-    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
-    rebuilds = bool(channel and channel[-1].cheap is not None) or bool(
-        time and time[-1].cheap is not None
-    )
-    if not (kernel_serves(y, side) and gates.dtype == torch.float32 and rebuilds):
-        return rebuild_in_few_passes(y, gates, cheap_channel, cheap_time, pattern, channels, frames)
-    check_memory(y, gates, channel, time, len(pattern), side, channels, frames)
-    out = new_maps(y, channels, frames)
-    layout, (scale, bias) = layout_of(y), nothing_after(channels)
+def _rebuild(*arguments: Any) -> Tensor:
+    of = Rebuild(*arguments)
+    y, gates, (channel, time) = of.y, of.gates, of.open_paths()
+    # The last of an axis rebuilds, if any does.
+    rebuilds = any(paths and paths[-1].cheap is not None for paths in (channel, time))
+    if not (rebuilds and gates.dtype == torch.float32 and kernel_serves(y, side_of(of))):
+        return rebuild_in_few_passes(*of)
+    check_memory(of, channel, time)
+    out = new_maps(y, of.channels, of.frames)
+    layout, (scale, bias) = layout_of(y), nothing_after(of.channels)
     last = layout is not torch.contiguous_format
     library()["rebuild"](  # type: ignore[index]
         y=y.contiguous(memory_format=layout), gates=gates.contiguous(), out=out, residual=None,
-        place=places(*range(y.shape[0])), channels=channels, side=side, columns=len(pattern),
-        relu=False, scale=scale, bias=bias, **sizes(y, out.shape[2:], last),
-        **told("channel", channel, channels), **told("time", time, channels),
+        place=places(*range(y.shape[0])), channels=of.channels, side=side_of(of),
+        columns=len(of.pattern), relu=False, scale=scale, bias=bias,
+        **sizes(y.shape, tuple(out.shape[2:]), last),
+        **told("channel", channel, of.channels), **told("time", time, of.channels),
     )  # fmt: skip
     return out
 
 
-def _rebuild_backward(
-    g: Tensor,
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: list[Tensor],
-    cheap_time: list[Tensor],
-    pattern: list[bool],
-    channels: int,
-    frames: int,
-) -> list[Tensor]:
-    arguments = gates, cheap_channel, cheap_time, pattern, channels, frames
-    side, cheap = side_of(cheap_channel, cheap_time), [*cheap_channel, *cheap_time]
+def _rebuild_backward(g: Tensor, *arguments: Any) -> list[Tensor]:
+    of = Rebuild(*arguments)
+    y, gates, cheap = of.y, of.gates, [*of.cheap_channel, *of.cheap_time]
     in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
-    if not (kernel_serves(y, side) and in_float and all(pattern)):
-        return backward_in_few_passes(g, y, *arguments)
-    paths = open_paths(pattern, channels, cheap_channel, cheap_time)
-    check_memory(y, gates, *paths, len(pattern), side, channels, frames)
+    if not (in_float and all(of.pattern) and kernel_serves(y, side_of(of))):
+        return backward_in_few_passes(g, *of)
+    check_memory(of, *of.open_paths())
     # To copy maps into the other layout and back is quicker than torch's operations.
     last = LAYOUTS[y.ndim]
-    dy, d_gates = torch.empty_like(y, memory_format=last), torch.empty_like(gates)
-    d_cheap = [torch.zeros_like(phi, memory_format=torch.contiguous_format) for phi in cheap]
+    _, d_gates, *d_cheap = gradients_like(of)
+    dy = torch.empty_like(y, memory_format=last)
     library()["rebuild_backward"](  # type: ignore[index]
         g=g.contiguous(memory_format=last), y=y.contiguous(memory_format=last),
-        gates=gates.contiguous(), dy=dy, d_gates=d_gates, samples=len(y), channels=channels,
-        frames=frames, height=y.shape[-2], width=y.shape[-1],
-        channel_paths=len(cheap_channel) + bool(cheap_channel),
-        time_paths=len(cheap_time) + bool(cheap_time), side=side,
+        gates=gates.contiguous(), dy=dy, d_gates=d_gates, samples=len(y), channels=of.channels,
+        frames=of.frames, height=y.shape[-2], width=y.shape[-1],
+        channel_paths=len(of.cheap_channel) + bool(of.cheap_channel),
+        time_paths=len(of.cheap_time) + bool(of.cheap_time), side=side_of(of),
         cheap=[phi.contiguous() for phi in cheap], d_cheap=d_cheap,
     )  # fmt: skip
     return [dy.contiguous(memory_format=layout_of(y)), d_gates, *d_cheap]
 
 
-def side_of(cheap_channel: Sequence[Tensor], cheap_time: Sequence[Tensor]) -> int:
-    return next((phi.shape[-1] for phi in (*cheap_channel, *cheap_time)), 1)
+def side_of(of: Rebuild) -> int:
+    return next((phi.shape[-1] for phi in (*of.cheap_channel, *of.cheap_time)), 1)
 
 
-def check_memory(
-    y: Tensor, gates: Tensor, channel: Sequence[OpenPath], time: Sequence[OpenPath], columns: int,
-    side: int, channels: int, frames: int,
-) -> None:  # fmt: skip
+def check_memory(of: Rebuild, channel: Sequence[OpenPath], time: Sequence[OpenPath]) -> None:
     """Kernels read and write by these numbers, whatever memory there is.
 
     Raises:
         ValueError: The shapes do not fit together.
     """
-    size, taps = y.shape, side * side
-    fits = gates.shape == (size[0], columns)
+    size, side, channels = of.y.shape, side_of(of), of.channels
+    fits = of.gates.shape == (size[0], len(of.pattern))
     fits &= size[1] == (channel[0].scale if channel else channels)
-    computed = size[2] if y.ndim == 5 else 1
-    fits &= computed == (-(-frames // time[0].scale) if time else frames)
+    fits &= frames_of(of.y) == (-(-of.frames // time[0].scale) if time else of.frames)
     for paths in (channel, time):
         for _, scale, phi in paths:
             if phi is not None:
                 rows = channels - scale if paths is channel else (scale - 1) * channels
-                fits &= phi.numel() == rows * taps and phi.shape[-1] == side
+                fits &= phi.numel() == rows * side * side and phi.shape[-1] == side
     if not fits:
         raise ValueError(
-            f"maps {tuple(size)}, gates {tuple(gates.shape)} and the open paths {channel} and "
-            f"{time} do not make {channels} channels and {frames} frames"
+            f"maps {tuple(size)}, gates {tuple(of.gates.shape)} and the open paths {channel} and "
+            f"{time} do not make {channels} channels and {of.frames} frames"
         )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,19 +48,38 @@ def strides(search_space: int) -> tuple[int, ...]:
     return tuple(2**j for j in range(search_space))
 
 
+class Rebuild(NamedTuple):
+    """What was computed, and what is to be made of it.
+
+    Args:
+        y: (N, k, [F,] H, W), the channels and frames of the widest and the densest open path.
+        gates: (N, G), S numbers for each axis, channel first.
+        cheap_channel, cheap_time: Φ of the paths after an axis's first, as in `OpenPath`; none of
+            an axis that the convolution lacks.
+        pattern: Which of the G are open, one at least of each axis. In training all of them, and y
+            is the whole convolution's output; in evaluation those above zero.
+        channels, frames: C and T; frames of images are 1.
+    """
+
+    y: Tensor
+    gates: Tensor
+    cheap_channel: list[Tensor]
+    cheap_time: list[Tensor]
+    pattern: list[bool]
+    channels: int
+    frames: int
+
+    def open_paths(self) -> tuple[list[OpenPath], list[OpenPath]]:
+        return open_paths(self.pattern, self.channels, self.cheap_channel, self.cheap_time)
+
+
 def open_paths(
     pattern: Sequence[bool],
     channels: int,
     cheap_channel: Sequence[Tensor],
     cheap_time: Sequence[Tensor],
 ) -> tuple[list[OpenPath], list[OpenPath]]:
-    """Those of the channel axis and those of the time axis, the most computed first.
-
-    Args:
-        pattern: Which columns of the gates are open, S of each axis, channel first.
-        cheap_channel, cheap_time: Φ of the paths after an axis's first; none of an axis that the
-            convolution lacks.
-    """
+    """Those of the channel axis and those of the time axis, the most computed first."""
     paths: tuple[list[OpenPath], list[OpenPath]] = [], []
     column = 0
     scales = widths(channels, 1 + len(cheap_channel)), strides(1 + len(cheap_time))
@@ -72,23 +91,16 @@ def open_paths(
     return paths
 
 
-def rebuild_by_definition(
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: Sequence[Tensor],
-    cheap_time: Sequence[Tensor],
-    pattern: Sequence[bool],
-    channels: int,
-    frames: int,
-) -> Tensor:
+def rebuild_by_definition(*arguments: Any) -> Tensor:
     """Y by the two equations, whatever traces, transforms or differentiates them.
 
-    Arguments as of `rebuild.rebuild`, which computes the same in fewer passes over the maps.
+    Arguments as of `Rebuild`.
     """
-    channel, time = open_paths(pattern, channels, cheap_channel, cheap_time)
+    of = Rebuild(*arguments)
+    y, (channel, time) = of.y, of.open_paths()
     if channel:
-        y = rebuild_channels(y, gates, channel)
-    return rebuild_frames(y, gates, time, frames) if time else y
+        y = rebuild_channels(y, of.gates, channel)
+    return rebuild_frames(y, of.gates, time, of.frames) if time else y
 
 
 def rebuild_channels(y: Tensor, gates: Tensor, paths: Sequence[OpenPath]) -> Tensor:
@@ -126,6 +138,11 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
 
 def gate_of(gates: Tensor, path: OpenPath, x: Tensor) -> Tensor:
     return gates[:, path.column].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def frames_of(maps: Tensor) -> int:
+    """T of (N, C, T, H, W); an image is one frame."""
+    return maps.shape[2] if maps.ndim == 5 else 1
 
 
 def new_maps(like: Tensor, channels: int, frames: int) -> Tensor:

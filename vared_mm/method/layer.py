@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.cheap import CheapOperations
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.equations import rebuild_by_definition, strides, widths
+from vared_mm.method.equations import Rebuild, frames_of, rebuild_by_definition, strides, widths
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.operators import is_exported, uncompiled
@@ -141,18 +141,15 @@ class _Dynamic(_ConvNd):
 
     def _forward_all(self, x: Tensor, gates: Tensor) -> Tensor:
         """Training: every path, taken from one full convolution."""
-        return self._rebuild(self._full(x), gates, (True,) * gates.shape[1])
+        y = self._full(x)
+        return rebuild(self.rebuild_of(y, gates, None, frames_of(y)))
 
     def _forward_masked(self, x: Tensor, gates: Tensor) -> Tensor:
         """The same where nothing can be chosen, as in an export, in torch's operations alone: what
         is closed is computed too, and its gate of 0 leaves it out.
         """
         y = self.plain(x)
-        everything = (True,) * gates.shape[1]
-        frames = y.shape[2] if y.ndim == 5 else 1
-        return rebuild_by_definition(
-            y, gates, *self.cheap_operations(), everything, y.shape[1], frames
-        )
+        return rebuild_by_definition(*self.rebuild_of(y, gates, None, frames_of(y)))
 
     def _full(self, x: Tensor) -> Tensor:
         """The plain convolution's output, channels last if `x` is."""
@@ -211,14 +208,12 @@ class _Dynamic(_ConvNd):
             factor = math.prod(others, start=first).to(y.dtype).view(-1, *[1] * (y.ndim - 1))
             return y * factor if torch.is_grad_enabled() else y.mul_(factor)
         frames = output_shape(self, x.shape)[2] if y.ndim == 5 else 1
-        return self._rebuild(y, gates, pattern, frames)
+        return rebuild(self.rebuild_of(y, gates, pattern, frames))
 
-    def _rebuild(
-        self, y: Tensor, gates: Tensor, pattern: Pattern, frames: int | None = None
-    ) -> Tensor:
-        if frames is None:
-            frames = y.shape[2] if y.ndim == 5 else 1
-        return rebuild(y, gates, *self.cheap_operations(), pattern, self.out_channels, frames)
+    def rebuild_of(self, y: Tensor, gates: Tensor, pattern: Pattern | None, frames: int) -> Rebuild:
+        """To `frames` frames from what `pattern` computed; None stands for all paths."""
+        opened = [True] * gates.shape[1] if pattern is None else list(pattern)
+        return Rebuild(y, gates, *self.cheap_operations(), opened, self.out_channels, frames)
 
     def cheap_operations(self) -> tuple[list[Tensor], list[Tensor]]:
         """Φ of the channel axis and of the time axis."""

@@ -72,11 +72,8 @@ def quicken(operator: Any, backward: Callable[..., Sequence[Any]]) -> None:
 _QUICK: dict[Any, Callable[..., Sequence[Any]]] = {}
 
 
-class _Saved:
-    """Stands where a tensor is that autograd keeps."""
-
-
-_SAVED = _Saved()
+# Stands where a tensor is that autograd keeps.
+_SAVED = object()
 
 
 def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:

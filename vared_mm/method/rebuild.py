@@ -11,43 +11,24 @@ from typing import Any
 
 from torch import Tensor
 
-from vared_mm.method.equations import layout_of, new_maps, rebuild_by_definition
+from vared_mm.method.equations import Rebuild, layout_of, new_maps, rebuild_by_definition
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.operators import define, differentiate, wants_torch_alone
 
 
-def rebuild(
-    y: Tensor,
-    gates: Tensor,
-    cheap_channel: Sequence[Tensor],
-    cheap_time: Sequence[Tensor],
-    pattern: Sequence[bool],
-    channels: int,
-    frames: int,
-) -> Tensor:
-    """All maps, (N, C, [T,] H, W) in the layout of y, from those that were computed.
-
-    Args:
-        y: (N, k, [F,] H, W), the channels and frames of the widest and the densest open path.
-        gates: (N, G), S numbers for each axis, channel first.
-        cheap_channel, cheap_time: Φ of the paths after an axis's first, as in `OpenPath`; none of
-            an axis that the convolution lacks.
-        pattern: Which of the G are open, one at least of each axis. In training all of them, and y
-            is the whole convolution's output; in evaluation those above zero.
-        channels, frames: C and T; frames of images are 1.
+def rebuild(of: Rebuild) -> Tensor:
+    """All maps, (N, C, [T,] H, W), in the layout of y.
 
     Raises:
         DynamicError: There is not a row of gates for each sample, a number for each path.
     """
+    y, gates, pattern = of.y, of.gates, of.pattern
     if gates.shape != (y.shape[0], len(pattern)):
         raise DynamicError(
             f"{y.shape[0]} samples with {len(pattern)} paths came with gates of "
             f"{tuple(gates.shape)}, and each wants a row; does a hook answer in its place?"
         )
-    arguments = y, gates, list(cheap_channel), list(cheap_time), list(pattern), channels, frames
-    if wants_torch_alone(y, gates):
-        return rebuild_by_definition(*arguments)
-    return REBUILD(*arguments)
+    return rebuild_by_definition(*of) if wants_torch_alone(y, gates) else REBUILD(*of)
 
 
 def _by_definition(y: Tensor, *arguments: Any) -> Tensor:
