@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Bound, Function
+from vared_mm.kernels.functions import Bound, Function, is_readable
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
@@ -149,7 +149,7 @@ def knows(
 ) -> bool:
     """Whether it is pointwise, or depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
-    in_float = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    in_float = is_readable(weight)
     if not in_float or len(weight) < LANES or set(dilation) != {1}:
         return False
     if groups == 1:
@@ -166,12 +166,7 @@ def knows(
 
 def serves(x: Tensor) -> bool:
     """Whether the kernels read such maps, and are faster than oneDNN."""
-    return (
-        x.dtype == torch.float32
-        and x.numel() > 0
-        and x.device.type == "cpu"
-        and library() is not None
-    )
+    return is_readable(x) and x.numel() > 0 and library() is not None
 
 
 def over_time(numbers: Sequence[int]) -> tuple[int, ...]:

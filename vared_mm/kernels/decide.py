@@ -8,10 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function
+from vared_mm.kernels.functions import Function, is_readable
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.method.equations import LAYOUTS
 from vared_mm.method.gate import decide_by_definition
@@ -38,9 +37,7 @@ class Deciding:
         weight1, *norm, weight2, beta = read
         (hidden, self.channels), self.answers = weight1.shape, beta.shape[0]
         kernels = library()
-        known = all(
-            t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in read
-        )
+        known = all(is_readable(t) and t.is_contiguous() for t in read)
         known &= all(t.shape == (hidden,) for t in norm)
         known &= weight2.shape == (self.answers, hidden) and beta.ndim == 1
         self._run = None
@@ -54,8 +51,7 @@ class Deciding:
         """Whether the kernel computes such maps."""
         return (
             self._run is not None
-            and x.dtype == torch.float32
-            and x.device.type == "cpu"
+            and is_readable(x)
             and x.ndim in LAYOUTS
             and x.shape[1] == self.channels
             and (x.is_contiguous(memory_format=LAYOUTS[x.ndim]) or x.is_contiguous())

@@ -81,6 +81,11 @@ class Bound:
 _MISSING: Any = object()
 
 
+def is_readable(tensor: Tensor) -> bool:
+    """Whether it is what our functions read and write: floats in this computer's memory."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
 def array_of(values: Sequence[Any]) -> ctypes.Array:
     if values and isinstance(values[0], int):
         return (ctypes.c_long * len(values))(*values)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function
+from vared_mm.kernels.functions import Function, is_readable
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("max_pool.cpp"))
@@ -38,8 +38,7 @@ class Pooling:
         """Whether the kernel pools such maps, and something comes of them."""
         return (
             self._run is not None
-            and x.dtype == torch.float32
-            and x.device.type == "cpu"
+            and is_readable(x)
             and x.ndim == 5
             and x.shape[1] >= LANES
             and x.numel() > 0

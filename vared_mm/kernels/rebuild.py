@@ -16,7 +16,7 @@ from vared_mm.kernels.few_passes import (
     gradients_like,
     rebuild_in_few_passes,
 )
-from vared_mm.kernels.functions import Bound, Function, array_of
+from vared_mm.kernels.functions import Bound, Function, array_of, is_readable
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import (
     LAYOUTS,
@@ -132,13 +132,7 @@ def taps_first(phi: Tensor, axis: str) -> Tensor:
 
 def kernel_serves(x: Tensor, side: int) -> bool:
     """Whether the kernel computes such maps with Φ of `side` x `side`."""
-    return (
-        x.dtype == torch.float32
-        and x.numel() > 0
-        and x.device.type == "cpu"
-        and side <= MOST_SIDE
-        and library() is not None
-    )
+    return is_readable(x) and x.numel() > 0 and side <= MOST_SIDE and library() is not None
 
 
 def _rebuild(*arguments: Any) -> Tensor:
@@ -146,7 +140,7 @@ def _rebuild(*arguments: Any) -> Tensor:
     y, gates, (channel, time) = of.y, of.gates, of.open_paths()
     # The last of an axis rebuilds, if any does.
     rebuilds = any(paths and paths[-1].cheap is not None for paths in (channel, time))
-    if not (rebuilds and gates.dtype == torch.float32 and kernel_serves(y, side_of(of))):
+    if not (rebuilds and is_readable(gates) and kernel_serves(y, side_of(of))):
         return rebuild_in_few_passes(*of)
     check_memory(of, channel, time)
     out = new_maps(y, of.channels, of.frames)
@@ -165,7 +159,7 @@ def _rebuild(*arguments: Any) -> Tensor:
 def _rebuild_backward(g: Tensor, *arguments: Any) -> list[Tensor]:
     of = Rebuild(*arguments)
     y, gates, cheap = of.y, of.gates, [*of.cheap_channel, *of.cheap_time]
-    in_float = all(v.dtype == torch.float32 for v in (g, gates, *cheap))
+    in_float = all(map(is_readable, (g, gates, *cheap)))
     if not (in_float and all(of.pattern) and kernel_serves(y, side_of(of))):
         return backward_in_few_passes(g, *of)
     check_memory(of, *of.open_paths())

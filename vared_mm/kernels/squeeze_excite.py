@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function
+from vared_mm.kernels.functions import Function, is_readable
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
@@ -44,8 +44,7 @@ class Exciting:
         """Whether the kernel excites such maps."""
         return (
             self._run is not None
-            and x.dtype == torch.float32
-            and x.device.type == "cpu"
+            and is_readable(x)
             and x.ndim == self.ndim
             and x.shape[1] == self.channels >= LANES
             and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
