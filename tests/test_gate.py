@@ -189,6 +189,10 @@ def test_torch_finds_the_operator_as_it_wants_it(dtype):
     gate = Gate(6, 2, DynamicConfig()).eval().to(dtype)
     nn.init.normal_(gate.weight2)
     read = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in gate.parameters_read()]
+    plain = [t.detach() for t in read]
     x = torch.randn(3, 6, 2, 4, 4, dtype=dtype).requires_grad_()
-    good = torch.library.opcheck(DECIDE, (x, *read, gate.norm.eps, 2, gate.floor, gate.leak))
-    assert set(good.values()) == {"SUCCESS"}, good
+    for overload, tensors in zip(DECIDE.overloads, ((x, *read), (x.detach(), *plain)), strict=True):
+        good = torch.library.opcheck(
+            overload, (*tensors, gate.norm.eps, 2, gate.floor, gate.leak)
+        )
+        assert set(good.values()) == {"SUCCESS"}, good

@@ -13,8 +13,7 @@ from torch import Tensor
 from vared_mm.kernels.functions import Function, is_readable
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.method.equations import LAYOUTS
-from vared_mm.method.gate import decide_by_definition
-from vared_mm.method.operators import LIBRARY
+from vared_mm.method.gate import DECIDE, decide_by_definition
 
 SOURCE = Source.read(Path(__file__).with_name("decide.cpp"))
 READ = ("weight1", "mean", "var", "scale", "shift", "weight2", "beta")
@@ -74,4 +73,4 @@ def _decide(x: Tensor, *arguments: Any) -> Tensor:
     return kernel(x) if kernel.serves(x) else decide_by_definition(x, *arguments)
 
 
-LIBRARY.impl("decide", _decide, "CPU")
+DECIDE.serve("CPU", _decide)

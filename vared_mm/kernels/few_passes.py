@@ -23,7 +23,7 @@ from vared_mm.kernels.axis import (
     frame_routes,
 )
 from vared_mm.method.equations import Rebuild, frames_of, layout_of, new_maps
-from vared_mm.method.operators import LIBRARY, define, quicken
+from vared_mm.method.operators import Operator
 from vared_mm.method.rebuild import ARGUMENTS, REBUILD, flops_of_rebuild
 
 # Of the maps worked on together on a CPU: about what stays in the cache between two passes.
@@ -161,7 +161,7 @@ def batches(y: Tensor) -> list[slice]:
     return [slice(start, start + samples) for start in range(0, len(y), samples)]
 
 
-REBUILD_BACKWARD = define(
+REBUILD_BACKWARD = Operator(
     f"rebuild_backward(Tensor g, {ARGUMENTS}) -> Tensor[]",
     backward_in_few_passes,
     lambda g, *arguments: gradients_like(Rebuild(*arguments)),
@@ -176,5 +176,5 @@ def _backward(g: Tensor, *arguments: Any) -> tuple:
     return dy, d_gates, d_cheap[:count], d_cheap[count:], None, None, None
 
 
-quicken(REBUILD, _backward)
-LIBRARY.impl("rebuild", rebuild_in_few_passes, "CUDA")
+REBUILD.quicken(_backward)
+REBUILD.serve("CUDA", rebuild_in_few_passes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -88,9 +89,15 @@ def is_readable(tensor: Tensor) -> bool:
 
 def array_of(values: Sequence[Any]) -> ctypes.Array:
     if values and isinstance(values[0], int):
-        return (ctypes.c_long * len(values))(*values)
+        return _integers(*values)
     places = [None if value is None else value.data_ptr() for value in values]
     return (ctypes.c_void_p * len(values))(*places)
+
+
+@lru_cache(4096)
+def _integers(*values: int) -> ctypes.Array:
+    # Few are ever wanted, and to make one takes as long as a small kernel.
+    return (ctypes.c_long * len(values))(*values)
 
 
 def functions_of(library: ctypes.CDLL, text: str) -> dict[str, Function]:

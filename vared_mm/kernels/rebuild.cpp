@@ -173,7 +173,7 @@ void fetch(const float *at, long count) {
 // Sample n of y (N, F, H, W, k), or with `planes` (N, k, F, H, W), with gates (N, columns), is
 // written to sample place[n] of out, (.., T, H, W, C) or (.., C, T, H, W). Channels last, there may
 // be a residual, and out may be y where nothing is rebuilt. Each axis tells its open paths, the most
-// computed first; none where it has none.
+// computed first; none where it has none. Φ lie as torch keeps them, null where nothing is rebuilt.
 extern "C" void rebuild(const float *y, const float *gates, const long *place,
                         const float *residual, float *out, long samples, long computed,
                         long computed_frames, long planes, long channels, long frames, long height,
@@ -184,9 +184,19 @@ extern "C" void rebuild(const float *y, const float *gates, const long *place,
                         const float *bias, long relu, long threads) {
     const long image = height * width, of_sample = computed_frames * image * computed;
     const Size s{frames, height, width, planes ? computed_frames * image : 1, planes ? 1 : computed};
-    Layer l{channels, side, relu, scale, bias, {}, {}, 0, 0};
-    l.channel_paths = take(l.channel, channel_paths, channel_columns, channel_scales, channel_phi);
-    l.time_paths = take(l.time, time_paths, time_columns, time_scales, time_phi);
+    Layer l{channels, side, relu, scale, bias, {}, {}, channel_paths, time_paths, {}};
+    for (long i = 0; i < channel_paths; i++) {
+        const long k = channel_scales[i];
+        const float *phi = channel_phi[i];
+        if (phi) phi = l.keep(taps_first(phi, 1, channels - k, side * side));
+        l.channel[i] = {channel_columns[i], k, phi};
+    }
+    for (long j = 0; j < time_paths; j++) {
+        const long r = time_scales[j];
+        const float *phi = time_phi[j];
+        if (phi) phi = l.keep(taps_first(phi, r - 1, channels, side * side));
+        l.time[j] = {time_columns[j], r, phi};
+    }
     const long step = time_paths ? l.time[0].scale : 1;
     const long period = time_paths ? l.time[time_paths - 1].scale : 1;
     const long bases = period / step, half = side / 2, line = width * channels;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor
 
 from vared_mm.kernels.few_passes import (
+    REBUILD_BACKWARD,
     backward_in_few_passes,
     gradients_like,
     rebuild_in_few_passes,
 )
-from vared_mm.kernels.functions import Bound, Function, array_of, is_readable
+from vared_mm.kernels.functions import Bound, Function, is_readable
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import (
     LAYOUTS,
@@ -26,7 +26,7 @@ from vared_mm.method.equations import (
     layout_of,
     new_maps,
 )
-from vared_mm.method.operators import LIBRARY
+from vared_mm.method.rebuild import REBUILD
 
 HERE = Path(__file__).parent
 FORWARD = Source.read(LANES_H, HERE / "tiles.h", HERE / "rebuild.cpp")
@@ -68,7 +68,7 @@ class Rebuilding:
         self._run = kernels["rebuild"].bind(
             channels=channels, side=side, columns=columns, relu=relu,
             scale=scale.contiguous(), bias=bias.contiguous(),
-            **told("channel", channel, channels), **told("time", time, channels),
+            **told("channel", channel), **told("time", time),
         )  # fmt: skip
         self._of_size = lru_cache(64)(self._bound)
 
@@ -91,7 +91,7 @@ class Rebuilding:
                 may be something to add.
         """
         run = self._of_size(y.shape, full, y.is_contiguous(memory_format=LAYOUTS[y.ndim]))
-        run(y=y, gates=gates, place=places(*samples), residual=other, out=out)
+        run(y=y, gates=gates, place=list(samples), residual=other, out=out)
 
     def _bound(self, *size: Any) -> Bound:
         return self._run.bind(**sizes(*size))
@@ -106,28 +106,14 @@ def sizes(y: torch.Size, full: tuple[int, ...], last: bool) -> dict[str, Any]:
     )  # fmt: skip
 
 
-@lru_cache(1024)
-def places(*samples: int) -> ctypes.Array:
-    return array_of(samples)
-
-
-def told(axis: str, paths: Sequence[OpenPath], channels: int) -> dict[str, Any]:
+def told(axis: str, paths: Sequence[OpenPath]) -> dict[str, Any]:
     """What the kernel is told of the open paths of an axis."""
-    phi = [
-        None if path.cheap is None else taps_first(path.cheap, axis)[..., :channels].contiguous()
-        for path in paths
-    ]
     return {
         f"{axis}_paths": len(paths),
         f"{axis}_columns": [path.column for path in paths],
         f"{axis}_scales": [path.scale for path in paths],
-        f"{axis}_phi": phi,
+        f"{axis}_phi": [p.cheap if p.cheap is None else p.cheap.float().contiguous() for p in paths],
     }
-
-
-def taps_first(phi: Tensor, axis: str) -> Tensor:
-    """(..., taps, C): Φ as it is read along the channels, its taps before them."""
-    return phi.detach().float().flatten(2 if axis == "time" else 1).transpose(-1, -2)
 
 
 def kernel_serves(x: Tensor, side: int) -> bool:
@@ -148,10 +134,10 @@ def _rebuild(*arguments: Any) -> Tensor:
     last = layout is not torch.contiguous_format
     library()["rebuild"](  # type: ignore[index]
         y=y.contiguous(memory_format=layout), gates=gates.contiguous(), out=out, residual=None,
-        place=places(*range(y.shape[0])), channels=of.channels, side=side_of(of),
+        place=list(range(y.shape[0])), channels=of.channels, side=side_of(of),
         columns=len(of.pattern), relu=False, scale=scale, bias=bias,
         **sizes(y.shape, tuple(out.shape[2:]), last),
-        **told("channel", channel, of.channels), **told("time", time, of.channels),
+        **told("channel", channel), **told("time", time),
     )  # fmt: skip
     return out
 
@@ -212,5 +198,5 @@ def nothing_after(channels: int) -> tuple[Tensor, Tensor]:
     return ones, 0 * ones
 
 
-LIBRARY.impl("rebuild", _rebuild, "CPU")
-LIBRARY.impl("rebuild_backward", _rebuild_backward, "CPU")
+REBUILD.serve("CPU", _rebuild)
+REBUILD_BACKWARD.serve("CPU", _rebuild_backward)

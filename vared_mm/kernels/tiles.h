@@ -28,13 +28,22 @@ struct Layer {
     const float *scale, *bias;                   // (C,)
     Path channel[MOST_PATHS], time[MOST_PATHS];  // the open ones, the most computed first
     long channel_paths, time_paths;
+    std::vector<std::vector<float>> memory;      // what Φ of the paths point to
+
+    const float *keep(std::vector<float> phi) {
+        memory.push_back(std::move(phi));
+        return memory.back().data();
+    }
 };
 
-// Writes an axis's paths; returns how many.
-long take(Path *paths, long count, const long *columns, const long *scales,
-          const float *const *phi) {
-    for (long i = 0; i < count; i++) paths[i] = {columns[i], scales[i], phi[i]};
-    return count;
+// (parts, channels, taps) as torch keeps Φ, its taps before the channels, along which it is read.
+std::vector<float> taps_first(const float *phi, long parts, long channels, long taps) {
+    std::vector<float> turned(parts * channels * taps);
+    float *to = turned.data();
+    for (long part = 0; part < parts; part++, phi += channels * taps)
+        for (long k = 0; k < taps; k++)
+            for (long c = 0; c < channels; c++) *to++ = phi[c * taps + k];
+    return turned;
 }
 
 // Where the first row of a map begins, and floats from pixel to pixel and from row to row.

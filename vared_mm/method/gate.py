@@ -21,7 +21,7 @@ from typing_extensions import Self
 
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.operators import define, differentiate, wants_torch_alone
+from vared_mm.method.operators import Operator, wants_torch_alone
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -91,14 +91,14 @@ def _flops(x: Sequence[int], weight1: Sequence[int], *arguments: Any) -> int:
     return 2 * x[0] * (math.prod(weight1) + math.prod(weight2))
 
 
-DECIDE = define(
+DECIDE = Operator(
     "decide(Tensor x, Tensor weight1, Tensor mean, Tensor var, Tensor scale, Tensor shift, "
     "Tensor weight2, Tensor beta, float eps, int axes, float floor, float leak) -> Tensor",
     decide_by_definition,
     lambda x, weight1, *arguments: weight1.new_empty(x.shape[0], arguments[5].shape[0]),
     _flops,
 )
-differentiate(DECIDE, decide_by_definition)
+DECIDE.differentiate(decide_by_definition)
 
 
 def samples_of(norm: nn.Module, h: Tensor) -> int:
@@ -162,17 +162,9 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if is_plain_norm(self.norm):
-            arguments = (
-                x,
-                *self.parameters_read(),
-                self.norm.eps,
-                self.axes,
-                self.floor,
-                self.leak,
-            )
-            return (decide_by_definition if wants_torch_alone(*arguments[:8]) else DECIDE)(
-                *arguments
-            )
+            read = self.parameters_read()
+            decide = decide_by_definition if wants_torch_alone(x, *read) else DECIDE
+            return decide(x, *read, self.norm.eps, self.axes, self.floor, self.leak)
         with torch.autocast(x.device.type, enabled=False):
             hidden = F.linear(pooled_maps(x, self.weight1.dtype), self.weight1)
             hidden = self._normalise(hidden).tanh()

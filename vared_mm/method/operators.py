@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.flop_counter import register_flop_formula
@@ -20,8 +20,9 @@ from torch.utils.flop_counter import register_flop_formula
 LIBRARY = torch.library.Library("vared_mm", "FRAGMENT")
 
 
-def define(schema: str, by_torch: Callable, fake: Callable, flops: Callable[..., int]) -> Any:
-    """The new operator.
+class Operator:
+    """One operator, in two overloads of a name: torch's autograd of operators in Python takes longer
+    than a kernel, so what no gradient is asked of goes around it.
 
     Args:
         schema: As of `torch.library.Library.define`.
@@ -29,47 +30,58 @@ def define(schema: str, by_torch: Callable, fake: Callable, flops: Callable[...,
         fake: An answer without numbers, of the right shape, type and layout.
         flops: Of its arguments, with shapes in place of tensors; a MAC is two.
     """
-    name = LIBRARY.define(schema)
-    LIBRARY.impl(name, by_torch, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"vared_mm::{name}", fake, lib=LIBRARY)
-    packet = getattr(torch.ops.vared_mm, name)
-    register_flop_formula(packet)(lambda *args, out_shape=None: flops(*args))
-    return packet.default
 
+    def __init__(
+        self, schema: str, by_torch: Callable, fake: Callable, flops: Callable[..., int]
+    ) -> None:
+        name, rest = schema.split("(", 1)
+        self._names = (name, f"{name}.without_gradient")
+        for overload in self._names:
+            LIBRARY.define(f"{overload}({rest}")
+            torch.library.register_fake(f"vared_mm::{overload}", fake, lib=LIBRARY)
+        self.serve("CompositeExplicitAutograd", by_torch)
+        packet = getattr(torch.ops.vared_mm, name)
+        register_flop_formula(packet)(lambda *args, out_shape=None: flops(*args))
+        self.overloads = packet.default, packet.without_gradient
+        self._quick: Callable[..., Sequence[Any]] | None = None
 
-def differentiate(operator: Any, definition: Callable) -> None:
-    """Gives the operator a gradient.
+    def __call__(self, *arguments: Any) -> Any:
+        return self.overloads[not torch.is_grad_enabled()](*arguments)
 
-    Args:
-        definition: The same function, in operations that torch differentiates as often as wanted.
-    """
+    def serve(self, device: str, form: Callable) -> None:
+        """Lets `form` answer on a device, "CPU" or "CUDA"."""
+        for overload in self._names:
+            LIBRARY.impl(overload, form, device)
 
-    def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*(v for v in tree_leaves(inputs) if isinstance(v, Tensor)))
-        ctx.inputs = tree_map_only(Tensor, lambda _: _SAVED, inputs)
+    def differentiate(self, definition: Callable) -> None:
+        """Gives it a gradient.
 
-    def back(ctx: Any, gradient: Tensor) -> tuple:
-        saved = iter(ctx.saved_tensors)
-        inputs = tree_map(lambda v: next(saved) if v is _SAVED else v, ctx.inputs)
-        quick = _QUICK.get(operator)
-        if quick is None or torch.is_grad_enabled():
-            return _gradients(definition, inputs, gradient)
-        return tuple(quick(gradient, *inputs))
+        Args:
+            definition: The same function, in operations that torch differentiates as often as
+                wanted.
+        """
 
-    name = operator.name()
-    torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
+        def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
+            ctx.save_for_backward(*(v for v in tree_leaves(inputs) if isinstance(v, Tensor)))
+            ctx.inputs = tree_map_only(Tensor, lambda _: _SAVED, inputs)
 
+        def back(ctx: Any, gradient: Tensor) -> tuple:
+            saved = iter(ctx.saved_tensors)
+            inputs = tree_map(lambda v: next(saved) if v is _SAVED else v, ctx.inputs)
+            if self._quick is None or torch.is_grad_enabled():
+                return _gradients(definition, inputs, gradient)
+            return tuple(self._quick(gradient, *inputs))
 
-def quicken(operator: Any, backward: Callable[..., Sequence[Any]]) -> None:
-    """Gives a gradient that is quicker than the definition's, and cannot be differentiated again.
+        name = f"vared_mm::{self._names[0]}"
+        torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
 
-    Args:
-        backward: Takes the answer's gradient and the arguments, returns a gradient for each.
-    """
-    _QUICK[operator] = backward
+    def quicken(self, backward: Callable[..., Sequence[Any]]) -> None:
+        """Gives a gradient that is quicker than the definition's, and cannot be differentiated again.
 
-
-_QUICK: dict[Any, Callable[..., Sequence[Any]]] = {}
+        Args:
+            backward: Takes the answer's gradient and the arguments, returns a gradient for each.
+        """
+        self._quick = backward
 
 
 # Stands where a tensor is that autograd keeps.
@@ -104,9 +116,14 @@ def wants_torch_alone(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     for v in tensors:
-        if torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None:
+        # What is transformed is a parameter no more.
+        if type(v) is not nn.Parameter and _is_transformed(v):
             return True
     return False
+
+
+def _is_transformed(v: Tensor) -> bool:
+    return torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None
 
 
 def is_exported() -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vared_mm.method.equations import Rebuild, layout_of, new_maps, rebuild_by_definition
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.operators import define, differentiate, wants_torch_alone
+from vared_mm.method.operators import Operator, wants_torch_alone
 
 
 def rebuild(of: Rebuild) -> Tensor:
@@ -58,10 +58,10 @@ ARGUMENTS = (
     "Tensor y, Tensor gates, Tensor[] cheap_channel, Tensor[] cheap_time, bool[] pattern, "
     "SymInt channels, SymInt frames"
 )
-REBUILD = define(
+REBUILD = Operator(
     f"rebuild({ARGUMENTS}) -> Tensor",
     _by_definition,
     lambda y, gates, cheap_channel, cheap_time, pattern, *size: new_maps(y, *size),
     flops_of_rebuild,
 )
-differentiate(REBUILD, rebuild_by_definition)
+REBUILD.differentiate(rebuild_by_definition)
