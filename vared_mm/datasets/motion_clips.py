@@ -10,6 +10,7 @@ pixels; boxes are x1 y1 x2 y2 in pixels.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,14 +91,17 @@ class Scene:
     outline: np.ndarray
 
 
-def draw_texture(rng: Generator, size: int, mean: float, contrast: float) -> np.ndarray:
-    """Two random colours mixed by smooth noise and by stripes, (size, size, 3) around `mean`."""
+def draw_texture(
+    rng: Generator, size: int, mean: float, contrast: float, striped: float = 0.4
+) -> np.ndarray:
+    """Two random colours mixed by smooth noise and, as far as `striped` says, by stripes,
+    (size, size, 3) around `mean`."""
     cells = int(rng.integers(3, 9))
     noise = cv2.resize(rng.random((cells, cells)), (size, size), interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[:size, :size] / size
     tilt, waves = rng.uniform(0, np.pi), rng.uniform(2, 6)
     stripes = np.sin(2 * np.pi * waves * (x * np.cos(tilt) + y * np.sin(tilt))) > 0
-    mix = 0.6 * noise + 0.4 * stripes
+    mix = (1 - striped) * noise + striped * stripes
     colours = mean + contrast * rng.uniform(-1, 1, (2, 3))
     return (mix[..., None] * colours[0] + (1 - mix[..., None]) * colours[1]).astype(np.float32)
 
@@ -117,7 +121,7 @@ def draw_outline(rng: Generator) -> np.ndarray:
     return np.stack([radii * np.cos(angles), width * radii * np.sin(angles)], axis=1)
 
 
-def random_scene(rng: Generator, size: int) -> Scene:
+def random_scene(rng: Generator, size: int, striped: float = 0.4) -> Scene:
     """A background and an object that differs from it in brightness, either way."""
     dark, light = rng.uniform(40, 100), rng.uniform(150, 215)
     ground, figure = (dark, light) if rng.random() < 0.5 else (light, dark)
@@ -125,8 +129,8 @@ def random_scene(rng: Generator, size: int) -> Scene:
     mask = np.zeros((PATCH, PATCH), np.uint8)
     cv2.fillPoly(mask, [np.round((outline + 1) / 2 * (PATCH - 1)).astype(np.int32)], 1)
     return Scene(
-        background=draw_texture(rng, size, ground, contrast=45).clip(0, 255),
-        texture=draw_texture(rng, PATCH, figure, contrast=70).clip(0, 255),
+        background=draw_texture(rng, size, ground, 45, striped).clip(0, 255),
+        texture=draw_texture(rng, PATCH, figure, 70, striped).clip(0, 255),
         mask=mask.astype(np.float32),
         outline=outline,
     )
@@ -211,27 +215,29 @@ def make_motion_clips(out: str | Path, config: MotionClipsConfig | None = None) 
 
 
 def _write_clip_set(folder: Path, config: MotionClipsConfig) -> None:
-    counts = {"train": config.clips_per_class, "val": config.val_clips_per_class}
-    tasks: list[tuple[Path, str, list[int]]] = []
-    for part, (split, count) in enumerate(counts.items()):
+    clips: dict[str, tuple[str, list[int]]] = {}
+    for part, split in enumerate(("train", "val")):
         (folder / split).mkdir(parents=True)
+        count = config.val_clips_per_class if part else config.clips_per_class
         lines = []
         for label, motion in enumerate(CLASSES):
             for index in range(count):
                 name = f"{split}/{motion}_{index:03d}.mp4"
                 lines.append(f"{name} {label}\n")
-                tasks.append((folder / name, motion, [config.seed, part, label, index]))
+                clips[name] = motion, [config.seed, part, label, index]
         (folder / f"{split}.txt").write_text("".join(lines))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-    _write_clips(tasks, config)
+
+    def render(name: str) -> np.ndarray:
+        return render_clip(*clips[name], config.frames, config.size)[0]
+
+    write_clips(folder, list(clips), render)
 
 
-def _write_clips(tasks: list[tuple[Path, str, list[int]]], config: MotionClipsConfig) -> None:
-    def write(path: Path, motion: str, seed: list[int]) -> None:
-        write_video(path, render_clip(motion, seed, config.frames, config.size)[0])
-
+def write_clips(folder: Path, names: Sequence[str], render: Callable[[str], np.ndarray]) -> None:
+    """Writes each video of the folder from what `render` makes of its name."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(write, *task) for task in tasks]
+        jobs = [pool.submit(lambda name: write_video(folder / name, render(name)), n) for n in names]
         try:
             for job in tracked(as_completed(jobs), len(jobs), "writing videos"):
                 job.result()

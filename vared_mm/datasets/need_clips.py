@@ -1,0 +1,165 @@
+"""A small data set of real video files that do not all need the same of a network.
+
+In the half `motion` the object moves left, right, up or down before and after it passes the middle,
+over stripes of any kind, and the class is its direction: frames in order decide. In the half
+`texture` it stands still and the class is the direction of its fine stripes: one frame decides, if
+it is seen finely. How hard a clip is, its difficulty in [0, 1], is drawn without regard to the
+class: the less the object moves, the fainter its stripes are.
+
+needs.csv tells of every clip its half and its difficulty. T frames of H = W = size pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator, default_rng
+
+from vared_mm.datasets.motion_clips import (
+    PATCH,
+    Scene,
+    draw_frame,
+    random_scene,
+    trajectory,
+    write_clips,
+)
+from vared_mm.datasets.once import make_once
+
+MOVES = ("move_left", "move_right", "move_up", "move_down")
+# Degrees that stripes are turned by, against those that run upright.
+TURNS = {"stripes_0": 0, "stripes_45": 45, "stripes_90": 90, "stripes_135": 135}
+CLASSES = (*MOVES, *TURNS)
+HALVES = ("motion", "texture")
+# From the easiest to the hardest clip: how far the object moves, in sides of the frame, and how far
+# the brightness of its stripes goes up and down, of 255. Of a clip of the other half as of any.
+EXTENT = (0.5, 0.08)
+CONTRAST = (90.0, 15.0)
+# Of the stripes, in sides of the frame.
+WAVELENGTH = (0.1, 0.14)
+
+
+@dataclass(frozen=True)
+class NeedClipsConfig:
+    """What identifies a data set: the same values give the same frames.
+
+    Args:
+        clips_per_class: clips to train on, for each of the eight classes.
+        val_clips_per_class: held-out clips, with other shapes and textures.
+        frames: T of every clip.
+        size: side of the square frames in pixels. Even, as video codecs ask.
+    """
+
+    clips_per_class: int = 150
+    val_clips_per_class: int = 60
+    frames: int = 16
+    size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("clips_per_class", 1), ("val_clips_per_class", 1), ("frames", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} has to be at least {least}")
+        if self.size < 32 or self.size % 2:
+            raise ValueError(f"size={self.size} has to be an even number of pixels from 32 on")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} has to be 0 or more")
+
+
+class NeedClip(NamedTuple):
+    """RGB frames uint8 (T, H, W, 3), the half they are of, and their difficulty in [0, 1]."""
+
+    frames: np.ndarray
+    half: str
+    difficulty: float
+
+
+def render_need_clip(
+    name: str, seed: int | list[int], frames: int = 16, size: int = 64
+) -> NeedClip:
+    """One clip of a class.
+
+    Raises:
+        ValueError: for a class that is not in `CLASSES`.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"name={name!r} is none of {', '.join(CLASSES)}")
+    rng = default_rng(seed)
+    half = HALVES[name in TURNS]
+    # All that the class does not decide is drawn alike in both halves.
+    difficulty, either = rng.random(2)
+    hard = {half: difficulty, HALVES[half == "motion"]: either}
+    turn = TURNS.get(name, list(TURNS.values())[rng.integers(len(TURNS))])
+    x, y = rng.uniform(0.35, 0.65, 2) * size
+    radius = size * rng.uniform(0.26, 0.38)
+    middle = np.array([x, y, np.log(radius), 0.0])
+    scene = striped(rng, random_scene(rng, size, striped=0), turn, between(CONTRAST, hard["texture"]), radius)
+    extent = between(EXTENT, hard["motion"]) * size if half == "motion" else 0.0
+    noise = rng.normal(0, rng.uniform(3, 6), (frames, size, size, 3)).astype(np.float32)
+    poses = trajectory(name if half == "motion" else "still", middle, extent, frames)
+    drawn = np.stack([draw_frame(scene, pose)[0] for pose in poses]) + noise
+    return NeedClip(drawn.clip(0, 255).astype(np.uint8), half, float(difficulty))
+
+
+def between(ends: tuple[float, float], difficulty: float) -> float:
+    """From the easy end to the hard one, by equal factors."""
+    easy, hard = ends
+    return float(easy * (hard / easy) ** difficulty)
+
+
+def striped(rng: Generator, scene: Scene, turn: float, contrast: float, radius: float) -> Scene:
+    """The scene with fine stripes on its object, whose radius in pixels is given."""
+    size = scene.background.shape[0]
+    waves = 2 * radius / (size * rng.uniform(*WAVELENGTH))
+    y, x = np.mgrid[:PATCH, :PATCH] / PATCH
+    angle = np.deg2rad(turn)
+    phase = waves * (x * np.cos(angle) + y * np.sin(angle)) + rng.random()
+    stripes = contrast * np.sin(2 * np.pi * phase)[..., None]
+    return Scene(
+        scene.background, (scene.texture + stripes).astype(np.float32), scene.mask, scene.outline
+    )
+
+
+def make_need_clips(out: str | Path, config: NeedClipsConfig | None = None) -> Path:
+    """Write the data set to the folder `out`, unless it is there already.
+
+    Beside the videos stand `train.txt` and `val.txt` (lines `relative/path label`, MMAction2's
+    `VideoDataset`), `classes.txt`, `needs.csv` (file, label, half, difficulty), and
+    `need_clips.json` with the config. The folder appears under its name only when complete.
+
+    Raises:
+        FileExistsError: if `out` holds something else, or the set of another config.
+    """
+    config = config or NeedClipsConfig()
+    return make_once(
+        Path(out), "need clips", asdict(config), lambda folder: _write_clip_set(folder, config)
+    )
+
+
+def _write_clip_set(folder: Path, config: NeedClipsConfig) -> None:
+    needs: list[tuple[str, int, str, float]] = []
+    clips = {}
+    for part, split in enumerate(("train", "val")):
+        (folder / split).mkdir()
+        count = config.val_clips_per_class if part else config.clips_per_class
+        lines = []
+        for label, name in enumerate(CLASSES):
+            for index in range(count):
+                file, seed = f"{split}/{name}_{index:03d}.mp4", [config.seed, part, label, index]
+                lines.append(f"{file} {label}\n")
+                clips[file] = name, seed
+        (folder / f"{split}.txt").write_text("".join(lines))
+
+    def render(file: str) -> np.ndarray:
+        name, seed = clips[file]
+        clip = render_need_clip(name, seed, config.frames, config.size)
+        needs.append((file, CLASSES.index(name), clip.half, round(clip.difficulty, 4)))
+        return clip.frames
+
+    write_clips(folder, list(clips), render)
+    with (folder / "needs.csv").open("w", newline="") as opened:
+        csv.writer(opened).writerows([("file", "label", "half", "difficulty"), *sorted(needs)])
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
