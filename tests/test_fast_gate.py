@@ -20,9 +20,9 @@ forms = pytest.mark.parametrize(
 )
 
 
-def gate_of(kind=Gate, channels=37, space=3):
+def gate_of(kind=Gate, channels=37, space=3, **settings):
     torch.manual_seed(0)
-    gate = kind(channels, 2, DynamicConfig(search_space=space, share="conv")).eval()
+    gate = kind(channels, 2, DynamicConfig(search_space=space, **settings)).eval()
     nn.init.normal_(gate.weight2)
     nn.init.normal_(gate.beta, std=0.5)
     gate.norm.running_mean.normal_(std=0.1)
@@ -37,15 +37,29 @@ def gate_of(kind=Gate, channels=37, space=3):
 @pytest.mark.parametrize(
     ("size", "layout"), [((5, 31, 9), CLIPS_LAST), ((7, 1), IMAGES_LAST), ((2, 31, 9), None)]
 )
+@pytest.mark.parametrize(
+    "settings", [{}, {"pool": "change"}, {"pool": "change", "normalised": True}], ids=str
+)
 @torch.no_grad()
-def test_the_answer_is_the_gates_own_in_float64(form, size, layout):
-    gate = gate_of()
+def test_the_answer_is_the_gates_own_in_float64(form, size, layout, settings):
+    gate = gate_of(**settings)
     x = torch.randn(50, 37, *size) + torch.linspace(-1, 1, 50).view(-1, *[1] * (len(size) + 1))
     expected = copy.deepcopy(gate).double()(x.double())
     assert 0.1 < (expected > 0).double().mean() < 0.9
     came = form(gate)(x if layout is None else x.contiguous(memory_format=layout))
     assert torch.equal(came > 0, expected > 0)
     assert (came - expected).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("_by")
+@forms
+@torch.no_grad()
+def test_one_frame_does_not_change(form):
+    gate = gate_of(pool="change")
+    still = gate_of(pool="change")
+    still.weight1.data[:, 37:] = 0
+    x = torch.randn(3, 37, 1, 5, 5).contiguous(memory_format=CLIPS_LAST)
+    assert torch.equal(form(gate)(x), form(still)(x))
 
 
 @pytest.mark.usefixtures("_by")

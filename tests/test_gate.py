@@ -12,7 +12,14 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError
-from vared_mm.method.gate import DECIDE, BlockGate, FollowerGate, Gate, soft_gate
+from vared_mm.method.gate import (
+    DECIDE,
+    BlockGate,
+    FollowerGate,
+    Gate,
+    pooled_maps,
+    soft_gate,
+)
 
 
 def test_a_gate_is_tanh_above_zero_and_zero_below():
@@ -183,6 +190,30 @@ def test_a_copy_made_in_the_middle_of_a_pass_knows_nothing_of_it(copied):
     assert torch.equal(followers[0](x), answer)
 
 
+@torch.no_grad()
+def test_a_gate_may_see_change_between_frames():
+    x = torch.tensor([[0.0, 1.0, 4.0], [2.0, 2.0, -1.0]]).view(1, 2, 3, 1, 1).expand(1, 2, 3, 2, 2)
+    pooled = pooled_maps(x, torch.float32, change=True)
+    # Means of (0, 1, 4) and (2, 2, -1), then of (1, 3) and (0, 3).
+    assert pooled.tolist() == [pytest.approx([5 / 3, 1.0, 2.0, 1.5])]
+    gate = Gate(2, 2, DynamicConfig(pool="change"))
+    assert gate.weight1.shape == (16, 4)
+    assert gate.macs() == 16 * 4 + 4 * 16
+
+
+def test_normalised_gates_of_an_axis_add_up_to_one_with_their_gradient():
+    z = torch.tensor([[[0.8, 0.3], [-1.0, 0.5], [-1.0, -2.0]]], dtype=torch.double)
+    z.requires_grad_()
+    v = soft_gate(z, 0.01, 0.1, normalised=True)
+    a, b = math.tanh(0.8), math.tanh(0.3)
+    wanted = torch.tensor([[[a / (a + b), b / (a + b)], [0, 1], [1, 0]]], dtype=torch.double)
+    torch.testing.assert_close(v, wanted)
+    (gradient,) = torch.autograd.grad(v[0, 0, 0], z)
+    slope = b / (a + b) ** 2, -a / (a + b) ** 2
+    for i, value in enumerate((a, b)):
+        assert gradient[0, 0, i].item() == pytest.approx(slope[i] * (1 - value**2))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.filterwarnings("ignore")
 def test_torch_finds_the_operator_as_it_wants_it(dtype):
@@ -192,7 +223,5 @@ def test_torch_finds_the_operator_as_it_wants_it(dtype):
     plain = [t.detach() for t in read]
     x = torch.randn(3, 6, 2, 4, 4, dtype=dtype).requires_grad_()
     for overload, tensors in zip(DECIDE.overloads, ((x, *read), (x.detach(), *plain)), strict=True):
-        good = torch.library.opcheck(
-            overload, (*tensors, gate.norm.eps, 2, gate.floor, gate.leak)
-        )
+        good = torch.library.opcheck(overload, (*tensors, *gate.settings_read()))
         assert set(good.values()) == {"SUCCESS"}, good

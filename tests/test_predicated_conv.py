@@ -206,17 +206,19 @@ def test_a_prepared_network_answers_a_mixed_batch_without_asking_the_device(bloc
     assert len(set(map(tuple, (prepared.conv1.gate(x) > 0).tolist()))) > 1
 
 
-@pytest.mark.parametrize("space", [2, 4])
+@pytest.mark.parametrize(
+    ("space", "other"), [(2, {}), (4, {}), (3, {"pool": "change", "normalised": True})]
+)
 @torch.no_grad()
-def test_a_gate_answers_on_the_device_as_it_does_elsewhere(space):
+def test_a_gate_answers_on_the_device_as_it_does_elsewhere(space, other):
     torch.manual_seed(space)
-    settings = DynamicConfig(search_space=space, gate_hidden=5)
+    settings = DynamicConfig(search_space=space, gate_hidden=5, **other)
     gate = Gate(70 if DEVICE == "cuda" else 6, 2, settings).eval()
     nn.init.normal_(gate.weight2)
     nn.init.normal_(gate.beta)
     gate.beta.data[:space] -= 10  # all choices of an axis closed: the largest takes the floor
     gate.norm.running_mean.normal_()
-    x = torch.randn(3, gate.weight1.shape[1], 2, 3, 3)
+    x = torch.randn(3, 70 if DEVICE == "cuda" else 6, 2, 3, 3)
     expected = gate(x)
     x[1] = float("nan")
     came = DeviceGate(gate.to(DEVICE)).answer(laid_out(x)).cpu()

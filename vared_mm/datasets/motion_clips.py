@@ -237,7 +237,9 @@ def _write_clip_set(folder: Path, config: MotionClipsConfig) -> None:
 def write_clips(folder: Path, names: Sequence[str], render: Callable[[str], np.ndarray]) -> None:
     """Writes each video of the folder from what `render` makes of its name."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(lambda name: write_video(folder / name, render(name)), n) for n in names]
+        jobs = [
+            pool.submit(lambda name: write_video(folder / name, render(name)), n) for n in names
+        ]
         try:
             for job in tracked(as_completed(jobs), len(jobs), "writing videos"):
                 job.result()

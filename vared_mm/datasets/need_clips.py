@@ -96,7 +96,9 @@ def render_need_clip(
     x, y = rng.uniform(0.35, 0.65, 2) * size
     radius = size * rng.uniform(0.26, 0.38)
     middle = np.array([x, y, np.log(radius), 0.0])
-    scene = striped(rng, random_scene(rng, size, striped=0), turn, between(CONTRAST, hard["texture"]), radius)
+    scene = striped(
+        rng, random_scene(rng, size, striped=0), turn, between(CONTRAST, hard["texture"]), radius
+    )
     extent = between(EXTENT, hard["motion"]) * size if half == "motion" else 0.0
     noise = rng.normal(0, rng.uniform(3, 6), (frames, size, size, 3)).astype(np.float32)
     poses = trajectory(name if half == "motion" else "still", middle, extent, frames)

@@ -29,7 +29,7 @@ class PreparedGate(PreparedForward):
         self.gate, self.plain = gate, gate.forward
         # float32 whatever the maps are.
         self.read = [v.detach().float().contiguous() for v in gate.parameters_read()]
-        self._kernel = Deciding(self.read, gate.norm.eps, gate.axes, gate.floor)
+        self._kernel = Deciding(self.read, *gate.settings_read())
 
     def compute(self, x: Tensor) -> Tensor:
         if has_hooks(self.gate.norm):
@@ -43,6 +43,5 @@ class PreparedGate(PreparedForward):
         """(N, axes · S), float32."""
         if self._kernel.serves(x):
             return self._kernel(x)
-        gate = self.gate
-        arguments: Any = (*self.read, gate.norm.eps, gate.axes, gate.floor, gate.leak)
+        arguments: Any = (*self.read, *self.gate.settings_read())
         return decide_by_definition(x, *arguments)

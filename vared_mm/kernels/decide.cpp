@@ -7,8 +7,10 @@
 
 namespace {
 
-// Sums of some pixels whose channels lie side by side.
-void add_up(const float *at, long pixels, long channels, float *result) {
+// Sums of some pixels whose channels lie side by side; with a step, of how far each number is from
+// the one so many floats later.
+template <bool CHANGE>
+void add_up(const float *at, long pixels, long channels, long step, float *result) {
     // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
     const long together = channels < 64 ? std::max(16L, 64 / channels) : 1;
     const long wide = together * channels;
@@ -19,23 +21,29 @@ void add_up(const float *at, long pixels, long channels, float *result) {
     for (; at < end; at += wide) {
         const long count = std::min(wide, long(end - at));
 #pragma GCC ivdep
-        for (long c = 0; c < count; c++) sum[c] += at[c];
+        for (long c = 0; c < count; c++)
+            sum[c] += CHANGE ? std::fabs(at[c + step] - at[c]) : at[c];
     }
     for (long i = 1; i < together; i++)
         for (long c = 0; c < channels; c++) sum[c] += sum[i * channels + c];
     std::copy(sum, sum + channels, result);
 }
 
-// The mean of each map's channels, whose pixels lie side by side or apart by all channels.
-std::vector<float> means(const float *x, long maps, long channels, long pixels, long threads) {
+// The mean of each map's channels, whose pixels lie side by side or apart by all channels, over the
+// first `pixels` of a map's `all`.
+template <bool CHANGE>
+std::vector<float> means(const float *x, long maps, long channels, long pixels, long all, long step,
+                         long threads) {
+    if (!pixels) return std::vector<float>(maps * channels);
     // So many pixels are summed up in float, what they come to in double.
     const long piece = channels > 1 ? 256 : 4096, pieces = (pixels + piece - 1) / piece;
     std::vector<float> partial(maps * pieces * channels), mean(maps * channels);
 #pragma omp parallel for num_threads(threads)
     for (long unit = 0; unit < maps * pieces; unit++) {
         const long first = unit % pieces * piece;
-        add_up(x + (unit / pieces * pixels + first) * channels, std::min(piece, pixels - first),
-               channels, partial.data() + unit * channels);
+        add_up<CHANGE>(x + (unit / pieces * all + first) * channels,
+                       std::min(piece, pixels - first), channels, step,
+                       partial.data() + unit * channels);
     }
     for (long n = 0; n < maps; n++) {
         std::vector<double> sum(channels, 0.);
@@ -58,20 +66,26 @@ double dot(const float *a, const float *b, long count) {
 
 }  // namespace
 
-// The answer of a gate, (samples, axes * choices), to maps (samples, pixels, channels), or with
-// `planes` (samples, channels, pixels). NaN stays NaN.
-extern "C" void decide(const float *x, float *answer, long samples, long channels, long pixels,
-                       long planes, long axes, long choices, long hidden, const float *weight1,
+// The answer of a gate, (samples, axes * choices), to maps (samples, frames, frame, channels) of
+// `frame` pixels each, or with `planes` (samples, channels, frames, frame). NaN stays NaN.
+extern "C" void decide(const float *x, float *answer, long samples, long channels, long frames,
+                       long frame, long planes, long change, long normalised, long axes, long choices, long hidden, const float *weight1,
                        const float *mean, const float *var, const float *scale, const float *shift,
                        const float *weight2, const float *beta, double eps, float floor,
                        long threads) {
     // A channel whose pixels lie side by side is a map of its own.
-    const std::vector<float> pooled = planes ? means(x, samples * channels, 1, pixels, threads)
-                                             : means(x, samples, channels, pixels, threads);
+    const long maps = planes ? samples * channels : samples, side = planes ? 1 : channels;
+    const long pixels = frames * frame, inputs = channels * (change ? 2 : 1);
+    const std::vector<float> mean_of = means<false>(x, maps, side, pixels, pixels, 0, threads);
+    std::vector<float> change_of;
+    if (change)
+        change_of = means<true>(x, maps, side, pixels - frame, pixels, frame * side, threads);
     std::vector<float> h(hidden);
     for (long n = 0; n < samples; n++) {
         for (long i = 0; i < hidden; i++) {
-            const double z = dot(weight1 + i * channels, &pooled[n * channels], channels);
+            const float *row = weight1 + i * inputs;
+            double z = dot(row, &mean_of[n * channels], channels);
+            if (change) z += dot(row + channels, &change_of[n * channels], channels);
             h[i] = std::tanh((z - mean[i]) / std::sqrt(var[i] + eps) * scale[i] + shift[i]);
         }
         for (long axis = 0; axis < axes; axis++, answer += choices) {
@@ -82,6 +96,8 @@ extern "C" void decide(const float *x, float *answer, long samples, long channel
             float *largest = std::max_element(answer, answer + choices);
             if (*largest <= 0) *largest = floor;
             for (long i = 0; i < choices; i++) answer[i] = answer[i] < 0 ? 0 : answer[i];
+            const float sum = std::accumulate(answer, answer + choices, 0.f);
+            for (long i = 0; i < choices && normalised; i++) answer[i] /= sum;
         }
     }
 }

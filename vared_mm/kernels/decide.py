@@ -29,12 +29,14 @@ class Deciding:
     """What the kernel is told of a gate.
 
     Args:
-        read: The tensors of `decide_by_definition` after the maps.
+        read, settings: The tensors of `decide_by_definition` after the maps, and the rest.
     """
 
-    def __init__(self, read: Sequence[Tensor], eps: float, axes: int, floor: float) -> None:
+    def __init__(self, read: Sequence[Tensor], *settings: Any) -> None:
         weight1, *norm, weight2, beta = read
-        (hidden, self.channels), self.answers = weight1.shape, beta.shape[0]
+        eps, axes, floor, _, change, normalised = settings
+        (hidden, inputs), self.answers = weight1.shape, beta.shape[0]
+        self.channels = inputs // 2 if change else inputs
         kernels = library()
         known = all(is_readable(t) and t.is_contiguous() for t in read)
         known &= all(t.shape == (hidden,) for t in norm)
@@ -43,7 +45,7 @@ class Deciding:
         if known and kernels is not None:
             self._run = kernels["decide"].bind(
                 channels=self.channels, hidden=hidden, axes=axes, choices=self.answers // axes,
-                eps=eps, floor=floor, **dict(zip(READ, read, strict=True)),
+                eps=eps, floor=floor, change=change, normalised=normalised, **dict(zip(READ, read, strict=True)),
             )  # fmt: skip
 
     def serves(self, x: Tensor) -> bool:
@@ -62,14 +64,14 @@ class Deciding:
         answer = x.new_empty(x.shape[0], self.answers)
         last = x.is_contiguous(memory_format=LAYOUTS[x.ndim])
         self._run(
-            x=x, answer=answer, samples=x.shape[0], pixels=math.prod(x.shape[2:]), planes=not last
-        )
+            x=x, answer=answer, samples=x.shape[0], frames=x.shape[2],
+            frame=math.prod(x.shape[3:]), planes=not last,
+        )  # fmt: skip
         return answer
 
 
 def _decide(x: Tensor, *arguments: Any) -> Tensor:
-    *read, eps, axes, floor, _ = arguments
-    kernel = Deciding(read, eps, axes, floor)
+    kernel = Deciding(arguments[: len(READ)], *arguments[len(READ) :])
     return kernel(x) if kernel.serves(x) else decide_by_definition(x, *arguments)
 
 

@@ -112,7 +112,9 @@ def told(axis: str, paths: Sequence[OpenPath]) -> dict[str, Any]:
         f"{axis}_paths": len(paths),
         f"{axis}_columns": [path.column for path in paths],
         f"{axis}_scales": [path.scale for path in paths],
-        f"{axis}_phi": [p.cheap if p.cheap is None else p.cheap.float().contiguous() for p in paths],
+        f"{axis}_phi": [
+            p.cheap if p.cheap is None else p.cheap.float().contiguous() for p in paths
+        ],
     }
 
 

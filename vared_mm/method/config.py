@@ -13,6 +13,7 @@ from typing import Any
 
 AXES = ("channel", "time")
 SHARED_BY = ("conv", "block")
+POOLS = ("mean", "change")
 SEARCH_SPACES = range(2, 5)
 
 
@@ -31,6 +32,10 @@ class DynamicConfig:
             a block; it sees the input of the block's first convolution.
         cheap_kernel: Side of the depthwise kernels that rebuild what was left out; odd.
         gate_hidden: Width of the gate's hidden layer.
+        pool: What the gate sees of each channel: "mean" as in the paper, or with "change" also how
+            much it changes from frame to frame (of images: from row to row).
+        normalised: Whether the gates of an axis are divided by their sum, so that one open path is
+            as wide as all of them, whatever its gate. Departs from the paper.
         gate_bias: Start of the gate's bias, one number per choice; the last one is repeated.
         floor: What the largest gate of an axis is opened at when all of them are closed.
         leak: Part of the gradient that passes a closed gate, so that it can open again.
@@ -43,6 +48,8 @@ class DynamicConfig:
     share: str = "conv"
     cheap_kernel: int = 3
     gate_hidden: int = 16
+    pool: str = "mean"
+    normalised: bool = False
     gate_bias: tuple[float, ...] = (0.8, 0.3)
     floor: float = 1e-2
     leak: float = 0.1
@@ -59,6 +66,10 @@ class DynamicConfig:
             raise ValueError(f"axes is {self.axes!r}; wanted some of {AXES}, each once")
         if self.share not in SHARED_BY:
             raise ValueError(f"share is {self.share!r}; wanted one of {SHARED_BY}")
+        if self.pool not in POOLS:
+            raise ValueError(f"pool is {self.pool!r}; wanted one of {POOLS}")
+        if not isinstance(self.normalised, bool):
+            raise ValueError(f"normalised is {self.normalised!r}; wanted True or False")
         if (
             not isinstance(self.cheap_kernel, int)
             or self.cheap_kernel < 1

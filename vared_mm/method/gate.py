@@ -1,8 +1,9 @@
 """The soft modulation gate (section 3.3): which paths a sample opens, and how wide.
 
-    [V_c, V_t] = φ( W2 · tanh( BatchNorm( W1 · mean(X) ) ) + β ),   φ(z) = max(tanh z, 0)
+    [V_c, V_t] = φ( W2 · tanh( BatchNorm( W1 · G(X) ) ) + β ),   φ(z) = max(tanh z, 0)
 
-A gate answers with one tensor (N, G): S numbers in [0, 1) for each of its axes, channel first.
+G is each channel's mean, and if `pool="change"` also its mean absolute difference between frames
+that follow each other. A gate answers with one tensor (N, G): S numbers in [0, 1) for each of its axes, channel first.
 A path is open where its number is above zero. The numbers are independent of each other.
 """
 
@@ -26,8 +27,8 @@ from vared_mm.method.operators import Operator, wants_torch_alone
 HALF = (torch.float16, torch.bfloat16)
 
 
-def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
-    """φ over the choices (the last dimension) of one axis.
+def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) -> Tensor:
+    """φ over the choices (the last dimension) of one axis; normalised, divided by their sum.
 
     Forward is exactly max(tanh z, 0), except that the largest choice is opened at `floor` when
     all are closed: a layer that opened nothing would answer with zeros. Backward, a closed choice
@@ -39,10 +40,10 @@ def soft_gate(z: Tensor, floor: float, leak: float) -> Tensor:
         # for whoever reads the gate to refuse.
         largest, place = t.max(-1, keepdim=True)
         v = t.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
-    if not t.requires_grad:
-        return v
-    passed = F.leaky_relu(t, leak)
-    return v + (passed - passed.detach())
+    if t.requires_grad:
+        passed = F.leaky_relu(t, leak)
+        v = v + (passed - passed.detach())
+    return v / v.sum(-1, keepdim=True) if normalised else v
 
 
 def decide_by_definition(
@@ -58,31 +59,42 @@ def decide_by_definition(
     axes: int,
     floor: float,
     leak: float,
+    change: bool,
+    normalised: bool,
 ) -> Tensor:
     """The gate in evaluation, with its BatchNorm's statistics, weight (`scale`) and bias (`shift`).
 
     Args:
         x: (N, C, ...).
-        weight1: W1 (hidden, C).
+        weight1: W1 (hidden, C), or (hidden, 2 · C) with `change`.
         weight2, beta: W2 (axes · S, hidden) and β (axes · S,).
     """
     with torch.autocast(x.device.type, enabled=False):
-        hidden = F.linear(pooled_maps(x, weight1.dtype), weight1)
+        hidden = F.linear(pooled_maps(x, weight1.dtype, change), weight1)
         hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
-        return gates_from(hidden, weight2, beta, axes, floor, leak)
+        return gates_from(hidden, weight2, beta, axes, floor, leak, normalised)
 
 
-def pooled_maps(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, C)."""
-    # Divided after: the gradient of `mean` would write a map, that of `sum` is a view.
-    return x.sum(tuple(range(2, x.ndim)), dtype=dtype) / math.prod(x.shape[2:])
+def pooled_maps(x: Tensor, dtype: torch.dtype, change: bool = False) -> Tensor:
+    """G(X): each channel's mean (N, C), and with `change` beside it, (N, 2 · C), the mean absolute
+    difference between neighbours along the first dimension of its map: T of clips, H of images.
+    """
+    mean = _mean(x, dtype)
+    if not change:
+        return mean
+    return torch.cat([mean, _mean((x[:, :, 1:] - x[:, :, :-1]).abs(), dtype)], 1)
 
 
-def gates_from(
-    hidden: Tensor, weight2: Tensor, beta: Tensor, axes: int, floor: float, leak: float
-) -> Tensor:
+def _mean(x: Tensor, dtype: torch.dtype) -> Tensor:
+    # Divided after: the gradient of `mean` would write a map, that of `sum` is a view. One frame
+    # has no neighbour, and no change.
+    return x.sum(tuple(range(2, x.ndim)), dtype=dtype) / max(math.prod(x.shape[2:]), 1)
+
+
+def gates_from(hidden: Tensor, weight2: Tensor, beta: Tensor, axes: int, *settings: Any) -> Tensor:
+    """Settings as of `soft_gate`."""
     z = F.linear(hidden, weight2, beta)
-    return soft_gate(z.unflatten(-1, (axes, -1)), floor, leak).flatten(-2)
+    return soft_gate(z.unflatten(-1, (axes, -1)), *settings).flatten(-2)
 
 
 def _flops(x: Sequence[int], weight1: Sequence[int], *arguments: Any) -> int:
@@ -93,7 +105,8 @@ def _flops(x: Sequence[int], weight1: Sequence[int], *arguments: Any) -> int:
 
 DECIDE = Operator(
     "decide(Tensor x, Tensor weight1, Tensor mean, Tensor var, Tensor scale, Tensor shift, "
-    "Tensor weight2, Tensor beta, float eps, int axes, float floor, float leak) -> Tensor",
+    "Tensor weight2, Tensor beta, float eps, int axes, float floor, float leak, "
+    "bool change, bool normalised) -> Tensor",
     decide_by_definition,
     lambda x, weight1, *arguments: weight1.new_empty(x.shape[0], arguments[5].shape[0]),
     _flops,
@@ -150,8 +163,9 @@ class Gate(nn.Module):
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
         super().__init__()
         self.axes, self.floor, self.leak = axes, config.floor, config.leak
+        self.change, self.normalised = config.pool == "change", config.normalised
         hidden, answers = config.gate_hidden, axes * config.search_space
-        self.weight1 = nn.Parameter(torch.empty(hidden, in_channels))
+        self.weight1 = nn.Parameter(torch.empty(hidden, in_channels * (1 + self.change)))
         self.norm = nn.BatchNorm1d(hidden)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
@@ -164,11 +178,12 @@ class Gate(nn.Module):
         if is_plain_norm(self.norm):
             read = self.parameters_read()
             decide = decide_by_definition if wants_torch_alone(x, *read) else DECIDE
-            return decide(x, *read, self.norm.eps, self.axes, self.floor, self.leak)
+            return decide(x, *read, *self.settings_read())
         with torch.autocast(x.device.type, enabled=False):
-            hidden = F.linear(pooled_maps(x, self.weight1.dtype), self.weight1)
-            hidden = self._normalise(hidden).tanh()
-            return gates_from(hidden, self.weight2, self.beta, self.axes, self.floor, self.leak)
+            pooled = pooled_maps(x, self.weight1.dtype, self.change)
+            hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
+            _, *settings, _, normalised = self.settings_read()
+            return gates_from(hidden, self.weight2, self.beta, *settings, normalised)
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm
@@ -193,6 +208,12 @@ class Gate(nn.Module):
         assert norm.running_var is not None
         statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias
         return (self.weight1, *statistics, self.weight2, self.beta)
+
+    def settings_read(self) -> tuple[float, int, float, float, bool, bool]:
+        """The rest of what `decide_by_definition` reads."""
+        return (
+            self.norm.eps, self.axes, self.floor, self.leak, self.change, self.normalised,
+        )  # fmt: skip
 
     def macs(self) -> int:
         """MACs of one decision, by its two linear layers."""

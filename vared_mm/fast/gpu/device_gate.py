@@ -8,7 +8,7 @@ from torch import Tensor
 from vared_mm.fast.epilogue import affine_of
 from vared_mm.fast.gpu.predicated_conv import kernels
 from vared_mm.fast.prepared_gate import PreparedGate
-from vared_mm.method.gate import Gate
+from vared_mm.method.gate import Gate, pooled_maps
 
 
 class DeviceGate(PreparedGate):
@@ -24,15 +24,15 @@ class DeviceGate(PreparedGate):
     def answer(self, x: Tensor) -> Tensor:
         triton = kernels()
         assert triton is not None
-        (hidden, channels), choices = self.weight1.shape, len(self.beta)
+        (hidden, inputs), choices = self.weight1.shape, len(self.beta)
         with torch.autocast(x.device.type, enabled=False), torch.cuda.device_of(x):
-            pooled = x.mean(tuple(range(2, x.ndim)), dtype=torch.float32)
+            pooled = pooled_maps(x, torch.float32, self.gate.change)
             answer = pooled.new_empty(len(x), choices)
             triton.decide[(len(x),)](
                 pooled, self.weight1, self.bias1, self.weight2, self.beta, answer,
-                self.gate.floor, C=channels, HIDDEN=hidden, AXES=self.gate.axes,
-                PATHS=choices // self.gate.axes, INPUTS=min(64, at_least(channels)),
-                WIDTH=at_least(hidden),
+                self.gate.floor, C=inputs, HIDDEN=hidden, AXES=self.gate.axes,
+                PATHS=choices // self.gate.axes, INPUTS=min(64, at_least(inputs)),
+                WIDTH=at_least(hidden), NORMALISED=self.gate.normalised,
             )  # fmt: skip
         return answer
 

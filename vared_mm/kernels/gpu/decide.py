@@ -24,12 +24,12 @@ def added(a, b):
 def decide(
     pooled, weight1, bias1, weight2, beta, answer, floor,
     C: tl.constexpr, HIDDEN: tl.constexpr, AXES: tl.constexpr, PATHS: tl.constexpr,
-    INPUTS: tl.constexpr, WIDTH: tl.constexpr,
+    INPUTS: tl.constexpr, WIDTH: tl.constexpr, NORMALISED: tl.constexpr,
 ):  # fmt: skip
     """φ(weight2 · tanh(weight1 · pooled + bias1) + beta) of one sample, all float32.
 
     Args:
-        pooled: (N, C), the means of the maps; answer: (N, AXES · PATHS).
+        pooled: (N, C), what is seen of the maps; answer: (N, AXES · PATHS).
         INPUTS, WIDTH: Channels taken at once, and room for HIDDEN; powers of two.
     """
     n, i = tl.program_id(0), tl.arange(0, WIDTH)
@@ -55,5 +55,7 @@ def decide(
             largest = tl.maximum(gate, largest)
             gates = tl.where(choice == path, tl.where(gate <= 0, 0.0, gate), gates)
         gates = tl.where((opened == 0) & (choice == place), floor, gates)
+        if NORMALISED:
+            gates = gates / tl.reduce(gates, 0, added)
         to = answer + (n * AXES + axis) * PATHS + choice
         tl.store(to, gates, mask=choice < PATHS)
