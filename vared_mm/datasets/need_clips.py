@@ -21,6 +21,7 @@ from numpy.random import Generator, default_rng
 
 from vared_mm.datasets.motion_clips import (
     PATCH,
+    MotionClipsConfig,
     Scene,
     draw_frame,
     random_scene,
@@ -43,30 +44,13 @@ WAVELENGTH = (0.1, 0.14)
 
 
 @dataclass(frozen=True)
-class NeedClipsConfig:
-    """What identifies a data set: the same values give the same frames.
-
-    Args:
-        clips_per_class: clips to train on, for each of the eight classes.
-        val_clips_per_class: held-out clips, with other shapes and textures.
-        frames: T of every clip.
-        size: side of the square frames in pixels. Even, as video codecs ask.
-    """
+class NeedClipsConfig(MotionClipsConfig):
+    """As of the motion clips, for eight classes."""
 
     clips_per_class: int = 150
     val_clips_per_class: int = 60
     frames: int = 16
     size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("clips_per_class", 1), ("val_clips_per_class", 1), ("frames", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} has to be at least {least}")
-        if self.size < 32 or self.size % 2:
-            raise ValueError(f"size={self.size} has to be an even number of pixels from 32 on")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} has to be 0 or more")
 
 
 class NeedClip(NamedTuple):

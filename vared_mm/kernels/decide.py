@@ -45,7 +45,8 @@ class Deciding:
         if known and kernels is not None:
             self._run = kernels["decide"].bind(
                 channels=self.channels, hidden=hidden, axes=axes, choices=self.answers // axes,
-                eps=eps, floor=floor, change=change, normalised=normalised, **dict(zip(READ, read, strict=True)),
+                eps=eps, floor=floor, change=change, normalised=normalised,
+                **dict(zip(READ, read, strict=True)),
             )  # fmt: skip
 
     def serves(self, x: Tensor) -> bool:

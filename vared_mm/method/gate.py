@@ -3,8 +3,9 @@
     [V_c, V_t] = φ( W2 · tanh( BatchNorm( W1 · G(X) ) ) + β ),   φ(z) = max(tanh z, 0)
 
 G is each channel's mean, and if `pool="change"` also its mean absolute difference between frames
-that follow each other. A gate answers with one tensor (N, G): S numbers in [0, 1) for each of its axes, channel first.
-A path is open where its number is above zero. The numbers are independent of each other.
+that follow each other. A gate answers with one tensor (N, G): S numbers in [0, 1) for each of its
+axes, channel first. A path is open where its number is above zero. The numbers are independent of
+each other, unless `normalised` divides those of an axis by their sum.
 """
 
 from __future__ import annotations
@@ -182,8 +183,8 @@ class Gate(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pooled = pooled_maps(x, self.weight1.dtype, self.change)
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
-            _, *settings, _, normalised = self.settings_read()
-            return gates_from(hidden, self.weight2, self.beta, *settings, normalised)
+            settings = self.axes, self.floor, self.leak, self.normalised
+            return gates_from(hidden, self.weight2, self.beta, *settings)
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm
@@ -209,11 +210,10 @@ class Gate(nn.Module):
         statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias
         return (self.weight1, *statistics, self.weight2, self.beta)
 
-    def settings_read(self) -> tuple[float, int, float, float, bool, bool]:
+    def settings_read(self) -> tuple[Any, ...]:
         """The rest of what `decide_by_definition` reads."""
-        return (
-            self.norm.eps, self.axes, self.floor, self.leak, self.change, self.normalised,
-        )  # fmt: skip
+        numbers = self.norm.eps, self.axes, self.floor, self.leak
+        return (*numbers, self.change, self.normalised)
 
     def macs(self) -> int:
         """MACs of one decision, by its two linear layers."""

@@ -21,8 +21,8 @@ LIBRARY = torch.library.Library("vared_mm", "FRAGMENT")
 
 
 class Operator:
-    """One operator, in two overloads of a name: torch's autograd of operators in Python takes longer
-    than a kernel, so what no gradient is asked of goes around it.
+    """One operator, in two overloads of a name: torch's autograd of operators that are written in
+    Python takes longer than a kernel, so what no gradient is asked of goes around it.
 
     Args:
         schema: As of `torch.library.Library.define`.
@@ -76,7 +76,7 @@ class Operator:
         torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
 
     def quicken(self, backward: Callable[..., Sequence[Any]]) -> None:
-        """Gives a gradient that is quicker than the definition's, and cannot be differentiated again.
+        """Gives a gradient that is quicker than the definition's, and cannot be differentiated.
 
         Args:
             backward: Takes the answer's gradient and the arguments, returns a gradient for each.
@@ -115,11 +115,8 @@ def wants_torch_alone(*tensors: Tensor) -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    for v in tensors:
-        # What is transformed is a parameter no more.
-        if type(v) is not nn.Parameter and _is_transformed(v):
-            return True
-    return False
+    # What is transformed is a parameter no more.
+    return any(type(v) is not nn.Parameter and _is_transformed(v) for v in tensors)
 
 
 def _is_transformed(v: Tensor) -> bool:
