@@ -10,8 +10,9 @@ import subprocess
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,23 @@ def use_amp(config: Config, dtype: str | None = None) -> None:
     if dtype:
         config.optim_wrapper.dtype = dtype
     config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def make_as_told(make: Callable[[str, Any], Path], default: Any, doc: str | None) -> None:
+    """A command line over `make(folder, config)`, an option for each field of the config.
+
+    Args:
+        default: A dataclass of numbers, or of names in a tuple.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    example = Path("data", make.__name__.removeprefix("make_"))
+    parser.add_argument("out", help=f"folder to create, e.g. {example}")
+    for name, value in asdict(default).items():
+        several = isinstance(value, (tuple, list))
+        kind: dict[str, Any] = {"nargs": "+", "metavar": "NAME"} if several else {"metavar": "N"}
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=str if several else int, default=value, **kind)
+    options = vars(parser.parse_args())
+    print(make(options.pop("out"), type(default)(**options)))
