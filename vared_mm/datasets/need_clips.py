@@ -1,10 +1,10 @@
 """A small data set of real video files that do not all need the same of a network.
 
-In the half `motion` the object moves left, right, up or down before and after it passes the middle,
-over stripes of any kind, and the class is its direction: frames in order decide. In the half
-`texture` it stands still and the class is the direction of its fine stripes: one frame decides, if
-it is seen finely. How hard a clip is, its difficulty in [0, 1], is drawn without regard to the
-class: the less the object moves, the fainter its stripes are.
+In the half `motion` an object moves left, right, up or down over a ground of fine stripes, and the
+class is its direction: frames in order decide. In the half `texture` it stands still and the class
+is the direction of the stripes: one frame decides, if it is seen finely. How hard a clip is, its
+difficulty in [0, 1], is drawn without regard to the class: the less the object moves, or the
+fainter the stripes are.
 
 needs.csv tells of every clip its half and its difficulty. T frames of H = W = size pixels.
 """
@@ -20,9 +20,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from vared_mm.datasets.motion_clips import (
-    PATCH,
     MotionClipsConfig,
-    Scene,
     draw_frame,
     random_scene,
     trajectory,
@@ -36,9 +34,9 @@ TURNS = {"stripes_0": 0, "stripes_45": 45, "stripes_90": 90, "stripes_135": 135}
 CLASSES = (*MOVES, *TURNS)
 HALVES = ("motion", "texture")
 # From the easiest to the hardest clip: how far the object moves, in sides of the frame, and how far
-# the brightness of its stripes goes up and down, of 255. Of a clip of the other half as of any.
+# the brightness of the stripes goes up and down, of 255.
 EXTENT = (0.5, 0.08)
-CONTRAST = (90.0, 15.0)
+CONTRAST = (40.0, 4.0)
 # Of the stripes, in sides of the frame.
 WAVELENGTH = (0.1, 0.14)
 
@@ -78,11 +76,10 @@ def render_need_clip(
     hard = {half: difficulty, HALVES[half == "motion"]: either}
     turn = TURNS.get(name, list(TURNS.values())[rng.integers(len(TURNS))])
     x, y = rng.uniform(0.35, 0.65, 2) * size
-    radius = size * rng.uniform(0.26, 0.38)
+    radius = size * rng.uniform(0.22, 0.34)
     middle = np.array([x, y, np.log(radius), 0.0])
-    scene = striped(
-        rng, random_scene(rng, size, striped=0), turn, between(CONTRAST, hard["texture"]), radius
-    )
+    scene = random_scene(rng, size, striped=0)
+    scene.background[:] += stripes(rng, size, turn, between(CONTRAST, hard["texture"]))
     extent = between(EXTENT, hard["motion"]) * size if half == "motion" else 0.0
     noise = rng.normal(0, rng.uniform(3, 6), (frames, size, size, 3)).astype(np.float32)
     poses = trajectory(name if half == "motion" else "still", middle, extent, frames)
@@ -96,17 +93,13 @@ def between(ends: tuple[float, float], difficulty: float) -> float:
     return float(easy * (hard / easy) ** difficulty)
 
 
-def striped(rng: Generator, scene: Scene, turn: float, contrast: float, radius: float) -> Scene:
-    """The scene with fine stripes on its object, whose radius in pixels is given."""
-    size = scene.background.shape[0]
-    waves = 2 * radius / (size * rng.uniform(*WAVELENGTH))
-    y, x = np.mgrid[:PATCH, :PATCH] / PATCH
+def stripes(rng: Generator, size: int, turn: float, contrast: float) -> np.ndarray:
+    """(size, size, 1), up to `contrast` above and below zero."""
+    y, x = np.mgrid[:size, :size] / size
     angle = np.deg2rad(turn)
+    waves = 1 / rng.uniform(*WAVELENGTH)
     phase = waves * (x * np.cos(angle) + y * np.sin(angle)) + rng.random()
-    stripes = contrast * np.sin(2 * np.pi * phase)[..., None]
-    return Scene(
-        scene.background, (scene.texture + stripes).astype(np.float32), scene.mask, scene.outline
-    )
+    return (contrast * np.sin(2 * np.pi * phase)[..., None]).astype(np.float32)
 
 
 def make_need_clips(out: str | Path, config: NeedClipsConfig | None = None) -> Path:

@@ -73,7 +73,7 @@ def decide_by_definition(
     with torch.autocast(x.device.type, enabled=False):
         hidden = F.linear(pooled_maps(x, weight1.dtype, change), weight1)
         hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
-        return gates_from(hidden, weight2, beta, axes, floor, leak, normalised)
+        return gates_from(F.linear(hidden, weight2, beta), axes, floor, leak, normalised)
 
 
 def pooled_maps(x: Tensor, dtype: torch.dtype, change: bool = False) -> Tensor:
@@ -92,9 +92,8 @@ def _mean(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.sum(tuple(range(2, x.ndim)), dtype=dtype) / max(math.prod(x.shape[2:]), 1)
 
 
-def gates_from(hidden: Tensor, weight2: Tensor, beta: Tensor, axes: int, *settings: Any) -> Tensor:
-    """Settings as of `soft_gate`."""
-    z = F.linear(hidden, weight2, beta)
+def gates_from(z: Tensor, axes: int, *settings: Any) -> Tensor:
+    """(N, G); settings as of `soft_gate`."""
     return soft_gate(z.unflatten(-1, (axes, -1)), *settings).flatten(-2)
 
 
@@ -170,21 +169,23 @@ class Gate(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
+        # In training z comes by here, where hooks see it.
+        self.logits = nn.Identity()
         nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
         self.float()  # Whatever the default is.
         # `load_state_dict(assign=True)` takes the tensors of a checkpoint as they are.
         self.register_load_state_dict_post_hook(_in_single)
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_plain_norm(self.norm):
+        if is_plain_norm(self.norm) and not self.training:
             read = self.parameters_read()
             decide = decide_by_definition if wants_torch_alone(x, *read) else DECIDE
             return decide(x, *read, *self.settings_read())
         with torch.autocast(x.device.type, enabled=False):
             pooled = pooled_maps(x, self.weight1.dtype, self.change)
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
-            settings = self.axes, self.floor, self.leak, self.normalised
-            return gates_from(hidden, self.weight2, self.beta, *settings)
+            z = self.logits(F.linear(hidden, self.weight2, self.beta))
+            return gates_from(z, self.axes, self.floor, self.leak, self.normalised)
 
     def _normalise(self, h: Tensor) -> Tensor:
         norm = self.norm
