@@ -13,6 +13,7 @@ from typing import Any
 
 AXES = ("channel", "time")
 SHARED_BY = ("conv", "block")
+GATES = ("input", "fixed", "random")
 POOLS = ("mean", "change")
 SEARCH_SPACES = range(2, 5)
 
@@ -32,6 +33,8 @@ class DynamicConfig:
             a block; it sees the input of the block's first convolution.
         cheap_kernel: Side of the depthwise kernels that rebuild what was left out; odd.
         gate_hidden: Width of the gate's hidden layer.
+        gate: What decides: the "input" as in the paper, or against it a "fixed" policy, or paths
+            that are drawn at "random".
         pool: What the gate sees of each channel: "mean" as in the paper, or with "change" also how
             much it changes from frame to frame (of images: from row to row).
         normalised: Whether the gates of an axis are divided by their sum, so that one open path is
@@ -48,6 +51,7 @@ class DynamicConfig:
     share: str = "conv"
     cheap_kernel: int = 3
     gate_hidden: int = 16
+    gate: str = "input"
     pool: str = "mean"
     normalised: bool = False
     gate_bias: tuple[float, ...] = (0.8, 0.3)
@@ -66,6 +70,8 @@ class DynamicConfig:
             raise ValueError(f"axes is {self.axes!r}; wanted some of {AXES}, each once")
         if self.share not in SHARED_BY:
             raise ValueError(f"share is {self.share!r}; wanted one of {SHARED_BY}")
+        if self.gate not in GATES:
+            raise ValueError(f"gate is {self.gate!r}; wanted one of {GATES}")
         if self.pool not in POOLS:
             raise ValueError(f"pool is {self.pool!r}; wanted one of {POOLS}")
         if not isinstance(self.normalised, bool):

@@ -21,6 +21,7 @@ from vared_mm.method.cheap import CheapOperations
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.equations import Rebuild, frames_of, rebuild_by_definition, strides, widths
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
+from vared_mm.method.fixed_gate import KINDS, FixedGate
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.operators import is_exported, uncompiled
 from vared_mm.method.prefix_conv import is_pointwise, like_layout, output_shape, prefix_conv
@@ -48,7 +49,7 @@ is_watched = False
 class _Dynamic(_ConvNd):
     """What the 2-D and the 3-D dynamic convolution share. Mixed into `nn.Conv2d`, `nn.Conv3d`."""
 
-    gate: Gate | FollowerGate
+    gate: Gate | FollowerGate | FixedGate
     cheap: CheapOperations
     dynamic: DynamicConfig
     axes: tuple[str, ...]
@@ -95,7 +96,9 @@ class _Dynamic(_ConvNd):
         check_settings(self, config)
         self.dynamic, self.axes = config, dynamic_axes(self, config)
         n = len(self.axes)
-        if leader is not None:
+        if config.gate in KINDS:
+            self.gate = KINDS[config.gate](n, config).to(self.weight.device)
+        elif leader is not None:
             assert isinstance(leader.gate, BlockGate)
             self.gate = FollowerGate(leader.gate)
         else:
