@@ -23,7 +23,19 @@ def samples_of(files, labels, layers, share):
         layer_names=np.array(layers, dtype=np.str_),
         layer_dense=np.full((n, len(layers)), 2e9),
         layer_share=layer_share,
+        loss=1 + share,
+        **policies_by(share, layers),
     )
+
+
+def policies_by(share, layers):
+    """One for each share; all open or the first path alone."""
+    if not layers:
+        return {}
+    values, policy = np.unique(share, return_inverse=True)
+    answers = np.repeat(values[:, None], 2 * len(layers), 1)
+    answers[0, 1::2] = 0
+    return dict(policy=policy[:, None], policy_answers=answers, gate_names=np.repeat(layers, 2))
 
 
 def result_of(samples, classes=None, **changes):

@@ -41,6 +41,7 @@ from vared_mm.report.evaluation_samples import (
     task_of,
 )
 from vared_mm.report.evaluation_speed import speeds
+from vared_mm.report.policies import KEPT
 from vared_mm.report.result import read_result, read_samples
 
 EVALUATE = Path(__file__).parents[1] / "tools" / "evaluate.py"
@@ -131,7 +132,7 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
     config = make(folder)
     checkpoint = weights(config, tmp_path / "w.pth")
     wanted = plain_test(config, checkpoint, tmp_path / "plain")
-    _, result = evaluate(config, job(tmp_path, checkpoint))
+    _, result = evaluate(config, job(tmp_path, checkpoint, deals=1))
     assert {k: pytest.approx(v, abs=0, nan_ok=True) for k, v in wanted.items()} == {
         k: np.nan if v is None else v for k, v in result.metrics.items()
     }
@@ -149,6 +150,9 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
     assert samples.full_gmacs.max() == pytest.approx(wanted["cost/full_gmacs_max"])
     weighted = (samples.layer_share * samples.layer_dense).sum(1) / samples.layer_dense.sum(1)
     np.testing.assert_allclose(weighted, samples.share)
+    assert len(samples.policies.answers) == min(result.choices["policies"], KEPT) > 1
+    assert result.choices["judged"]["own"] == pytest.approx(samples.correct.mean())
+    assert np.isfinite(samples.loss).all()
     if make is recognition:
         assert samples.correct.mean() == pytest.approx(wanted["acc/top1"])
         assert samples.label.tolist() == list(range(9))
@@ -233,7 +237,7 @@ def test_scores_that_are_no_numbers_end_an_evaluation(tmp_path):
     state = torch.load(weights(config, tmp_path / "w.pth"))["state_dict"]
     state["cls_head.bias"].fill_(torch.nan)
     torch.save({"state_dict": state}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="pred of sample 0 of batch 0 holds NaN or infinite"):
+    with pytest.raises(ValueError, match=r"pred\w* of sample 0 of batch 0 holds NaN or infinite"):
         evaluate(config, job(tmp_path, tmp_path / "w.pth"))
     assert right_label(dict(gt_label=torch.tensor([0]), pred_score=torch.tensor([torch.nan, 1])))[
         :2
@@ -294,11 +298,11 @@ def test_two_processes_tell_what_one_tells(tmp_path):
     config = toy_config(tmp_path, custom_imports=dict(imports=["vared_mm", "toy"]))
     config.dump(tmp_path / "net.json")
     checkpoint = weights(config, tmp_path / "w.pth")
-    alone = evaluate(config, job(tmp_path, checkpoint, chunk=2))[1]
+    alone = evaluate(config, job(tmp_path, checkpoint, chunk=2, deals=2))[1]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
          str(EVALUATE), "net.json", "w.pth", "--chunk=2", "--no-speed", "--out=two",
-         "--launcher=pytorch"],
+         "--choices", "--deals=2", "--launcher=pytorch"],
         cwd=tmp_path, capture_output=True, text=True, timeout=280,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
     )  # fmt: skip
@@ -308,6 +312,7 @@ def test_two_processes_tell_what_one_tells(tmp_path):
     assert alone.cost["share"]["min"] < alone.cost["share"]["max"]
     assert together.metrics == alone.metrics
     assert together.cost == alone.cost
+    assert together.choices["judged"] == alone.choices["judged"] is not None
     one = read_samples(job(tmp_path, checkpoint).folder)
     for left, right in zip(vars(one).values(), vars(read_samples(two)).values(), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -488,18 +493,19 @@ def test_a_key_frame_is_named_by_its_video_and_frame():
 def test_answers_by_hand():
     scores = torch.tensor([0.1, 0.7, 0.2])
     right = dict(gt_label=torch.tensor([1]), pred_score=scores)
-    assert right_label(right) == (1, 1, 1.0)
-    assert right_label({**right, "gt_label": torch.tensor([0])}) == (0, 1, 0.0)
+    assert right_label(right) == (1, 1, 1.0, pytest.approx(-np.log(0.7)))
+    wrong = right_label({**right, "gt_label": torch.tensor([0])})
+    assert wrong == (0, 1, 0.0, pytest.approx(-np.log(0.1)))
     several = right_label({**right, "gt_label": torch.tensor([0, 1, 1])})
     assert several[:2] == (-1, 1)
-    assert np.isnan(several[2])
+    assert np.isnan(several[2:]).all()
 
     class Head:
         ignore_index = 9
 
     label, told = torch.tensor([[[0, 1, 9, 2]]]), torch.tensor([[[0, 2, 0, 2]]])
     image = dict(gt_sem_seg=dict(data=label), pred_sem_seg=dict(data=told))
-    assert right_pixels(Head, image) == (-1, -1, pytest.approx(2 / 3))
+    assert right_pixels(Head, image) == (-1, -1, pytest.approx(2 / 3), pytest.approx(1 / 3))
     assert np.isnan(right_pixels(Head, {**image, "gt_sem_seg": dict(data=label * 0 + 9)})[2])
 
 
@@ -516,8 +522,8 @@ def test_the_share_of_right_boxes_by_hand():
         ),
     )  # fmt: skip
     # The highest score is 0.8 · 0.9, of class 2.
-    assert right_boxes(3, frame) == (-1, 2, 0.5)
+    assert right_boxes(3, frame) == (-1, 2, 0.5, 0.5)
     empty = {k: v[:0] for k, v in frame["truth"].items()}
-    label, predicted, correct = right_boxes(3, {**frame, "truth": empty})
+    label, predicted, *unknown = right_boxes(3, {**frame, "truth": empty})
     assert (label, predicted) == (-1, 2)
-    assert np.isnan(correct)
+    assert np.isnan(unknown).all()

@@ -142,6 +142,26 @@ def test_the_free_table_tells_metrics_costs_and_options():
     assert row["static/s"] == "–"
 
 
+def test_the_free_table_tells_of_choices_what_any_result_does():
+    told = dict(
+        share_std=0.07, share_quartiles=[0.3, 0.4, 0.5], policies=13, first_four=0.9,
+        spearman=0.1, policy={"a": [0.5, 0.0]}, policy_share=0.3, judged=None, verdict=None,
+    )  # fmt: skip
+    worth = dict(mean=0.02, error=0.01)
+    judged = dict(own=0.993, dealt=0.97, one_policy=0.978, deals=10, samples=135,
+                  over_dealt=worth, over_one_policy=worth)  # fmt: skip
+    assert "policies" not in free_board(inputs(result("a"))).texts
+    unjudged = free_board(inputs(result("a", choices=told), result("b"))).texts
+    assert unjudged["policies"].tolist() == ["13", "–"]
+    assert "dealt" not in unjudged
+    row = texts(free_board(inputs(result("a", choices={**told, "judged": judged}))), "a")
+    numbers = {k: row[k] for k in ("share_std", "policies", "own", "dealt", "one_policy")}
+    assert numbers == {
+        "share_std": "0.070", "policies": "13", "own": "0.993", "dealt": "0.97",
+        "one_policy": "0.978",
+    }  # fmt: skip
+
+
 def test_the_free_table_tells_the_speed_with_its_quartiles():
     speed = {"dynamic": {"median": 110.0, "low": 100.0, "high": 120.0}}
     speed["conditions"] = {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"}

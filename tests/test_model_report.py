@@ -54,6 +54,32 @@ def test_the_tables_of_a_classification_model_by_hand():
     ]
 
 
+def test_the_choices_and_the_policies_by_hand():
+    share = np.array([0.5, 0.25, 0.25, 0.25])
+    samples = samples_of(["a", "b", "c", "d"], [0, 1, 0, 2], ["x"], share)
+    choices = dict(
+        share_std=0.1, share_quartiles=[0.25, 0.25, 0.3], policies=2, first_four=1.0,
+        spearman=None, policy={"x": [1.0]}, policy_share=0.25, judged=None, verdict=None,
+    )  # fmt: skip
+    result = result_of(samples, ("up", "down", "left"), choices=choices)
+    sections = model_sections(result, samples, [])
+    assert rows(section(sections, "Choices"))[:3] == [
+        ["share, standard deviation (%)", "10.0"],
+        ["share, quartiles (%)", "25.0, 25.0, 30.0"],
+        ["policies", "2"],
+    ]
+    assert section(sections, "Choices").text == (
+        "tools/evaluate.py --choices tells what they are worth."
+    )
+    # The second and the fourth are right; losses are 1 + share.
+    assert rows(section(sections, "Policies")) == [
+        ["1", 3, 25, pytest.approx(200 / 3), 1.25, "up 1, down 1, left 1"],
+        ["2", 1, 50, 0, 1.5, "up 1"],
+    ]
+    told = model_sections(replace(result, choices={**choices, "verdict": "So."}), samples, [])
+    assert section(told, "Choices").text == "So."
+
+
 def test_of_many_samples_those_with_most_and_least_computation_are_listed_and_it_is_said():
     share = np.random.default_rng(0).permutation(700) / 700
     samples = samples_of([str(i) for i in range(700)], [0] * 700, ["x"], share)

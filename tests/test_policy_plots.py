@@ -14,7 +14,9 @@ from vared_mm.report.policy_plots import (
     gmacs_histogram,
     heat_map,
     mean_shares,
+    policy_rows,
     rate_bars,
+    share_and_loss,
     short_names,
 )
 from vared_mm.report.sample_groups import extremes, groups_of, widest
@@ -145,6 +147,28 @@ def test_the_histogram_counts_the_samples_and_marks_the_dense_network():
     # Bins of 1 from 1 to 5, the last one closed.
     assert heights == [2, 1, 1, 0, 0, 2, 0, 2]
     assert panel.lines[0].get_xdata() == [6, 6]
+
+
+def test_the_scatter_has_right_and_wrong_samples_apart_and_others_together():
+    share, loss = np.array([0.5, 1.0, 0.25]), np.array([0.1, 2.0, 0.3])
+    panel = share_and_loss(share, loss, np.array([1.0, 0.0, 1.0])).axes[0]
+    right, wrong = (points.get_offsets().tolist() for points in panel.collections)
+    assert (right, wrong) == ([[50, 0.1], [25, 0.3]], [[100, 2.0]])
+    assert panel.get_yscale() == "log"
+    pixels = share_and_loss(share, np.array([0, np.nan, 1]), np.array([0.5, np.nan, 1])).axes[0]
+    (points,) = pixels.collections
+    assert points.get_offsets().tolist() == [[50, 0], [25, 1]]
+    assert pixels.get_yscale() == "linear"
+
+
+def test_the_rows_of_policies_leave_closed_paths_empty():
+    answers = np.array([[0.5, 0, 0.9, 0.1], [0, 0.25, 0.9, 0]])
+    panel = policy_rows(answers, ["net.a.conv", "net.a.conv", "net.b.conv", "net.b.conv"], "xy")
+    panel = panel.axes[0]
+    shown = panel.images[0].get_array()
+    assert shown.mask.tolist() == [[False, True, False, False], [True, False, False, True]]
+    assert shown.compressed().tolist() == [0.5, 0.9, 0.1, 0.25, 0.9]
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

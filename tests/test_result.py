@@ -53,6 +53,10 @@ SAMPLES = Samples(
     layer_names=np.array(["a", "b", "c"]),
     layer_dense=np.array([[1.0, 2, 3], [4, 5, 6]]),
     layer_share=np.array([[0.5, 0.5, 1], [1, 1, 1]]),
+    loss=np.array([2.5, np.nan]),
+    policy=np.array([[1, 0], [0, -1]]),
+    policy_answers=np.array([[0.5, 0.0], [0.5, 0.25]]),
+    gate_names=np.array(["a", "a"]),
 )
 
 
@@ -78,6 +82,25 @@ def test_samples_come_back_as_they_were_without_pickle(tmp_path):
         for name, array in vars(SAMPLES).items():
             np.testing.assert_array_equal(getattr(back, name), array, err_msg=name)
     assert len(back) == 2
+
+
+def test_samples_that_were_written_before_losses_and_policies_were_kept_are_read(tmp_path):
+    path = write_samples(tmp_path, SAMPLES)
+    later = {"loss", "policy", "policy_answers", "gate_names"}
+    save(path, {k: v for k, v in dict(np.load(path)).items() if k not in later})
+    old = read_samples(path)
+    assert (old.loss, old.policies) == (None, None)
+    np.testing.assert_array_equal(old.share, SAMPLES.share)
+    write_samples(tmp_path, old)
+    assert not later & set(np.load(path))
+
+
+def test_a_result_that_was_written_before_choices_were_told_is_read(tmp_path):
+    path = write_result(tmp_path, RESULT)
+    content = json.loads(path.read_text())
+    assert content.pop("choices") is None
+    path.write_text(json.dumps(content))
+    assert read_result(path) == RESULT
 
 
 def test_a_metric_that_is_no_number_is_null_in_strict_json(tmp_path):

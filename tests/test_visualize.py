@@ -97,7 +97,7 @@ def strips(monkeypatch):
 def test_one_model_gives_pictures_for_both_papers_and_a_report(call, user, tmp_path, capsys):
     call("dynamic", "--out", tmp_path, "--report", tmp_path / "report.html")
     layers = [f"features_backbone.mixed_3b.branch_{i}.1.conv" for i in (1, 2)]
-    stems = {"heatmap", "strips", "rates", "gmacs", *layers}
+    stems = {"heatmap", "strips", "rates", "gmacs", "share_loss", "policies", *layers}
     names = {f"{stem}{paper}.png" for stem in stems for paper in ("", "_dark")}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "report.html"}
     report = (tmp_path / "report.html").read_text()
@@ -177,9 +177,7 @@ def test_several_models_are_drawn_one_by_one_where_asked_and_static_ones_told(
 
 def test_a_static_model_has_a_report_without_policy(call, tmp_path, capsys):
     call("static", "--out", tmp_path, "--report", tmp_path / "report.html")
-    told = (
-        "Left out heatmap, strips, features, rates: net is static: it computes all of every layer"
-    )
+    told = "Left out heatmap, strips, features, rates, choices: net is static: it computes all of "
     assert told in capsys.readouterr().out
     report = (tmp_path / "report.html").read_text()
     assert told in report
@@ -220,7 +218,7 @@ def test_what_cannot_be_drawn_is_refused_with_its_reason(call, options, message)
     [
         (
             ("--only", "heatmaps"),
-            "--only knows heatmap, strips, features, rates, scatter; came 'heatmaps'",
+            "--only knows heatmap, strips, features, rates, choices, scatter; came 'heatmaps'",
         ),
         (("--classes", "0"), "--classes is 0; wanted names, or 1 or more of the first"),
     ],
@@ -278,6 +276,16 @@ def test_samples_of_another_evaluation_are_refused(call, user, tmp_path):
     write_result(tmp_path, replace(result, data=replace(result.data, samples=3)))
     with pytest.raises(SystemExit, match=r"result.json tells of 3 samples, samples.npz of 9"):
         call(tmp_path, "--only", "rates")
+
+
+def test_of_samples_without_policies_the_other_pictures_are_drawn(call, user, tmp_path, capsys):
+    samples = tool.read_samples(user / "dynamic")
+    write_samples(tmp_path, replace(samples, loss=None, policy=None))
+    write_result(tmp_path, tool.read_result(user / "dynamic"))
+    call(tmp_path, "--only", "rates,choices")
+    told = "Left out choices: losses and policies were not kept when vared_net was evaluated; run "
+    assert told in capsys.readouterr().out
+    assert (tmp_path / "pictures" / "rates.png").exists()
 
 
 def test_what_a_test_wrote_without_samples_gives_the_report_and_the_scatter(

@@ -55,7 +55,7 @@ class ToyRecognizer(BaseModel):
             return {"loss_cls": self.loss_weight * nn.functional.cross_entropy(scores, labels)}
         if mode == "predict":
             for sample, row in zip(data_samples, scores, strict=True):
-                sample.pred = row
+                sample.pred = sample.pred_score = row
             return data_samples
         return scores
 

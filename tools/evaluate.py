@@ -5,7 +5,9 @@
 
 Each checkpoint gets a folder <--out>/<config>/<checkpoint>-<digest> with result.json, and with
 samples.npz, which tells what was answered to each sample and what it cost. The metrics are those of
-tools/test.py. Started again, an interrupted evaluation goes on where it stopped. The folders are
+tools/test.py. Of a dynamic model it tells how far the choices differ; with --choices also what they
+are worth, for which it runs the model with those of other samples and with the most frequent policy
+for all. Started again, an interrupted evaluation goes on where it stopped. The folders are
 read by tools/leaderboard.py and tools/visualize.py.
 """
 
@@ -29,6 +31,7 @@ from vared_mm.files import new_folder, read_names
 from vared_mm.launch import Parser, config_of, extra, processes, told_in_a_line, visible
 
 with extra("report"):
+    from vared_mm.report.choices import lines as choice_lines
     from vared_mm.report.evaluation import Evaluation, evaluate
     from vared_mm.report.evaluation_speed import speeds
     from vared_mm.report.result import Result, write_result
@@ -44,7 +47,8 @@ def main() -> None:
     with processes(config):
         for checkpoint in args.checkpoints:
             options = args.cfg_options or {}
-            job = Evaluation(args.config, options, checkpoint, args.out, args.chunk, names)
+            deals = args.deals if args.choices else 0
+            job = Evaluation(args.config, options, checkpoint, args.out, args.chunk, names, deals)
             one(config, job, args)
 
 
@@ -55,6 +59,9 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
             result = with_speed(result, unwrapped(runner.model).eval(), config, args)
             write_result(job.folder, result)
         tell(result, job.folder)
+        if job.deals and not (result.choices and result.choices["judged"]):
+            why = "fewer than two samples tell what is right"
+            print(f"the choices are not judged, as {why if result.dynamic else 'it is static'}")
     # The others wait, as they would slow down what is timed.
     barrier()
 
@@ -72,6 +79,9 @@ def parsed() -> argparse.Namespace:
                         "annotations")  # fmt: skip
     parser.add_argument("--chunk", type=int, default=64, metavar="N",
                         help="samples after which work is kept; default: %(default)s")  # fmt: skip
+    parser.add_argument("--choices", action="store_true", help="tell what the choices are worth")
+    parser.add_argument("--deals", type=int, default=10, metavar="N",
+                        help="how often they are dealt to other samples; default: 10")  # fmt: skip
     parser.add_argument("--no-speed", action="store_true", help="measure no clips per second")
     parser.add_argument("--engine", choices=list(ENGINES), default="prepared",
                         help="of both networks timed: prepared for inference, or as they are; "
@@ -81,7 +91,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
-    for name in ("chunk", "batch", "repeats"):
+    for name in ("chunk", "deals", "batch", "repeats"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}; wanted 1 or more")
     for file in (*args.checkpoints, *([args.classes] if args.classes else [])):
@@ -116,6 +126,9 @@ def tell(result: Result, folder: Path) -> None:
         if speed := (result.speed or {}).get(network):
             rates = "{median:.1f} ({low:.1f} to {high:.1f})".format(**speed)
             lines.append(f"  {network}, per second: {rates}")
+    if choices := result.choices:
+        lines += [f"  {what}: {told}" for what, told in choice_lines(choices).items()]
+        lines += [f"  {choices['verdict']}"] if choices["verdict"] else []
     print(*map(visible, [f"{folder}: result.json, samples.npz", *lines]), sep="\n")
 
 

@@ -9,6 +9,7 @@ A RESULT is a folder or its result.json. Of one model come
   strips    the clips of a class that take most and least computation, as film strips (Figure 4);
   features  feature maps of one sample, the computed ones beside the rebuilt ones;
   rates     in how many samples a layer computes how much, and how many GMACs samples cost;
+  choices   the loss of each sample against its share, and the most frequent policies;
 and of several models on the same data a scatter of accuracy against GMACs. Every picture is written
 for light and for dark paper. A static model has no policy: it is told, not drawn. Of results that
 tools/test.py --json wrote, which tell nothing of single samples, come the scatter and the report.

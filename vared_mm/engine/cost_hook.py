@@ -87,6 +87,7 @@ class CostWatch:
                     f"from mode='predict'; came {type(samples).__name__}"
                 )
             tables = record.per_layer(len(samples))
+            decisions = {k: v.cpu().numpy() for k, v in record.decisions(len(samples)).items()}
             if counter is not None:
                 seen = counter.get_total_flops() / 2 - tables["full"].sum().item()
                 self._static[shape] = seen / len(samples)
@@ -96,6 +97,7 @@ class CostWatch:
                     static=self._static[shape],
                     views=views_of(inputs),
                     pixels=pixels_of(inputs),
+                    gates={name: told[i] for name, told in decisions.items()},
                     **{kind: table[i].numpy() for kind, table in tables.items()},
                 )
                 attach(sample, cost)

@@ -6,7 +6,7 @@ The unit is the MAC. A sample is one clip: of several views of a video, their me
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ class SampleCost:
 
     `names` are the L dynamic convolutions, `dense`, `paper` and `full` (L,) what they would cost
     plain, by the paper's formula, and what was really run; `static` is the rest of the network.
-    `pixels` are those of an image as the network gets it, None for clips.
+    `pixels` are those of an image as the network gets it, None for clips. `gates` are what decided
+    it, (P, rows, G) of each, as `CostRecord.decisions` tells them.
 
-    Pickled, as into what `tools/test.py --dump` writes, it is a dict of plain values, which is read
-    where there is no vared_mm.
+    Pickled, as into what `tools/test.py --dump` writes, it is a dict of values that are read where
+    there is no vared_mm.
     """
 
     names: list[str]
@@ -35,6 +36,7 @@ class SampleCost:
     static: float
     views: int
     pixels: int | None = None
+    gates: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         arrays = {kind: getattr(self, kind).tolist() for kind in KINDS}
@@ -63,6 +65,7 @@ def together(costs: Sequence[SampleCost]) -> SampleCost:
         static=sum(cost.static for cost in costs),
         views=sum(cost.views for cost in costs),
         pixels=round(sum(sizes) / len(sizes)) if sizes else None,
+        gates={name: np.concatenate([c.gates[name] for c in costs]) for name in costs[0].gates},
         **{k: np.sum([getattr(c, k) for c in costs], axis=0) for k in ("dense", "paper", "full")},
     )
 

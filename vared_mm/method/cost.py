@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.gate import FollowerGate
 from vared_mm.method.layer import _Dynamic
 
 # Milliseconds by share of channels (rows) and of frames (columns), the full ones first.
@@ -92,6 +93,21 @@ class CostRecord:
             columns[p.name].append(_rows(kinds, samples).sum(2))
         table = torch.stack([torch.stack(parts).sum(0) for parts in columns.values()], 2).cpu()
         return dict(zip(("dense", "paper", "full"), table, strict=True))
+
+    def decisions(self, samples: int) -> dict[str, Tensor]:
+        """(samples, P, rows, G) of each gate, by the convolution that asks it: what it answered for
+        the `rows` (views, frames) of every sample in its P passes. Those of unlike size are as one.
+        """
+        found: dict[str, list[Tensor]] = {}
+        for name, conv, gates, _ in self.seen:
+            if not isinstance(conv.gate, FollowerGate):
+                rows = gates.detach().float().unflatten(0, (samples, -1))
+                found.setdefault(name, []).append(rows)
+        alike = {name: len({rows.shape for rows in parts}) == 1 for name, parts in found.items()}
+        return {
+            name: torch.stack(parts, 1) if alike[name] else torch.cat(parts, 1).unsqueeze(1)
+            for name, parts in found.items()
+        }
 
     def share(self, samples: int) -> Tensor:
         """(samples,): Σ_l C(f_l)/ΣC(f_k) · r_l/R_l, the argument of the efficiency loss.

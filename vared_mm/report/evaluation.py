@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shlex
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from vared_mm.report.choices import Choices, choices_of, judge, verdict
+from vared_mm.report.evaluation_choices import with_other_choices
 from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
 from vared_mm.report.evaluation_record import device, packages, recorded
 from vared_mm.report.kept_chunks import remove_others
-from vared_mm.report.result import Result, write_result, write_samples
+from vared_mm.report.result import Result, Samples, write_result, write_samples
 from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
 
@@ -31,6 +35,8 @@ class Evaluation:
         options: What was changed in it.
         chunk: Samples after which an interrupted evaluation goes on.
         classes: Their names, where the data set does not tell them.
+        deals: How often choices are dealt to other samples, to tell what they are worth; 0 to run
+            the model with its own alone.
     """
 
     file: str
@@ -39,6 +45,7 @@ class Evaluation:
     out: Path
     chunk: int = 64
     classes: tuple[str, ...] | None = None
+    deals: int = 0
 
     @property
     def name(self) -> str:
@@ -58,17 +65,32 @@ def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
     folder = job.folder
     runner = CheckedRunner.from_cfg(resumable(config, job, folder))
     metrics = runner.test()
+    loop = cast(ResumableTestLoop, runner.test_loop)
+    others = with_other_choices(loop, job.deals) if job.deals else None
     if not is_main_process():
         return runner, None
-    loop = cast(ResumableTestLoop, runner.test_loop)
     result = recorded(
         runner, metrics, config=job.file, options=job.options, checkpoint=str(job.checkpoint),
         settings=settings_digest(config), task=loop.task, data=loop.data,
+        choices=told_choices(loop.samples, others, folder),
     )  # fmt: skip
     write_samples(folder, loop.samples)
     write_result(folder, result)
     remove_others(loop.folder)
     return runner, result
+
+
+def told_choices(
+    samples: Samples, others: tuple[np.ndarray, np.ndarray] | None, folder: Path
+) -> Choices | None:
+    """`others` as `with_other_choices` tells it, if it was asked."""
+    if samples.policies is None or samples.loss is None:
+        return None
+    choices = choices_of(samples.share, samples.loss, samples.policies)
+    if others and (judged := judge(samples.correct, *others)):
+        freeze = shlex.join(["python", "tools/freeze.py", str(folder), "frozen.pth"])
+        choices |= {"judged": judged, "verdict": verdict(judged, freeze)}
+    return choices
 
 
 def resumable(config: Config, job: Evaluation, folder: Path) -> Config:

@@ -36,12 +36,13 @@ from vared_mm.report.evaluation_samples import (
     task_of,
 )
 from vared_mm.report.kept_chunks import in_use, read_whole, write_whole
+from vared_mm.report.policies import Gates
 from vared_mm.report.result import Samples
 
 
 @LOOPS.register_module()
 class ResumableTestLoop(TestLoop):
-    """After `run` the main process has `samples`, and all have `task` and `data`.
+    """After `run` the main process has `samples` and their `gates`, and all have `task` and `data`.
 
     Args:
         folder: Where chunks are kept, one that all processes see.
@@ -52,6 +53,7 @@ class ResumableTestLoop(TestLoop):
     """
 
     samples: Samples
+    gates: list[Gates]
     dataloader: DataLoader
 
     def __init__(
@@ -71,7 +73,8 @@ class ResumableTestLoop(TestLoop):
         classes = known_classes(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
-        self.evaluator.metrics.append(SampleAnswers(answers(self.task, model, classes)))
+        self.answer = answers(self.task, model, classes)
+        self.evaluator.metrics.append(SampleAnswers(self.answer))
         infos = map(dataset.get_data_info, range(len(dataset)))
         places = [place_of(info) or "" for info in infos]
         # That of the first process, as files of other machines may have other times.
@@ -131,8 +134,10 @@ class ResumableTestLoop(TestLoop):
         for metric, results in results_of:
             prefix = f"{metric.prefix}/" if metric.prefix else ""
             metrics |= {prefix + k: v for k, v in metric.compute_metrics(results).items()}
-        costs = next(results for metric, results in results_of if isinstance(metric, CostMetric))
-        self.samples = samples_from(self.files, whole[-1], costs_of(costs))
+        told = next(results for metric, results in results_of if isinstance(metric, CostMetric))
+        costs = costs_of(told)
+        self.samples = samples_from(self.files, whole[-1], costs)
+        self.gates = [cost.gates for cost in costs]
         return metrics
 
     def read(self, i: int) -> list[list[Any]]:

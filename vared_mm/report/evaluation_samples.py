@@ -21,14 +21,16 @@ from vared_mm.engine.cost_metric import SampleCost
 from vared_mm.engine.jhmdb_metric import frame_result
 from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
+from vared_mm.report.policies import Policies, policies_of
 from vared_mm.report.result import Data, Samples
+from vared_mm.report.sample_losses import label_loss, pixel_loss
 from vared_mm.settings import innermost
 
 # What data sets of the toolboxes call the truth of a sample.
 TRUTH = ("label", "truth", "gt_bboxes", "gt_labels", "instances")
 # Which frames of its file or folder a sample is.
 PART = ("total_frames", "offset")
-Answer = tuple[int, int, float]  # label, predicted, correct: see `Samples`
+Answer = tuple[int, int, float, float]  # label, predicted, correct, loss: see `Samples`
 
 
 def task_of(model: nn.Module, scope: str) -> str:
@@ -73,7 +75,7 @@ def answers(
 
 
 def untold(sample: Mapping[str, Any]) -> Answer:
-    return -1, -1, math.nan
+    return -1, -1, math.nan, math.nan
 
 
 def right_label(sample: Mapping[str, Any]) -> Answer:
@@ -83,7 +85,8 @@ def right_label(sample: Mapping[str, Any]) -> Answer:
     # Of NaN, which is no answer, `argmax` would make one.
     if isinstance(scores, torch.Tensor) and scores.ndim == 1 and bool(scores.isfinite().all()):
         best = int(scores.argmax())
-    return known, best, math.nan if -1 in (known, best) else float(known == best)
+    correct = math.nan if -1 in (known, best) else float(known == best)
+    return known, best, correct, label_loss(sample)
 
 
 def right_pixels(head: Any, sample: Mapping[str, Any]) -> Answer:
@@ -92,7 +95,8 @@ def right_pixels(head: Any, sample: Mapping[str, Any]) -> Answer:
         return untold(sample)
     label = sample["gt_sem_seg"]["data"].cpu()
     right = (sample["pred_sem_seg"]["data"].cpu() == label)[is_labelled(label, head)]
-    return -1, -1, float(right.double().mean())  # NaN where no pixel is labelled
+    correct = float(right.double().mean())  # NaN where no pixel is labelled
+    return -1, -1, correct, pixel_loss(head, sample, correct)
 
 
 def right_boxes(classes: int, sample: Mapping[str, Any]) -> Answer:
@@ -103,7 +107,7 @@ def right_boxes(classes: int, sample: Mapping[str, Any]) -> Answer:
     recall, classif = recall_and_classification([frame])
     labels = set(frame.truth_labels.tolist())
     correct = recall * classif if labels else math.nan
-    return labels.pop() if len(labels) == 1 else -1, best_class(frame), correct
+    return labels.pop() if len(labels) == 1 else -1, best_class(frame), correct, 1 - correct
 
 
 def best_class(frame: FrameResult) -> int:
@@ -186,7 +190,8 @@ def samples_from(
     dense, paper, full = (
         np.stack([getattr(cost, kind) for cost in costs]) for kind in ("dense", "paper", "full")
     )
-    label, predicted, correct = zip(*told, strict=True)
+    label, predicted, correct, loss = zip(*told, strict=True)
+    gates = [cost.gates for cost in costs]
     return Samples(
         file=np.array(files, dtype=np.str_),
         label=np.array(label, np.int64),
@@ -198,4 +203,15 @@ def samples_from(
         layer_names=np.array(costs[0].names, dtype=np.str_),
         layer_dense=dense / views[:, None],
         layer_share=paper / dense,
+        loss=np.array(loss, np.float64),
+        **(policy_arrays(policies_of(gates)) if gates[0] else {}),
     )
+
+
+def policy_arrays(policies: Policies) -> dict[str, np.ndarray]:
+    """As `Samples` calls them."""
+    return {
+        "policy": policies.chosen,
+        "policy_answers": policies.answers,
+        "gate_names": policies.names,
+    }

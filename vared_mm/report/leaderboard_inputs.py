@@ -12,18 +12,8 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from vared_mm.datasets.folders import files_below
-from vared_mm.report.result import (
-    RESULT,
-    AnyText,
-    LayerCost,
-    Number,
-    Result,
-    ResultError,
-    checked,
-    checked_as,
-    json_in,
-    result_in,
-)
+from vared_mm.report.record_types import AnyText, LayerCost, Number, checked_as
+from vared_mm.report.result import RESULT, Result, ResultError, checked, json_in, result_in
 
 STUDY = "redundancy.json"
 # What studies have to have alike to be averaged.

@@ -51,6 +51,16 @@ COSTS = {
     "share": Measure(("cost.share.avg",), ".3f"),
     "params": Measure(("params",)),
 }
+# What `--choices` of tools/evaluate.py tells is right, as the mean over the samples.
+JUDGED = {
+    "own": Measure(("choices.judged.own",)),
+    "dealt": Measure(("choices.judged.dealt",)),
+    "one_policy": Measure(("choices.judged.one_policy",)),
+}
+CHOICES = {
+    "share_std": Measure(("choices.share_std",), ".3f"),
+    "policies": Measure(("choices.policies",), ".4g"),
+}
 SPEEDS = {
     "static/s": Measure(("speed.static.median",), ".1f"),
     "dynamic/s": Measure(("speed.dynamic.median",), ".1f"),
@@ -58,10 +68,12 @@ SPEEDS = {
 
 
 def free_measures(results: Mapping[Path, Result]) -> dict[str, Measure]:
-    """Metrics stand as their toolbox names and scales them."""
+    """Metrics stand as their toolbox names and scales them; of choices what any result tells."""
     names = dict.fromkeys(name for result in results.values() for name in result.metrics)
     own = [name for name in names if not name.startswith("cost/")]
-    return {name: Measure((f"metrics.{name}",)) for name in own} | COSTS | SPEEDS
+    told = [result.choices for result in results.values() if result.choices]
+    choices = (CHOICES if told else {}) | (JUDGED if any(one["judged"] for one in told) else {})
+    return {name: Measure((f"metrics.{name}",)) for name in own} | COSTS | choices | SPEEDS
 
 
 def numbers_of(results: Mapping[Path, Result], measures: Mapping[str, Measure]) -> pd.DataFrame:
@@ -79,6 +91,7 @@ def record_of(result: Result) -> dict[str, object]:
     return {
         "params": result.parameters / 1e6,
         "cost": result.cost,
+        "choices": result.choices,
         "metrics": result.metrics,
         "speed": {**speed, "own": speed.get("dynamic" if result.dynamic else "static")},
     }

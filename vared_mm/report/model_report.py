@@ -7,8 +7,10 @@ from typing import Any
 
 from pandas import DataFrame, Series, concat
 
+from vared_mm.report.choices import lines
 from vared_mm.report.html_page import Section
 from vared_mm.report.plot_style import Picture
+from vared_mm.report.policy_table import policy_table
 from vared_mm.report.result import Result, Samples
 from vared_mm.report.sample_groups import groups_of
 from vared_mm.report.speed_conditions import speed_notes
@@ -36,6 +38,7 @@ def model_sections(
         cost(result),
         speed(result),
         Section("Policy", policy, pictures=pictures),
+        *choices(result, samples),
         *answers,
         layers(result),
         Section("Model", table=about(result)),
@@ -97,6 +100,20 @@ def speed(result: Result) -> Section:
     text = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in held.items())
     columns = ["network", "median", "lower quartile", "upper quartile"]
     return Section("Speed", text, DataFrame(rows, columns=columns), "Clips or images per second.")
+
+
+def choices(result: Result, samples: Samples | None) -> list[Section]:
+    """Nothing of a static model, and of results that were written without."""
+    if result.choices is None:
+        return []
+    text = result.choices["verdict"] or "tools/evaluate.py --choices tells what they are worth."
+    table = DataFrame(lines(result.choices).items(), columns=["what", "value"])
+    sections = [Section("Choices", text, table)]
+    policies = None if samples is None else policy_table(samples, result.data.classes)
+    if policies is not None:
+        note = f"{len(policies)} of {result.choices['policies']}, the most frequent ones."
+        sections.append(Section("Policies", "", policies, note))
+    return sections
 
 
 def layers(result: Result) -> Section:

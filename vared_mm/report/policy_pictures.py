@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any
+
+import numpy as np
 
 from vared_mm.report.evaluated_clips import EvaluatedClips
 from vared_mm.report.feature_maps import draw_maps
@@ -15,13 +18,18 @@ from vared_mm.report.policy_plots import (
     gmacs_histogram,
     heat_map,
     mean_shares,
+    policy_rows,
     rate_bars,
+    share_and_loss,
 )
+from vared_mm.report.policy_table import policy_table
 from vared_mm.report.result import Result, Samples
 from vared_mm.report.sample_groups import extremes, groups_of, widest
 
 # As many as Figures 3 and 4 show.
 CLASSES, STRIP_CLASSES = 25, 3
+# Letters that stand beside the row of a policy.
+ROW_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,36 @@ def rates(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
     return {"rates": bars, "gmacs": histogram}
 
 
+def choices(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
+    table = policy_table(samples, result.data.classes)
+    if samples.policies is None or samples.loss is None or table is None:
+        raise NoPictureError(
+            f"losses and policies were not kept when {result.name} was evaluated; run "
+            "tools/evaluate.py again"
+        )
+    told = zip(table["samples"], table["classes"], strict=True)
+    names = [shorten(f"{n:.4g}: {text}", ROW_NAME, placeholder=" …") for n, text in told]
+    rows = picture(
+        "The most frequent policies",
+        "A row for each, with how many samples have it and of which classes; a column for each "
+        "path of each layer, channels before frames and from all to the fewest. Closed paths are "
+        "empty, the others have the mean of their gate.",
+        policy_rows, samples.policies.answers, samples.policies.names.tolist(), names,
+    )  # fmt: skip
+    if not np.isfinite(samples.loss).any():
+        return {"policies": rows}
+    points = picture(
+        "Loss against computed share",
+        "A point for each sample. Choices that follow need compute more where the loss is high.",
+        share_and_loss, samples.share, samples.loss, samples.correct,
+    )  # fmt: skip
+    return {"share_loss": points, "policies": rows}
+
+
 KINDS: dict[str, Callable[[Result, Samples, Wishes], Pictures]] = {
     "heatmap": heat_maps,
     "strips": strips,
     "features": features,
     "rates": rates,
+    "choices": choices,
 }

@@ -64,6 +64,48 @@ def rate_bars(rates: np.ndarray, layers: Sequence[str]) -> Figure:
     return figure
 
 
+def share_and_loss(share: np.ndarray, loss: np.ndarray, correct: np.ndarray) -> Figure:
+    """(N,) each: a point for every sample, right and wrong ones apart where they are either."""
+    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
+    panel = figure.subplots()
+    kinds = {"samples": np.isfinite(loss)}
+    if np.isin(correct, (0, 1)).all():
+        kinds = {"right": correct == 1, "wrong": correct == 0}
+    for marker, (name, own) in zip("ox", kinds.items(), strict=False):
+        label = f"{name}: {own.sum()}"
+        panel.scatter(100 * share[own], loss[own], s=18, marker=marker, alpha=0.6, label=label)
+    if (loss[np.isfinite(loss)] > 0).all():
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+    panel.set(xlabel="computed of the dynamic convolutions' MACs (%)", ylabel="loss")
+    panel.grid()
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def policy_rows(answers: np.ndarray, gates: Sequence[str], names: Sequence[str]) -> Figure:
+    """(P, K): a row for each policy with its name, a column for each path; closed ones are empty.
+
+    Args:
+        gates: (K,) the convolution of each path.
+    """
+    firsts = [i for i, gate in enumerate(gates) if i == 0 or gates[i - 1] != gate]
+    short = short_names([gates[i] for i in firsts])
+    width = 1.5 + 0.065 * max(map(len, names)) + max(0.14 * len(gates), 2)
+    height = 0.8 + 0.065 * max(map(len, short)) + max(0.22 * len(names), 1.2)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panel = figure.subplots()
+    shown = np.ma.masked_less_equal(answers, 0)
+    image = panel.imshow(shown, cmap=colormaps[SHARE_MAP], vmin=0, vmax=1, aspect="auto")
+    for first in firsts[1:]:
+        panel.axvline(first - 0.5, color=rcParams["axes.edgecolor"], lw=0.8)
+    panel.set_xticks(firsts, short, rotation=90, fontsize=7)
+    panel.set_yticks(range(len(names)), names, fontsize=7)
+    panel.tick_params(length=2)
+    figure.colorbar(image, label="gate", fraction=0.05)
+    return figure
+
+
 def by_layer(layers: Sequence[str], width: float, more: float) -> tuple[Figure, Axes]:
     """A figure with a line for each layer, its name on the left; inches without the names."""
     names = short_names(layers)

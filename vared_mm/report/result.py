@@ -7,30 +7,29 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import (
-    AllowInfNan,
-    BeforeValidator,
-    ConfigDict,
-    GetPydanticSchema,
-    InstanceOf,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-    with_config,
-)
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from typing_extensions import NotRequired, TypedDict
 
 from vared_mm.files import write_bytes, write_json
+from vared_mm.report.choices import Choices
+from vared_mm.report.policies import Policies
+from vared_mm.report.record_types import (
+    AnyText,
+    Cost,
+    Count,
+    Number,
+    Speeds,
+    checked_as,
+    finite_or_none,
+)
 
 FORMAT, VERSION = "vared_mm result", 1
 RESULT, SAMPLES = "result.json", "samples.npz"
@@ -41,58 +40,7 @@ class ResultError(ValueError):
     """A file is no result, or not one of this version."""
 
 
-# A bare `float` would take texts and booleans too.
-Number = Annotated[float, Strict(), AllowInfNan(False)]
-Count = Annotated[int, Strict()]
-# Names of files may hold bytes that are no UTF-8, which pydantic's own strings refuse.
-AnyText = InstanceOf[str]
 Tasks = Literal["recognition", "localization", "segmentation", "detection"]
-
-
-def finite_or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def checked_as(kind: Any) -> Any:
-    """A mapping that is checked as `kind` where a record is made."""
-    return GetPydanticSchema(lambda _, schema_of: schema_of(kind))
-
-
-class Spread(TypedDict):
-    avg: Number
-    min: Number
-    max: Number
-
-
-@with_config(ConfigDict(extra="allow"))
-class LayerCost(TypedDict):
-    name: AnyText
-
-
-@with_config(ConfigDict(extra="allow"))
-class Cost(TypedDict):
-    """As `cost_metric.summarise` makes it."""
-
-    dense_gmacs: Number
-    paper_gmacs: Spread
-    full_gmacs: Spread
-    share: Spread
-    full_gmacs_per_megapixel: NotRequired[Spread]
-    layers: list[LayerCost]
-
-
-class Rates(TypedDict):
-    """Clips or images per second, with quartiles."""
-
-    median: Number
-    low: Number
-    high: Number
-
-
-class Speeds(TypedDict):
-    static: NotRequired[Rates | None]
-    dynamic: NotRequired[Rates | None]
-    conditions: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -129,6 +77,7 @@ class Result:
         speed: None where it was not measured. `static` and, of a dynamic model, `dynamic`.
         weights, settings: Digests of the model's parameters and buffers, and of its config; None of
             results that were written without.
+        choices: None of a static model, and where nothing is kept of single samples.
     """
 
     name: AnyText
@@ -148,6 +97,7 @@ class Result:
     speed: Annotated[Mapping[str, Any] | None, checked_as(Speeds | None)]
     weights: str | None = None
     settings: str | None = None
+    choices: Annotated[Any, checked_as(Choices | None)] = None
 
     @property
     def dynamic(self) -> bool:
@@ -168,6 +118,11 @@ class Samples:
         layer_names: (L,) strings.
         layer_dense: (N, L) MACs of the plain convolutions.
         layer_share: (N, L) r/R.
+        loss: (N,), NaN where nothing tells it.
+        policy, policy_answers, gate_names: As `Policies` has them: (N, V), (P, K) and (K,).
+
+    The last four may be None, as in files that were written without; of a static model the last
+    three are.
     """
 
     file: np.ndarray
@@ -180,13 +135,17 @@ class Samples:
     layer_names: np.ndarray
     layer_dense: np.ndarray
     layer_share: np.ndarray
+    loss: np.ndarray | None = None
+    policy: np.ndarray | None = None
+    policy_answers: np.ndarray | None = None
+    gate_names: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, layers = len(self.file), len(self.layer_names)
-        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)}
+        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)[:-3]}
         wanted |= {"layer_names": (layers,), "layer_dense": (n, layers), "layer_share": (n, layers)}
         for name, shape in wanted.items():
-            if (came := getattr(self, name).shape) != shape:
+            if (one := getattr(self, name)) is not None and (came := one.shape) != shape:
                 raise ValueError(
                     f"{name} has shape {came}; wanted {shape}, as there are {n} files and {layers} "
                     "layer_names"
@@ -194,6 +153,12 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.file)
+
+    @property
+    def policies(self) -> Policies | None:
+        if self.policy is None or self.policy_answers is None or self.gate_names is None:
+            return None
+        return Policies(self.policy, self.policy_answers, self.gate_names)
 
 
 def read_result(path: str | Path) -> Result:
@@ -252,12 +217,13 @@ def read_samples(path: str | Path) -> Samples:
     path = Path(path)
     folder = path if path.is_dir() or path.suffix == ".npz" else path.parent
     path = inside(folder, SAMPLES)
-    wanted = [field.name for field in fields(Samples)]
+    names = [field.name for field in fields(Samples)]
+    wanted = [field.name for field in fields(Samples) if field.default is MISSING]
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if missing := [name for name in wanted if name not in arrays]:
                 raise ValueError(f"it lacks {', '.join(missing)} of {', '.join(wanted)}")
-            return Samples(**{name: arrays[name] for name in wanted})
+            return Samples(**{name: arrays[name] for name in names if name in arrays})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ResultError(f"{path} holds no samples of a result ({error}); {AGAIN}") from error
 
@@ -291,6 +257,8 @@ def write_samples(folder: str | Path, samples: Samples) -> Path:
     # np.savez has a parameter of its own that is called file.
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in vars(samples).items():
+            if array is None:
+                continue
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
     path = Path(folder, SAMPLES)
