@@ -36,9 +36,9 @@ HALVES = ("motion", "texture")
 # From the easiest to the hardest clip: how far the object moves, in sides of the frame, and how far
 # the brightness of the stripes goes up and down, of 255.
 EXTENT = (0.5, 0.08)
-CONTRAST = (40.0, 4.0)
+CONTRAST = (50.0, 5.0)
 # Of the stripes, in sides of the frame.
-WAVELENGTH = (0.1, 0.14)
+WAVELENGTH = (0.2, 0.3)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def choices_of(model: nn.Module, run: Callable[[], object]) -> list[Choice]:
         run()
     together: dict[int, list] = defaultdict(list)
     for name, conv, _, shape in record.seen:
-        gate = conv.gate._leader[0] if isinstance(conv.gate, FollowerGate) else conv.gate
+        gate = conv.gate.leader if isinstance(conv.gate, FollowerGate) else conv.gate
         together[id(gate)].append((name, conv, shape))
     return [_choice(members) for members in together.values()]
 

@@ -205,4 +205,4 @@ def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 def follows(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -> bool:
     """Whether `node` is a convolution that reads the answer of the gate of `conv`."""
     gate = getattr(modules.get(str(node.target)), "gate", None)
-    return isinstance(gate, FollowerGate) and gate._leader[0] is getattr(conv, "gate", None)
+    return isinstance(gate, FollowerGate) and gate.leader is getattr(conv, "gate", None)

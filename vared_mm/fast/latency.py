@@ -52,7 +52,7 @@ def latency_table(prepared: nn.Module, run: Work, repeats: int = 10) -> list[Lay
 
 
 def _leader(conv: _Dynamic, names: Mapping[nn.Module, str]) -> str | None:
-    return names[conv.gate._leader[0]] if isinstance(conv.gate, FollowerGate) else None
+    return names[conv.gate.leader] if isinstance(conv.gate, FollowerGate) else None
 
 
 def _latency(

@@ -283,8 +283,12 @@ class FollowerGate(nn.Module):
         self._leader = (leader,)
         leader.followers += 1
 
+    @property
+    def leader(self) -> BlockGate:
+        return self._leader[0]
+
     def forward(self, x: Tensor) -> Tensor:
-        answer = self._leader[0].read()
+        answer = self.leader.read()
         # Not `len`, which torch takes microseconds for.
         if answer.shape[0] != x.shape[0]:
             raise DynamicError(
@@ -296,4 +300,4 @@ class FollowerGate(nn.Module):
         return 0
 
     def extra_repr(self) -> str:
-        return f"follows {self._leader[0].extra_repr()}"
+        return f"follows {self.leader.extra_repr()}"

@@ -1,0 +1,91 @@
+"""Gates that do not ask the input, and a dynamic network that is frozen to them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
+from vared_mm.method.fixed_gate import ROWS, RandomGate
+from vared_mm.method.frozen import frozen
+from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+
+BLOCKS = r"(?P<block>[01])\.\d"
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(8, 8, 3, padding=1)),
+        nn.Sequential(nn.Conv3d(8, 8, 1)),
+    )
+    make_dynamic(model, DynamicConfig(**settings))
+    return model.eval()
+
+
+@pytest.mark.parametrize("settings", [{}, {"share": "block", "targets": BLOCKS}], ids=str)
+@torch.no_grad()
+def test_a_frozen_network_answers_as_one_whose_gates_are_forced(settings):
+    x, model = torch.randn(3, 3, 4, 5, 5), network(**settings)
+    leaders = [name for name, conv in dynamic_convs(model).items() if hasattr(conv.gate, "beta")]
+    assert leaders == (["0.0", "1.0"] if settings else ["0.0", "0.1", "1.0"])
+    choices = (0.0, 0.7, 0.6, 0.2)
+    gates = {name: {"values": torch.tensor(choices)} for name in leaders}
+    one = network(**settings, gate="fixed")
+    one.load_state_dict(frozen(model, gates))
+    with forced_gates(model, choices):
+        torch.testing.assert_close(one(x), model(x))
+    with record_cost(one) as record:
+        one(x)
+    assert [p.share.tolist() for p in record.passes] == [[0.5] * 3] * 3
+    assert record.passes[0].full[0] < record.passes[0].dense
+    assert not any("gate" in name for name, _ in one.named_parameters())
+
+
+@torch.no_grad()
+def test_without_a_checkpoint_everything_is_computed_as_by_the_plain_network():
+    x = torch.randn(2, 3, 4, 5, 5)
+    plain = network()
+    weights = {k: v for k, v in plain.state_dict().items() if k.split(".")[2] in ("weight", "bias")}
+    for kind in ("fixed", "random"):
+        model = network(gate=kind)
+        model.load_state_dict(weights, strict=False)
+        with forced_gates(plain, (1.0, 0.0, 1.0, 0.0)):
+            torch.testing.assert_close(model(x), plain(x))
+        assert not any(conv.gate.macs() for conv in dynamic_convs(model).values())
+
+
+def test_random_gates_answer_each_row_as_often_as_its_chance():
+    gate = RandomGate(1, DynamicConfig(search_space=2))
+    gate.values[:2] = torch.tensor([[0.9, 0.0], [0.0, 0.4]])
+    gate.chances = torch.tensor([0.25, 0.75] + [0.0] * (ROWS - 2))
+    torch.manual_seed(0)
+    answers = gate(torch.randn(4000, 3, 2, 2))
+    assert set(map(tuple, answers.tolist())) == {
+        tuple(torch.tensor(row).tolist()) for row in ([0.9, 0.0], [0.0, 0.4])
+    }
+    assert (answers[:, 0] > 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_policy_of_another_network_is_refused():
+    model = network()
+    with pytest.raises(DynamicError, match=r"of 1 gates, as that of 5\.conv, and the model has 3"):
+        frozen(model, {"5.conv": {"values": torch.ones(4)}})
+
+
+def test_gates_that_ask_the_input_do_not_load_into_fixed_ones():
+    with pytest.raises(DynamicError, match="trained with other settings"):
+        network(gate="fixed").load_state_dict(network().state_dict())
+    with pytest.raises(ValueError, match="gate is 'none'; wanted one of"):
+        DynamicConfig(gate="none")
+
+
+def test_the_tool_says_what_it_freezes(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "tools/freeze.py", str(tmp_path), "out.pth"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "result.json" in ran.stderr

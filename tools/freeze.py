@@ -1,0 +1,89 @@
+"""Makes one network for all clips of a dynamic one: the policy that most of them got, fixed.
+
+    python tools/evaluate.py CONFIG CHECKPOINT
+    python tools/freeze.py work_dirs/results/vared_i3d_motion/epoch_15-7f2015de frozen.pth
+
+The gates are gone, weights and cheap operations stay. With --random, each gate draws its answer for
+each clip instead, as often as the clips got it: what choices have to be better than. The
+config is as before, with `dynamic.gate` set as this tool tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.files import half_written, new_file
+from vared_mm.flops import build_model
+from vared_mm.launch import Parser, config_of, extra, told_in_a_line
+from vared_mm.method.fixed_gate import ROWS
+from vared_mm.method.frozen import frozen
+
+with extra("report"):
+    from vared_mm.report.policies import Policies, by_gate
+    from vared_mm.report.result import read_result, read_samples
+
+
+@told_in_a_line()
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("result", type=Path, help="folder that tools/evaluate.py wrote")
+    parser.add_argument("out", type=new_file, help="checkpoint to write")
+    parser.add_argument("--random", action="store_true", help="paths are drawn for each clip")
+    args = parser.parse_args()
+    result = read_result(args.result)
+    if result.choices is None:
+        raise SystemExit(
+            f"{args.result} tells of no choices: {result.name} is static, or was evaluated by a "
+            "former version; run tools/evaluate.py again on a dynamic model"
+        )
+    config = config_of(result.config, result.options)
+    model = build_model(config, result.checkpoint)
+    if args.random:
+        policies = read_samples(args.result).policies
+        assert policies is not None
+        gates = drawn_from(policies)
+    else:
+        policy = result.choices["policy"]
+        gates = {name: {"values": torch.tensor(row)} for name, row in policy.items()}
+    content = {"state_dict": frozen(model, gates), "meta": {"dataset_meta": model.dataset_meta}}
+    with half_written(args.out) as half:
+        torch.save(content, half)
+    kind = "random" if args.random else "fixed"
+    options = " ".join(f"{key}.gate={kind}" for key in dynamic_keys(config.model, "model"))
+    print(
+        f"{args.out} is written; evaluate it, or train it on, with one option more:\n"
+        f"  python tools/evaluate.py {result.config} {args.out} --cfg-options {options}\n"
+        f"  python tools/train.py {result.config} --cfg-options load_from={args.out} {options}"
+    )
+
+
+def drawn_from(policies: Policies) -> dict[str, dict[str, Tensor]]:
+    """What each gate answers under the most frequent policies, and how often."""
+    chances = torch.zeros(ROWS)
+    for i in range(len(policies.answers)):
+        chances[i] = float((policies.chosen == i).sum())
+    gates = {}
+    for name, rows in by_gate(policies.names, policies.answers.T).items():
+        values = torch.zeros(ROWS, len(rows))
+        values[: rows.shape[1]] = torch.from_numpy(rows.T)
+        gates[name] = {"values": values, "chances": chances / chances.sum()}
+    return gates
+
+
+def dynamic_keys(settings: Any, key: str) -> list[str]:
+    """Where a config's model has the settings of dynamic convolutions."""
+    if not isinstance(settings, Mapping):
+        return []
+    if "dynamic" in settings or str(settings.get("type", "")).startswith("VaRed"):
+        return [f"{key}.dynamic"]
+    return [k for name, one in settings.items() for k in dynamic_keys(one, f"{key}.{name}")]
+
+
+if __name__ == "__main__":
+    main()
