@@ -68,6 +68,8 @@ def calls(tmp_path, monkeypatch):
             (folder / "last_checkpoint").write_text(str(folder / "last.pth"))
         if tool == "tools/test.py":
             write_result(Path(value["--json"]).parent, RESULT)
+        if tool == "tools/evaluate.py":
+            write_result(Path(value["--out"], "vared_i3d", "last-1234"), RESULT)
 
     (tmp_path / "data" / "motion_clips").mkdir(parents=True)
     (tmp_path / "data" / "motion_clips" / "classes.txt").write_text("up\ndown\n")
@@ -108,6 +110,43 @@ def test_both_forms_go_on_from_the_seed_s_static_network_which_began_with_motion
         ("tools/train.py", dynamic, begun, own | {"VARED_STEPS": "800"}),
         ("tools/test.py", dynamic, "custom_hooks.0.weight=3.0", own),
     ]
+
+
+def test_what_asks_no_input_takes_over_from_the_dynamic_run_and_starts_as_all_do(
+    calls, clips, monkeypatch
+):
+    forms = ("--forms", "dynamic", "one-policy", "random")
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", *forms)
+    out, config = "work_dirs/study/clips", "configs/small/vared_i3d.py"
+    of_static = f"{out}/i3d-start-7/last.pth"
+    judged = f"{out}/i3d-dynamic-7-choices"
+    runs = [(tool, *options) for tool, options, _ in calls]
+    assert [run for run in runs if run[0] == "tools/evaluate.py"] == [
+        (
+            "tools/evaluate.py",
+            config,
+            f"{out}/i3d-dynamic-7/last.pth",
+            "--no-speed",
+            "--out",
+            judged,
+        )
+    ] * 2
+    freeze = ("tools/freeze.py", f"{judged}/vared_i3d/last-1234")
+    assert [run for run in runs if run[0] == "tools/freeze.py"] == [
+        (*freeze, f"{out}/i3d-one-policy-7-start.pth", "--start", of_static),
+        (*freeze, f"{out}/i3d-random-7-start.pth", "--start", of_static, "--random"),
+    ]
+    (trained,) = [run for run in runs if f"{out}/i3d-one-policy-7" in run and "--resume" in run]
+    assert trained[-2:] == (
+        "model.backbone.dynamic.gate=fixed", f"load_from={out}/i3d-one-policy-7-start.pth"
+    )  # fmt: skip
+    table = study.report(Path(out))
+    assert all(form in table for form in ("dynamic", "one-policy", "random"))
+
+
+def test_what_takes_over_needs_the_dynamic_run(calls, clips, monkeypatch):
+    with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
+        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "random")
 
 
 def test_finished_runs_are_kept(calls, clips, monkeypatch):

@@ -34,6 +34,8 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("result", type=Path, help="folder that tools/evaluate.py wrote")
     parser.add_argument("out", type=new_file, help="checkpoint to write")
+    parser.add_argument("--start", help="checkpoint of the static network, whose weights are taken "
+                        "with new cheap operations, to train the policy from there")  # fmt: skip
     parser.add_argument("--random", action="store_true", help="paths are drawn for each clip")
     args = parser.parse_args()
     result = read_result(args.result)
@@ -51,15 +53,19 @@ def main() -> None:
     else:
         policy = result.choices["policy"]
         gates = {name: {"values": torch.tensor(row)} for name, row in policy.items()}
-    content = {"state_dict": frozen(model, gates), "meta": {"dataset_meta": model.dataset_meta}}
+    weights, kind = frozen(model, gates), "random" if args.random else "fixed"
+    options = {f"{key}.gate": kind for key in dynamic_keys(config.model, "model")}
+    if args.start:
+        config.merge_from_dict(options)
+        fixed = {key: value for key, value in weights.items() if ".gate." in key}
+        weights = {**build_model(config, args.start).state_dict(), **fixed}
     with half_written(args.out) as half:
-        torch.save(content, half)
-    kind = "random" if args.random else "fixed"
-    options = " ".join(f"{key}.gate={kind}" for key in dynamic_keys(config.model, "model"))
+        torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, half)
+    told = " ".join(f"{key}={value}" for key, value in options.items())
     print(
         f"{args.out} is written; evaluate it, or train it on, with one option more:\n"
-        f"  python tools/evaluate.py {result.config} {args.out} --cfg-options {options}\n"
-        f"  python tools/train.py {result.config} --cfg-options load_from={args.out} {options}"
+        f"  python tools/evaluate.py {result.config} {args.out} --cfg-options {told}\n"
+        f"  python tools/train.py {result.config} --cfg-options load_from={args.out} {told}"
     )
 
 

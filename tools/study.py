@@ -5,7 +5,8 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps.
+learn on, all for --steps. The forms one-policy and random take the most frequent policy of the
+dynamic one, or answers drawn as often as it gave them, for all clips: what choices have to beat.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -36,7 +37,11 @@ FORMS = {
     "dynamic": ("vared_", []),
     "time": ("vared_", ["model.backbone.dynamic.axes=time"]),
     "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
+    "one-policy": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
+    "random": ("vared_", ["model.backbone.dynamic.gate=random"]),
 }
+# Forms that do what the dynamic one of the seed learned to do, without asking the input.
+ITS_POLICY: dict[str, list[str]] = {"one-policy": [], "random": ["--random"]}
 
 
 LISTS = ("train.txt", "val.txt", "classes.txt")
@@ -90,6 +95,8 @@ def main() -> None:
             begun = out / f"{run.network}-start-{run.seed}"
             start = trained(static, clips, begun, moved, args.start_steps)
             options = [] if run.form == "static" else args.dynamic_options
+            if run.form in ITS_POLICY:
+                start = policy_of(run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
@@ -177,6 +184,28 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
+def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
+    """The start with the gates that the seed's dynamic run leads to."""
+    dynamic = run._replace(form="dynamic")
+    if not finished(out / dynamic.name):
+        raise SystemExit(
+            f"{run.name} takes over what {dynamic.name} learned to do, which is not finished in "
+            f"{out}; name dynamic among --forms, before {run.form}"
+        )
+    last = (out / dynamic.name / "last_checkpoint").read_text()
+    judged = out / f"{dynamic.name}-choices"
+    told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
+    run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
+    (result,) = judged.glob("*/*/result.json")
+    begun = out / f"{run.name}-start.pth"
+    kind = ITS_POLICY[run.form]
+    run_tool(
+        "tools/freeze.py", str(result.parent), str(begun), "--start", str(start), *kind,
+        env=clips.environment(),
+    )  # fmt: skip
+    return begun
+
+
 def test(run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequence[str]) -> None:
     run_tool(
         "tools/test.py", run.config, str(checkpoint), "--work-dir", str(folder), "--json",
@@ -206,7 +235,8 @@ def seeds_in(out: Path) -> list[int]:
 
 
 def row_of(path: Path) -> dict[str, Any]:
-    network, form, seed = path.parent.name.rsplit("-", 2)
+    network, rest = path.parent.name.split("-", 1)
+    form, seed = rest.rsplit("-", 1)
     result = read_result(path)
     return {
         "network": network,
