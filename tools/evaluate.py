@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import barrier
+from mmengine.dist import barrier, is_main_process
 from mmengine.model import BaseModel
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -31,6 +31,7 @@ from vared_mm.files import new_folder, read_names
 from vared_mm.launch import Parser, config_of, extra, processes, told_in_a_line, visible
 
 with extra("report"):
+    from vared_mm.report.budget import write_at_budget
     from vared_mm.report.choices import lines as choice_lines
     from vared_mm.report.evaluation import Evaluation, evaluate
     from vared_mm.report.evaluation_speed import speeds
@@ -45,7 +46,7 @@ def main() -> None:
     config.launcher = args.launcher
     names = tuple(read_names(args.classes)) if args.classes else None
     with processes(config):
-        for checkpoint in args.checkpoints:
+        for checkpoint in budgets(config, args) if args.budget else args.checkpoints:
             options = args.cfg_options or {}
             deals = args.deals if args.choices else 0
             job = Evaluation(args.config, options, checkpoint, args.out, args.chunk, names, deals)
@@ -66,6 +67,20 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
     barrier()
 
 
+def budgets(config: Config, args: argparse.Namespace) -> list[Path]:
+    """The checkpoints at each budget, which the main process makes."""
+    made = []
+    for checkpoint in args.checkpoints:
+        for target in args.budget:
+            name = f"{checkpoint.stem}-budget_{target:g}.pth"
+            made.append(args.out / Path(args.config).stem / name)
+            if is_main_process():
+                found = write_at_budget(config, checkpoint, target, made[-1])
+                print(f"{made[-1]}: β {found.shift:+.2f}, share {found.share:.3f} in validation")
+    barrier()
+    return made
+
+
 def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("config")
@@ -82,6 +97,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--choices", action="store_true", help="tell what the choices are worth")
     parser.add_argument("--deals", type=int, default=10, metavar="N",
                         help="how often they are dealt to other samples; default: 10")  # fmt: skip
+    parser.add_argument("--budget", nargs="+", type=float, metavar="SHARE", help="evaluate each "
+                        "checkpoint with its gates shifted to these mean shares, in [0, 1], of "
+                        "the dynamic convolutions' MACs")  # fmt: skip
     parser.add_argument("--no-speed", action="store_true", help="measure no clips per second")
     parser.add_argument("--engine", choices=list(ENGINES), default="prepared",
                         help="of both networks timed: prepared for inference, or as they are; "
@@ -94,6 +112,8 @@ def parsed() -> argparse.Namespace:
     for name in ("chunk", "deals", "batch", "repeats"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}; wanted 1 or more")
+    if any(not 0 < target <= 1 for target in args.budget or ()):
+        parser.error(f"--budget is {args.budget}; wanted shares above 0, up to 1")
     for file in (*args.checkpoints, *([args.classes] if args.classes else [])):
         if not file.is_file():
             parser.error(f"there is no file {file}")

@@ -1,0 +1,74 @@
+"""A checkpoint at other budgets: the shift that is found, what it moves, and what is refused."""
+
+import pytest
+import torch
+import toy
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from vared_mm.method import DynamicConfig
+from vared_mm.method.gate import Gate
+from vared_mm.report.budget import mean_share, shift_for, shift_gate, write_at_budget
+
+
+def test_the_shift_is_that_whose_share_is_nearest():
+    found = shift_for(lambda shift: (shift + 10) / 20, 0.3)
+    assert found.shift == pytest.approx(-4, abs=0.01)
+    assert found.share == pytest.approx(0.3, abs=1e-3)
+    # A share that jumps from a quarter to a half: the nearer of the two.
+    stairs = [shift_for(lambda shift: 0.25 if shift < 1 else 0.5, target) for target in (0.3, 0.45)]
+    assert [one.share for one in stairs] == [0.25, 0.5]
+    assert all(one.shift == pytest.approx(1, abs=0.01) for one in stairs)
+    with pytest.raises(ValueError, match=r"0\.9 was asked for, and the gates reach from 0\.250"):
+        shift_for(lambda shift: 0.25 if shift < 1 else 0.5, 0.9)
+
+
+def test_of_each_axis_all_but_the_least_choice_are_moved():
+    gate = Gate(2, 2, DynamicConfig(search_space=3))
+    shift_gate(gate, torch.zeros(6), 0.5)
+    assert gate.beta.tolist() == [0.5, 0.5, 0, 0.5, 0.5, 0]
+    shift_gate(gate, torch.zeros(6), -1.0)
+    assert gate.beta.tolist() == [-1, -1, 0, -1, -1, 0]
+
+
+@pytest.fixture
+def config():
+    settings = toy.runner_settings("unused", dict(normalised=True))
+    return Config({key: settings[key] for key in ("model", "val_dataloader", "test_dataloader")})
+
+
+@pytest.fixture
+def checkpoint(config, tmp_path):
+    model = MODELS.build(config.model)
+    for gate in (m for m in model.modules() if isinstance(m, Gate)):
+        nn.init.normal_(gate.weight2)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "epoch_1.pth")
+    return tmp_path / "epoch_1.pth"
+
+
+def test_the_checkpoint_written_has_the_share_and_all_other_weights(config, checkpoint, tmp_path):
+    out = tmp_path / "new" / "epoch_1-budget_0.6.pth"
+    found = write_at_budget(config, checkpoint, 0.6, out)
+    assert found.share == pytest.approx(0.6, abs=0.1)
+    before, after = (torch.load(f, weights_only=True)["state_dict"] for f in (checkpoint, out))
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {
+        "backbone.1.gate.beta", "backbone.4.gate.beta",
+    }  # fmt: skip
+    model = MODELS.build(config.model).eval()
+    model.load_state_dict(after)
+    clips = toy.ToyClips()
+    loader = [
+        {"inputs": [clips[i]["inputs"]], "data_samples": [clips[i]["data_samples"]]}
+        for i in range(toy.CLIPS)
+    ]
+    assert mean_share(model, loader) == pytest.approx(found.share, abs=1e-6)
+
+
+def test_a_static_model_has_no_other_budget(config, checkpoint, tmp_path):
+    config.model.dynamic = None
+    static = MODELS.build(config.model)
+    torch.save({"state_dict": static.state_dict()}, checkpoint)
+    with pytest.raises(ValueError, match="has no gates that ask the input"):
+        write_at_budget(config, checkpoint, 0.5, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()

@@ -1,0 +1,101 @@
+"""Any budget from one checkpoint: all gates are opened or closed further, by the same shift of β.
+
+The shift is found by bisection on the validation set. Shares are of the MACs of the dynamic
+convolutions, in [0, 1]. What comes out is a checkpoint like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from vared_mm.files import half_written
+from vared_mm.flops import build_model
+from vared_mm.method.gate import Gate
+from vared_mm.method.observe import record_cost
+from vared_mm.screen import tracked
+
+# A shift that opens or closes any gate, and how often the range is halved: to 0.005.
+REACH, HALVINGS = 10.0, 12
+
+
+class Shifted(NamedTuple):
+    """The shift of β, and the mean share that it leads to on the validation set."""
+
+    shift: float
+    share: float
+
+
+def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) -> Shifted:
+    """Writes `checkpoint`, shifted to a mean share as near to `target` as it goes, to `out`.
+
+    Raises:
+        ValueError: The model is static, or its gates do not reach the target.
+    """
+    model = build_model(config, str(checkpoint))
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    gates = [module for module in model.modules() if isinstance(module, Gate)]
+    if not gates:
+        raise ValueError(f"{checkpoint} has no gates that ask the input, and so no other budget")
+    begun = [gate.beta.detach().clone() for gate in gates]
+    settings = config.get("val_dataloader") or config.test_dataloader
+    loader = Runner.build_dataloader({**settings, "persistent_workers": False})
+
+    def share(shift: float) -> float:
+        for gate, beta in zip(gates, begun, strict=True):
+            shift_gate(gate, beta, shift)
+        return mean_share(model, loader)
+
+    found = shift_for(share, target)
+    for gate, beta in zip(gates, begun, strict=True):
+        shift_gate(gate, beta, found.shift)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.cpu() for key, value in model.state_dict().items()}
+    with half_written(out) as half:
+        torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, half)
+    return found
+
+
+@torch.no_grad()
+def shift_gate(gate: Gate, beta: torch.Tensor, shift: float) -> None:
+    """Of each axis all choices but the last, which computes least and is what is left."""
+    gate.beta.copy_(beta)
+    gate.beta.view(gate.axes, -1)[:, :-1] += shift
+
+
+def shift_for(share: Callable[[float], float], target: float) -> Shifted:
+    """The shift whose share is nearest to the target; `share` rises with the shift.
+
+    Raises:
+        ValueError: The target is out of reach.
+    """
+    low, high = Shifted(-REACH, share(-REACH)), Shifted(REACH, share(REACH))
+    if not low.share <= target <= high.share:
+        raise ValueError(
+            f"a share of {target} was asked for, and the gates reach from {low.share:.3f} to "
+            f"{high.share:.3f}"
+        )
+    for _ in range(HALVINGS):
+        middle = (low.shift + high.shift) / 2
+        tried = Shifted(middle, share(middle))
+        low, high = (tried, high) if tried.share < target else (low, tried)
+    return min(low, high, key=lambda one: abs(one.share - target))
+
+
+def mean_share(model: BaseModel | nn.Module, loader: Any) -> float:
+    """Over all samples."""
+    total, samples = 0.0, 0
+    with torch.no_grad():
+        for data in tracked(loader, len(loader), "looking for the budget"):
+            with record_cost(model) as record:
+                count = len(model.test_step(data))  # type: ignore[operator]
+            total += float(record.share(count).sum())
+            samples += count
+    return total / samples
