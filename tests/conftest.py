@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
+from mmengine.config import config
 from mmengine.registry import DefaultScope
 
 from vared_mm.kernels import (
@@ -29,6 +30,9 @@ settings.load_profile("short")
 
 # The tensors of most tests are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
+
+# A Runner writes its config down five times, and yapf lays it out in a second or two each time.
+config.FormatCode = lambda text, **style: (text, True)
 
 
 @pytest.fixture(autouse=True)
