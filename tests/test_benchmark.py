@@ -1,7 +1,6 @@
 """Forced shares, the engines' agreement, and the command line, on a network small enough."""
 
 import json
-import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -253,15 +252,15 @@ def test_a_whole_config_is_measured_in_bfloat16_too():
     assert report["conditions"]["decoding"] == "not included"
 
 
-def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path):
+def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path, monkeypatch, capsys):
     result = tmp_path / "speed.json"
-    command = [
-        sys.executable, "tools/benchmark.py", "configs/recognition/vared_i3d_k400.py",
+    monkeypatch.setattr(sys, "argv", [
+        "benchmark.py", config_path("recognition/vared_i3d_k400.py"),
         "--shape", "8", "32", "32", "--batch", "1", "--share", "0.6", "--against", "eager",
         "--repeats", "1", "--warm-up", "0", "--threads", "1", "--json", str(result), "--layers",
         "--cfg-options", "model.backbone.width=0.125", "model.cls_head.in_channels=128",
-    ]  # fmt: skip
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    ])  # fmt: skip
+    tool_of("benchmark").main()
     report = json.loads(result.read_text())
     assert [(row["network"], row["engine"]) for row in report["rows"]] == [
         ("static", "prepared"), ("static", "eager"), ("dynamic", "prepared"),
@@ -269,4 +268,4 @@ def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path):
     assert {row["precision"] for row in report["rows"]} == {"float32"}
     assert report["conditions"]["processes"].startswith("one for each engine")
     assert len(report["layers"]["1"]) == 57
-    assert "decoding: not included" in " ".join(run.stdout.split())
+    assert "decoding: not included" in " ".join(capsys.readouterr().out.split())

@@ -1,5 +1,6 @@
 """What command lines print and how they end."""
 
+import json
 import os
 import socket
 import subprocess
@@ -118,26 +119,49 @@ def test_no_process_group_and_no_thread_of_it_outlives_the_work(monkeypatch, fai
     assert not gloo_threads()
 
 
-# What the extra `report` brings, taken away; torch itself may look for jinja2.
-REPORT = "pip install 'vared_mm[report]'"
-WITHOUT = """
-import runpy, sys
-sys.modules.update(dict.fromkeys(["pandas", "pydantic", "tabulate", "jinja2"]))
-sys.argv = [sys.argv[1], "--help"]
-runpy.run_path(sys.argv[0], run_name="__main__")
+# One process for all tools, as to import torch and the toolboxes takes the time.
+STARTS = """
+import io, json, runpy, sys
+from contextlib import redirect_stdout
+missing, *tools = sys.argv[1:]
+sys.modules.update(dict.fromkeys(missing.split()))
+ends = {}
+for tool in tools:
+    sys.argv, printed = [tool, "--help"], io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            runpy.run_path(tool, run_name="__main__")
+    except SystemExit as end:
+        ends[tool] = end.code or printed.getvalue()
+print(json.dumps(ends))
 """
 
 
-@pytest.mark.parametrize(("tool", "told"), [
-    ("test", "usage: "), ("train", "usage: "), ("redundancy", "usage: "),
-    ("leaderboard", REPORT), ("evaluate", REPORT), ("visualize", REPORT), ("study", REPORT),
-])  # fmt: skip
-def test_without_an_extra_a_tool_tells_in_a_line_what_brings_it(tool, told):
-    command = [sys.executable, "-c", WITHOUT, str(TOOLS / f"{tool}.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert (done.returncode == 0) == (told == "usage: ")
-    assert told in (done.stdout or done.stderr)
-    assert done.returncode == 0 or len(done.stderr.splitlines()) == 1
+def helped(tools, folder, missing=""):
+    """What each tool prints, or ends with, that is asked for help without the modules missing."""
+    command = [sys.executable, "-c", STARTS, missing, *map(str, tools)]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return {Path(tool).stem: end for tool, end in json.loads(done.stdout).items()}
+
+
+def test_every_tool_helps(tmp_path):
+    tools = sorted(TOOLS.glob("*.py"))
+    told = helped(tools, tmp_path)
+    assert set(told) == {tool.stem for tool in tools}
+    for tool, text in told.items():
+        assert text.startswith("usage: "), tool
+
+
+def test_without_an_extra_a_tool_tells_in_a_line_what_brings_it(tmp_path):
+    free = {"test", "train", "redundancy"}
+    lost = {"leaderboard", "evaluate", "visualize", "study"}
+    # What the extra `report` brings, taken away; torch itself may look for jinja2.
+    missing = "pandas pydantic tabulate jinja2"
+    told = helped([TOOLS / f"{tool}.py" for tool in free | lost], tmp_path, missing)
+    assert {tool for tool, text in told.items() if text.startswith("usage: ")} == free
+    for tool in lost:
+        assert "pip install 'vared_mm[report]'" in told[tool]
+        assert "\n" not in told[tool]
 
 
 def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fails(tmp_path):

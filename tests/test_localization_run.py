@@ -23,7 +23,7 @@ from vared_mm.infer.localization import clips_around, infer
 from vared_mm.metrics.average_precision import box_iou
 
 CLASSES = ("move_left", "move_right", "grow", "still")
-FRAMES, SIDE, STEPS = 8, 64, 90
+FRAMES, SIDE, STEPS = 8, 64, 60
 
 
 def small(folder, dynamic=False, **settings):

@@ -88,7 +88,7 @@ def test_a_mixed_batch_follows_the_equations_then_norm_addition_and_relu(name):
     dynamic, plain, x = make_case(name)
     ways = patterns(dynamic)
     # The first opens the least, the last all; the test below and the GPU take every way.
-    few = ways[:: max(1, len(ways) // 3)][:3] + ways[-1:]
+    few = [ways[0], ways[len(ways) // 2], ways[-1]]
     check_all_in_one_batch(dynamic, plain, x, few if DEVICE == "cpu" else ways)
 
 

@@ -117,21 +117,21 @@ def test_closed_paths_add_nothing_to_what_is_computed_of_all(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["both axes", "time alone", "images"])
 def test_torch_finds_the_operators_as_it_wants_them(name, dtype):
-    for pattern in patterns(name)[-2:]:
-        _, (y, gates, *cheap, pattern, channels, frames) = opened(name, pattern)
-        y, gates, *cheap = (
-            [v.detach().to(dtype).requires_grad_() for v in one] if isinstance(one, list)
-            else one.detach().to(dtype).requires_grad_() for one in (y, gates, *cheap)
-        )  # fmt: skip
-        called = (y, gates, *cheap, list(pattern), channels, frames)
-        good = torch.library.opcheck(REBUILD.overloads[0], called)
-        g = torch.randn_like(REBUILD(*called)).detach()
-        plain = [[v.detach() for v in one] for one in cheap]
-        called = (y.detach(), gates.detach(), *plain, list(pattern), channels, frames)
-        for operator, arguments in (REBUILD, called), (REBUILD_BACKWARD, (g, *called)):
-            found = torch.library.opcheck(operator.overloads[1], arguments)
-            good |= {f"{operator.overloads[1]} {check}": found[check] for check in found}
-        assert set(good.values()) == {"SUCCESS"}, good
+    # With one path closed.
+    _, (y, gates, *cheap, pattern, channels, frames) = opened(name, patterns(name)[-2])
+    y, gates, *cheap = (
+        [v.detach().to(dtype).requires_grad_() for v in one] if isinstance(one, list)
+        else one.detach().to(dtype).requires_grad_() for one in (y, gates, *cheap)
+    )  # fmt: skip
+    called = (y, gates, *cheap, list(pattern), channels, frames)
+    good = torch.library.opcheck(REBUILD.overloads[0], called)
+    g = torch.randn_like(REBUILD(*called)).detach()
+    plain = [[v.detach() for v in one] for one in cheap]
+    called = (y.detach(), gates.detach(), *plain, list(pattern), channels, frames)
+    for operator, arguments in (REBUILD, called), (REBUILD_BACKWARD, (g, *called)):
+        found = torch.library.opcheck(operator.overloads[1], arguments)
+        good |= {f"{operator.overloads[1]} {check}": found[check] for check in found}
+    assert set(good.values()) == {"SUCCESS"}, good
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -195,7 +195,10 @@ def test_two_processes_count_each_video_once(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(evaluate_in_one_of_two, (port, tmp_path), nprocs=2)
+    # Not spawned, as each would import all of this again.
+    torch.multiprocessing.start_processes(
+        evaluate_in_one_of_two, (port, tmp_path), nprocs=2, start_method="fork"
+    )
     wanted = {"acc/clip1": 3 / 5, "acc/video1": 3 / 5, "acc/video5": 4 / 5}
     for process in range(2):
         got = eval((tmp_path / f"{process}.txt").read_text())

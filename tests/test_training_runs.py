@@ -1,0 +1,97 @@
+"""Trainings that others' tools start, that are killed, or whose videos are missing."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mmaction
+import pytest
+import torch
+from command_lines import tool_of
+from mmengine.config import Config
+from mmengine.runner import Runner
+from users_folder import ENVIRONMENT, ROOT, TRAIN, command, fill, run
+
+from vared_mm.datasets.video_guard import BrokenVideoError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return fill(tmp_path_factory.mktemp("user"))
+
+
+def test_mmaction2_s_own_tools_train_and_test_our_configs_unchanged(folder):
+    tools = Path(mmaction.__file__).parent / ".mim" / "tools"
+    options = ["--cfg-options", "load_from=None", "train_cfg.max_epochs=1"]
+    options += [f"{loader}_dataloader.batch_size=6" for loader in ("train", "val", "test")]
+    (folder / "data").mkdir()
+    (folder / "data" / "motion_clips").symlink_to(folder / "clips")
+    config = ROOT / "configs" / "demo" / "vared_i3d_motion.py"
+    run(folder, tools / "train.py", config, "--work-dir", "theirs", *options)
+    printed = run(folder, tools / "test.py", config, "theirs/epoch_1.pth")
+    assert "cost/share" in printed
+
+
+def test_a_config_is_a_base_before_anything_of_ours_is_imported(folder):
+    # As in the toolboxes' own tools: custom_imports come after the bases.
+    text = (folder / "vared_i3d_motion.py").read_text()
+    base = "__import__('vared_mm').compat.config_path('demo/vared_i3d_motion.py')"
+    (folder / "theirs.py").write_text(text.replace("'vared_mm::demo/vared_i3d_motion.py'", base))
+    program = "from mmengine.config import Config; print(Config.fromfile('theirs.py').model)"
+    (folder / "program.py").write_text(program)
+    assert "VaRedInceptionI3d" in run(folder, folder / "program.py")
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint_to_the_same_end(folder):
+    options = ("vared_i3d_motion.py", "--work-dir", "killed", "--cfg-options",
+               "train_cfg.max_epochs=3", "train_cfg.val_interval=3")  # fmt: skip
+    process = subprocess.Popen(
+        command(TRAIN, *options), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "Epoch(train) [3][2/6]" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(timeout=60)
+    work = folder / "killed"
+    assert (work / "last_checkpoint").read_text().endswith("epoch_2.pth")
+    assert not (work / "epoch_3.pth").exists()
+
+    printed = run(folder, TRAIN, *options[:3], "--resume", *options[3:])
+    assert "resumed epoch: 2, iter: 12" in printed
+    assert "Epoch(train) [1]" not in printed
+    assert "Epoch(train) [3][1/6]" in printed
+    assert "Epoch(val) [3]" in printed
+    checkpoint = torch.load(work / "epoch_3.pth", weights_only=True)
+    assert checkpoint["meta"]["iter"] == 18
+
+
+def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(folder, monkeypatch):
+    listed = (folder / "clips" / "train.txt").read_text()
+    (folder / "more.txt").write_text("gone.mp4 0\n" + listed)
+    inner = "dict(type='VideoDataset', ann_file='more.txt', data_prefix=dict(video='clips'))"
+    for broken in ("raise", "skip"):
+        (folder / f"{broken}.py").write_text(
+            "_base_ = 'vared_i3d_motion.py'\n"
+            f"train_dataloader = dict(dataset=dict(broken='{broken}', dataset={inner}))\n"
+            "train_cfg = dict(max_epochs=1)\n"
+        )
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["train.py", "raise.py"])
+    with pytest.raises(BrokenVideoError, match="clips/gone.mp4 does not exist; take it out"):
+        tool_of("train").main()
+    printed = run(folder, TRAIN, "skip.py")
+    assert "skipped clips/gone.mp4, which does not exist; 1 of 19 videos so far" in printed
+
+
+def test_the_model_of_the_readme_is_built_with_its_runner(folder, monkeypatch):
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    (folder / "readme.py").write_text(blocks[0].split("```")[0])
+    monkeypatch.chdir(folder)
+    config = Config.fromfile("readme.py")
+    config.work_dir = "readme"
+    runner = Runner.from_cfg(config)
+    assert type(runner.model.backbone).__name__ == "ResNet3dSlowOnly"
+    assert "EfficiencyLossHook" in {type(hook).__name__ for hook in runner.hooks}
