@@ -61,7 +61,7 @@ def toy(dynamic=None, **settings):
 
 def test_a_study_is_over_the_outputs_of_the_layers_on_the_clips_of_the_config():
     model, config = toy()
-    config.test_dataloader.dataset.indices = 3
+    config.val_dataloader.dataset.indices = 3
     report = study(model, config, samples=100, layers="[14]")
     assert report["samples"] == 3
     clips = torch.stack([ToyClips()[i]["inputs"] for i in range(3)])

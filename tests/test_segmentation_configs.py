@@ -51,6 +51,7 @@ def test_it_loads_and_its_model_builds_dynamic_as_its_name_says(leaf):
     config, model = load(leaf), build(leaf)
     dynamic = Path(leaf).name.startswith("vared")
     assert bool(dynamic_convs(model)) == dynamic
+    assert Config.fromstring(config.pretty_text, ".py").model == config.model
     hooks = {hook.type for hook in config.custom_hooks}
     assert ("EfficiencyLossHook" in hooks) == dynamic
     assert "CostHook" in hooks

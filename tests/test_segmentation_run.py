@@ -47,7 +47,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def static(scenes, tmp_path_factory):
-    runner = runner_of(STATIC, tmp_path_factory.mktemp("static"), scenes, 150)
+    runner = runner_of(STATIC, tmp_path_factory.mktemp("static"), scenes, 100)
     runner.train()
     yield runner, runner.test()
     DefaultScope._instance_dict.clear()
@@ -55,9 +55,9 @@ def static(scenes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dynamic(static, scenes, tmp_path_factory):
-    start = f"{static[0].work_dir}/iter_150.pth"
+    start = f"{static[0].work_dir}/iter_100.pth"
     work_dir = tmp_path_factory.mktemp("dynamic")
-    runner = runner_of(DYNAMIC, work_dir, scenes, 60, load_from=start)
+    runner = runner_of(DYNAMIC, work_dir, scenes, 40, load_from=start)
     runner.train()
     yield runner, runner.test()
     DefaultScope._instance_dict.clear()
@@ -79,7 +79,7 @@ def test_its_dynamic_form_closes_gates_and_keeps_what_was_learned(static, dynami
 def test_every_step_adds_the_efficiency_loss_to_those_of_both_heads(dynamic):
     lines = Path(dynamic[0].log_dir, "vis_data", "scalars.json").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if "mac_share" in row]
-    assert len(rows) == 60
+    assert len(rows) == 40
     first, last = rows[0], rows[-1]
     assert first["mac_share"] == 1.0
     assert first["loss_efficiency"] == 0.0  # the ramp begins
@@ -104,7 +104,7 @@ def test_mmsegmentation_s_inferencer_runs_config_and_checkpoint(dynamic, scenes,
     from mmseg.apis import MMSegInferencer, inference_model, init_model
 
     runner, _ = dynamic
-    path, checkpoint = tmp_path / "config.py", f"{runner.work_dir}/iter_60.pth"
+    path, checkpoint = tmp_path / "config.py", f"{runner.work_dir}/iter_40.pth"
     runner.cfg.dump(path)
     files = sorted(map(str, (scenes / "val").glob("*.jpg")))[:8]
     truth = np.stack([cv2.imread(file.replace(".jpg", ".png"), 0) for file in files])
