@@ -211,8 +211,7 @@ class Gate(nn.Module):
 
     def settings_read(self) -> tuple[Any, ...]:
         """The rest of what `decide_by_definition` reads."""
-        numbers = self.norm.eps, self.axes, self.floor, self.leak
-        return (*numbers, self.change, self.normalised)
+        return (self.norm.eps, self.axes, self.floor, self.leak, self.change, self.normalised)
 
     def macs(self) -> int:
         """MACs of one decision, by its two linear layers."""
