@@ -72,8 +72,9 @@ def budgets(config: Config, args: argparse.Namespace) -> list[Path]:
     made = []
     for checkpoint in args.checkpoints:
         for target in args.budget:
-            name = f"{checkpoint.stem}-budget_{target:g}.pth"
-            made.append(args.out / Path(args.config).stem / name)
+            # In a folder of its own: several runs have checkpoints of one name.
+            job = Evaluation(args.config, args.cfg_options or {}, checkpoint, args.out)
+            made.append(job.folder / f"{checkpoint.stem}-budget_{target:g}.pth")
             if is_main_process():
                 found = write_at_budget(config, checkpoint, target, made[-1])
                 print(f"{made[-1]}: β {found.shift:+.2f}, share {found.share:.3f} in validation")

@@ -10,6 +10,7 @@ config is as before, with `dynamic.gate` set as this tool tells.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from vared_mm.method.fixed_gate import ROWS
 from vared_mm.method.frozen import frozen
 
 with extra("report"):
+    from vared_mm.report.evaluation_key import weights_digest
     from vared_mm.report.policies import Policies, by_gate
     from vared_mm.report.result import read_result, read_samples
 
@@ -46,6 +48,11 @@ def main() -> None:
         )
     config = config_of(result.config, result.options)
     model = build_model(config, result.checkpoint)
+    if result.weights not in (None, weights_digest(model.state_dict())):
+        raise SystemExit(
+            f"{result.checkpoint} holds other weights than {args.result} tells of; run "
+            "tools/evaluate.py again"
+        )
     if args.random:
         policies = read_samples(args.result).policies
         assert policies is not None
@@ -61,7 +68,7 @@ def main() -> None:
         weights = {**build_model(config, args.start).state_dict(), **fixed}
     with half_written(args.out) as half:
         torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, half)
-    told = " ".join(f"{key}={value}" for key, value in options.items())
+    told = shlex.join(f"{key}={value}" for key, value in {**result.options, **options}.items())
     print(
         f"{args.out} is written; evaluate it, or train it on, with one option more:\n"
         f"  python tools/evaluate.py {result.config} {args.out} --cfg-options {told}\n"

@@ -194,8 +194,9 @@ def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[
         )
     last = (out / dynamic.name / "last_checkpoint").read_text()
     judged = out / f"{dynamic.name}-choices"
-    told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
-    run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
+    if not list(judged.glob("*/*/result.json")):
+        told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
+        run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
     (result,) = judged.glob("*/*/result.json")
     begun = out / f"{run.name}-start.pth"
     kind = ITS_POLICY[run.form]

@@ -215,31 +215,41 @@ def make_motion_clips(out: str | Path, config: MotionClipsConfig | None = None) 
 
 
 def _write_clip_set(folder: Path, config: MotionClipsConfig) -> None:
-    clips: dict[str, tuple[str, list[int]]] = {}
-    for part, split in enumerate(("train", "val")):
-        (folder / split).mkdir(parents=True)
-        count = config.val_clips_per_class if part else config.clips_per_class
+    def render(_: str, motion: str, seed: list[int]) -> np.ndarray:
+        return render_clip(motion, seed, config.frames, config.size)[0]
+
+    write_clip_set(folder, CLASSES, config, render)
+
+
+def write_clip_set(
+    folder: Path,
+    classes: Sequence[str],
+    config: MotionClipsConfig,
+    render: Callable[[str, str, list[int]], np.ndarray],
+) -> None:
+    """Writes the videos and what lists them.
+
+    Args:
+        render: Frames uint8 (T, H, W, 3) from a file's name, its class and its seed.
+    """
+    counts = {"train": config.clips_per_class, "val": config.val_clips_per_class}
+    clips: list[tuple[str, str, list[int]]] = []
+    for part, (split, count) in enumerate(counts.items()):
+        (folder / split).mkdir()
         lines = []
-        for label, motion in enumerate(CLASSES):
+        for label, name in enumerate(classes):
             for index in range(count):
-                name = f"{split}/{motion}_{index:03d}.mp4"
-                lines.append(f"{name} {label}\n")
-                clips[name] = motion, [config.seed, part, label, index]
+                file = f"{split}/{name}_{index:03d}.mp4"
+                lines.append(f"{file} {label}\n")
+                clips.append((file, name, [config.seed, part, label, index]))
         (folder / f"{split}.txt").write_text("".join(lines))
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
 
-    def render(name: str) -> np.ndarray:
-        return render_clip(*clips[name], config.frames, config.size)[0]
+    def write(file: str, name: str, seed: list[int]) -> None:
+        write_video(folder / file, render(file, name, seed))
 
-    write_clips(folder, list(clips), render)
-
-
-def write_clips(folder: Path, names: Sequence[str], render: Callable[[str], np.ndarray]) -> None:
-    """Writes each video of the folder from what `render` makes of its name."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [
-            pool.submit(lambda name: write_video(folder / name, render(name)), n) for n in names
-        ]
+        jobs = [pool.submit(write, *clip) for clip in clips]
         try:
             for job in tracked(as_completed(jobs), len(jobs), "writing videos"):
                 job.result()

@@ -24,7 +24,7 @@ from vared_mm.datasets.motion_clips import (
     draw_frame,
     random_scene,
     trajectory,
-    write_clips,
+    write_clip_set,
 )
 from vared_mm.datasets.once import make_once
 
@@ -120,25 +120,12 @@ def make_need_clips(out: str | Path, config: NeedClipsConfig | None = None) -> P
 
 def _write_clip_set(folder: Path, config: NeedClipsConfig) -> None:
     needs: list[tuple[str, int, str, float]] = []
-    clips = {}
-    for part, split in enumerate(("train", "val")):
-        (folder / split).mkdir()
-        count = config.val_clips_per_class if part else config.clips_per_class
-        lines = []
-        for label, name in enumerate(CLASSES):
-            for index in range(count):
-                file, seed = f"{split}/{name}_{index:03d}.mp4", [config.seed, part, label, index]
-                lines.append(f"{file} {label}\n")
-                clips[file] = name, seed
-        (folder / f"{split}.txt").write_text("".join(lines))
 
-    def render(file: str) -> np.ndarray:
-        name, seed = clips[file]
+    def render(file: str, name: str, seed: list[int]) -> np.ndarray:
         clip = render_need_clip(name, seed, config.frames, config.size)
         needs.append((file, CLASSES.index(name), clip.half, round(clip.difficulty, 4)))
         return clip.frames
 
-    write_clips(folder, list(clips), render)
+    write_clip_set(folder, CLASSES, config, render)
     with (folder / "needs.csv").open("w", newline="") as opened:
         csv.writer(opened).writerows([("file", "label", "half", "difficulty"), *sorted(needs)])
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))

@@ -76,7 +76,7 @@ class Operator:
         torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
 
     def quicken(self, backward: Callable[..., Sequence[Any]]) -> None:
-        """Gives a gradient that is quicker than the definition's, and cannot be differentiated.
+        """Gives a gradient that is quicker than the definition's, and has none of its own.
 
         Args:
             backward: Takes the answer's gradient and the arguments, returns a gradient for each.
