@@ -1,5 +1,9 @@
 """A checkpoint at other budgets: the shift that is found, what it moves, and what is refused."""
 
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 import toy
@@ -9,7 +13,9 @@ from torch import nn
 
 from vared_mm.method import DynamicConfig
 from vared_mm.method.gate import Gate
-from vared_mm.report.budget import mean_share, shift_for, shift_gate, write_at_budget
+from vared_mm.report.budget import Shifted, mean_share, shift_for, shift_gate, write_at_budget
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_shift_is_that_whose_share_is_nearest():
@@ -72,3 +78,17 @@ def test_a_static_model_has_no_other_budget(config, checkpoint, tmp_path):
     with pytest.raises(ValueError, match="has no gates that ask the input"):
         write_at_budget(config, checkpoint, 0.5, tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_checkpoints_of_one_name_are_kept_apart(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    evaluate = importlib.import_module("evaluate")
+    monkeypatch.setattr(evaluate, "write_at_budget", lambda *_: Shifted(0.0, 0.5))
+    seeds = [tmp_path / seed / "epoch_1.pth" for seed in ("0", "1")]
+    asked = SimpleNamespace(
+        checkpoints=seeds, budget=[0.3, 0.5], config="net.py", cfg_options=None, out=tmp_path
+    )
+    made = evaluate.budgets(Config(), asked)
+    assert len(set(made)) == 4
+    # Seeds are averaged by the name of their checkpoint.
+    assert [path.stem for path in made] == ["epoch_1-budget_0.3", "epoch_1-budget_0.5"] * 2
