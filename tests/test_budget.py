@@ -1,12 +1,11 @@
 """A checkpoint at other budgets: the shift that is found, what it moves, and what is refused."""
 
-import importlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import toy
+from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -14,8 +13,6 @@ from torch import nn
 from vared_mm.method import DynamicConfig
 from vared_mm.method.gate import Gate
 from vared_mm.report.budget import Shifted, mean_share, shift_for, shift_gate, write_at_budget
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_shift_is_that_whose_share_is_nearest():
@@ -81,8 +78,7 @@ def test_a_static_model_has_no_other_budget(config, checkpoint, tmp_path):
 
 
 def test_checkpoints_of_one_name_are_kept_apart(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    evaluate = importlib.import_module("evaluate")
+    evaluate = tool_of("evaluate")
     monkeypatch.setattr(evaluate, "write_at_budget", lambda *_: Shifted(0.0, 0.5))
     seeds = [tmp_path / seed / "epoch_1.pth" for seed in ("0", "1")]
     asked = SimpleNamespace(
