@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from vared_mm.method.equations import (
     LAYOUTS,
     OpenPath,
     Rebuild,
-    frames_of,
     layout_of,
     new_maps,
 )
@@ -108,14 +107,20 @@ def sizes(y: torch.Size, full: tuple[int, ...], last: bool) -> dict[str, Any]:
 
 def told(axis: str, paths: Sequence[OpenPath]) -> dict[str, Any]:
     """What the kernel is told of the open paths of an axis."""
+    return {**told_shapes(axis, paths), f"{axis}_phi": read(p.cheap for p in paths)}
+
+
+def told_shapes(axis: str, paths: Sequence[OpenPath]) -> dict[str, Any]:
     return {
         f"{axis}_paths": len(paths),
         f"{axis}_columns": [path.column for path in paths],
         f"{axis}_scales": [path.scale for path in paths],
-        f"{axis}_phi": [
-            p.cheap if p.cheap is None else p.cheap.float().contiguous() for p in paths
-        ],
     }
+
+
+def read(phis: Iterable[Tensor | None]) -> list[Tensor | None]:
+    """As the kernel reads them."""
+    return [phi if phi is None else phi.float().contiguous() for phi in phis]
 
 
 def kernel_serves(x: Tensor, side: int) -> bool:
@@ -125,32 +130,55 @@ def kernel_serves(x: Tensor, side: int) -> bool:
 
 def _rebuild(*arguments: Any) -> Tensor:
     of = Rebuild(*arguments)
-    y, gates, (channel, time) = of.y, of.gates, of.open_paths()
-    # The last of an axis rebuilds, if any does.
-    rebuilds = any(paths and paths[-1].cheap is not None for paths in (channel, time))
-    if not (rebuilds and is_readable(gates) and kernel_serves(y, side_of(of))):
+    y, gates, shapes, layout = of.y, of.gates, shapes_of(of), layout_of(of.y)
+    if not (is_readable(gates) and kernel_serves(y, side_of(shapes))):
         return rebuild_in_few_passes(*of)
-    check_memory(of, channel, time)
+    run, channel, time = _of_shapes(shapes, layout is not torch.contiguous_format)
+    if run is None:
+        return rebuild_in_few_passes(*of)
     out = new_maps(y, of.channels, of.frames)
-    layout, (scale, bias) = layout_of(y), nothing_after(of.channels)
-    last = layout is not torch.contiguous_format
-    library()["rebuild"](  # type: ignore[index]
-        y=y.contiguous(memory_format=layout), gates=gates.contiguous(), out=out, residual=None,
-        place=list(range(y.shape[0])), channels=of.channels, side=side_of(of),
-        columns=len(of.pattern), relu=False, scale=scale, bias=bias,
-        **sizes(y.shape, tuple(out.shape[2:]), last),
-        **told("channel", channel), **told("time", time),
+    phi_channel, phi_time = [None, *of.cheap_channel], [None, *of.cheap_time]
+    run(
+        y=y.contiguous(memory_format=layout), gates=gates.contiguous(), out=out,
+        channel_phi=read(phi_channel[i] for i in channel),
+        time_phi=read(phi_time[j] for j in time),
     )  # fmt: skip
     return out
 
 
+@lru_cache(4096)
+def _of_shapes(of: Any, last: bool) -> tuple[Bound | None, list[int], list[int]]:
+    """The kernel that knows all shapes, and which paths of each axis it reads Φ of; no kernel where
+    nothing is rebuilt.
+
+    Raises:
+        ValueError: As `check_memory`.
+    """
+    channel, time = of.open_paths()
+    check_memory(of, channel, time)
+    after = len(of.cheap_channel) + 1 if of.cheap_channel else 0
+    opened = [path.column for path in channel], [path.column - after for path in time]
+    # The last of an axis rebuilds, if any does.
+    if not any(paths and paths[-1].cheap is not None for paths in (channel, time)):
+        return None, *opened
+    kernels, (scale, bias) = library(), nothing_after(of.channels)
+    assert kernels is not None
+    run = kernels["rebuild"].bind(
+        residual=None, place=list(range(of.y[0])), channels=of.channels, side=side_of(of),
+        columns=len(of.pattern), relu=False, scale=scale, bias=bias,
+        **sizes(of.y, (*[of.frames] * (len(of.y) == 5), *of.y[-2:]), last),
+        **told_shapes("channel", channel), **told_shapes("time", time),
+    )  # fmt: skip
+    return run, *opened
+
+
 def _rebuild_backward(g: Tensor, *arguments: Any) -> list[Tensor]:
     of = Rebuild(*arguments)
-    y, gates, cheap = of.y, of.gates, [*of.cheap_channel, *of.cheap_time]
+    y, gates, cheap, shapes = of.y, of.gates, [*of.cheap_channel, *of.cheap_time], shapes_of(of)
     in_float = all(map(is_readable, (g, gates, *cheap)))
-    if not (in_float and all(of.pattern) and kernel_serves(y, side_of(of))):
+    if not (in_float and all(of.pattern) and kernel_serves(y, side_of(shapes))):
         return backward_in_few_passes(g, *of)
-    check_memory(of, *of.open_paths())
+    check_memory(shapes, *shapes.open_paths())
     # To copy maps into the other layout and back is quicker than torch's operations.
     last = LAYOUTS[y.ndim]
     _, d_gates, *d_cheap = gradients_like(of)
@@ -160,34 +188,48 @@ def _rebuild_backward(g: Tensor, *arguments: Any) -> list[Tensor]:
         gates=gates.contiguous(), dy=dy, d_gates=d_gates, samples=len(y), channels=of.channels,
         frames=of.frames, height=y.shape[-2], width=y.shape[-1],
         channel_paths=len(of.cheap_channel) + bool(of.cheap_channel),
-        time_paths=len(of.cheap_time) + bool(of.cheap_time), side=side_of(of),
+        time_paths=len(of.cheap_time) + bool(of.cheap_time), side=side_of(shapes),
         cheap=[phi.contiguous() for phi in cheap], d_cheap=d_cheap,
     )  # fmt: skip
     return [dy.contiguous(memory_format=layout_of(y)), d_gates, *d_cheap]
 
 
-def side_of(of: Rebuild) -> int:
-    return next((phi.shape[-1] for phi in (*of.cheap_channel, *of.cheap_time)), 1)
+def side_of(shapes: Any) -> int:
+    """Of Φ's kernels, which are as wide as high."""
+    phis = shapes.cheap_channel or shapes.cheap_time
+    return phis[0][-1] if phis else 1
 
 
-def check_memory(of: Rebuild, channel: Sequence[OpenPath], time: Sequence[OpenPath]) -> None:
+def shapes_of(of: Rebuild) -> Any:
+    """The same with shapes in place of tensors, as a key."""
+    phis = (tuple([phi.shape for phi in own]) for own in (of.cheap_channel, of.cheap_time))
+    shapes: Any = of.y.shape, of.gates.shape, *phis, tuple(of.pattern), of.channels, of.frames
+    return Rebuild(*shapes)
+
+
+def check_memory(of: Any, channel: Sequence[Any], time: Sequence[Any]) -> None:
     """Kernels read and write by these numbers, whatever memory there is.
+
+    Args:
+        of: A `Rebuild` with shapes in place of tensors; channel, time: Its open paths.
 
     Raises:
         ValueError: The shapes do not fit together.
     """
-    size, side, channels = of.y.shape, side_of(of), of.channels
-    fits = of.gates.shape == (size[0], len(of.pattern))
+    size, channels = of.y, of.channels
+    sides = {phi[-1] for phi in (*of.cheap_channel, *of.cheap_time)}
+    fits = of.gates == (size[0], len(of.pattern)) and len(sides) < 2
     fits &= size[1] == (channel[0].scale if channel else channels)
-    fits &= frames_of(of.y) == (-(-of.frames // time[0].scale) if time else of.frames)
+    computed_frames = size[2] if len(size) == 5 else 1
+    fits &= computed_frames == (-(-of.frames // time[0].scale) if time else of.frames)
     for paths in (channel, time):
         for _, scale, phi in paths:
             if phi is not None:
                 rows = channels - scale if paths is channel else (scale - 1) * channels
-                fits &= phi.numel() == rows * side * side and phi.shape[-1] == side
+                fits &= phi.numel() == rows * phi[-1] ** 2
     if not fits:
         raise ValueError(
-            f"maps {tuple(size)}, gates {tuple(of.gates.shape)} and the open paths {channel} and "
+            f"maps {tuple(size)}, gates {tuple(of.gates)} and the open paths {channel} and "
             f"{time} do not make {channels} channels and {of.frames} frames"
         )
 

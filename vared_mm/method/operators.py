@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.flop_counter import register_flop_formula
 
 LIBRARY = torch.library.Library("vared_mm", "FRAGMENT")
@@ -61,19 +60,18 @@ class Operator:
                 wanted.
         """
 
-        def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
-            ctx.save_for_backward(*(v for v in tree_leaves(inputs) if isinstance(v, Tensor)))
-            ctx.inputs = tree_map_only(Tensor, lambda _: _SAVED, inputs)
+        self._definition = definition
+        LIBRARY.impl(self._names[0], self._differentiated, "Autograd")
 
-        def back(ctx: Any, gradient: Tensor) -> tuple:
-            saved = iter(ctx.saved_tensors)
-            inputs = tree_map(lambda v: next(saved) if v is _SAVED else v, ctx.inputs)
-            if self._quick is None or torch.is_grad_enabled():
-                return _gradients(definition, inputs, gradient)
-            return tuple(self._quick(gradient, *inputs))
+    def _differentiated(self, *arguments: Any) -> Tensor:
+        form = [_form(v) for v in arguments]
+        return _Differentiated.apply(self, form, *_tensors(arguments, form))
 
-        name = f"vared_mm::{self._names[0]}"
-        torch.library.register_autograd(name, back, setup_context=keep, lib=LIBRARY)
+    def gradients(self, gradient: Tensor, inputs: Sequence[Any]) -> Sequence[Any]:
+        """For each input, as torch finds them or quicker."""
+        if self._quick is None or torch.is_grad_enabled():
+            return _gradients(self._definition, inputs, gradient)
+        return self._quick(gradient, *inputs)
 
     def quicken(self, backward: Callable[..., Sequence[Any]]) -> None:
         """Gives a gradient that is quicker than the definition's, and has none of its own.
@@ -84,27 +82,65 @@ class Operator:
         self._quick = backward
 
 
+class _Differentiated(torch.autograd.Function):
+    """Not `torch.library.register_autograd`, which takes longer than a kernel for lists."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator, form: list[Any], *tensors: Tensor) -> Tensor:
+        ctx.operator, ctx.form = operator, form
+        ctx.save_for_backward(*tensors)
+        return operator.overloads[1](*_filled(form, tensors))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        inputs = _filled(ctx.form, ctx.saved_tensors)
+        found = ctx.operator.gradients(gradient, inputs)
+        return None, None, *_tensors(found, ctx.form)
+
+
 # Stands where a tensor is that autograd keeps.
-_SAVED = object()
+_KEPT = object()
 
 
-def _gradients(definition: Callable, inputs: tuple, gradient: Tensor) -> tuple:
+def _form(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
+        return [_KEPT] * len(value)
+    return _KEPT if isinstance(value, Tensor) else value
+
+
+def _tensors(values: Sequence[Any], form: list[Any]) -> list[Any]:
+    """What is where the form keeps tensors."""
+    found = []
+    for value, place in zip(values, form, strict=True):
+        if place is _KEPT:
+            found.append(value)
+        elif isinstance(place, list) and _KEPT in place:
+            found += value
+    return found
+
+
+def _filled(form: list[Any], tensors: Sequence[Tensor | None]) -> list[Any]:
+    """The opposite of `_tensors`."""
+    rest = iter(tensors)
+    return [
+        next(rest) if v is _KEPT
+        else [next(rest) for _ in v] if isinstance(v, list) and _KEPT in v
+        else v for v in form
+    ]  # fmt: skip
+
+
+def _gradients(definition: Callable, inputs: Sequence[Any], gradient: Tensor) -> Sequence[Any]:
     """As torch finds them, which can be differentiated again where that is asked for."""
-    again = torch.is_grad_enabled()
+    form, again = [_form(v) for v in inputs], torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: one input may have been made of another.
-        inputs = tree_map_only(Tensor, lambda v: v.view_as(v) if v.requires_grad else v, inputs)
-        wanted = [v for v in tree_leaves(inputs) if isinstance(v, Tensor) and v.requires_grad]
-        answer = definition(*inputs)
-    found = torch.autograd.grad(answer, wanted, gradient, create_graph=again, allow_unused=True)
-    by_input = {id(v): g for v, g in zip(wanted, found, strict=True)}
-
-    def of(value: Any) -> Any:
-        if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
-            return [of(v) for v in value]
-        return by_input.get(id(value))
-
-    return tuple(map(of, inputs))
+        aliases = [v.view_as(v) if v.requires_grad else v for v in _tensors(inputs, form)]
+        answer = definition(*_filled(form, aliases))
+    wanted = [v for v in aliases if v.requires_grad]
+    found = iter(
+        torch.autograd.grad(answer, wanted, gradient, create_graph=again, allow_unused=True)
+    )
+    return _filled(form, [next(found) if v.requires_grad else None for v in aliases])
 
 
 def wants_torch_alone(*tensors: Tensor) -> bool:
