@@ -110,9 +110,19 @@ def test_checkpointing_changes_memory_and_not_the_gradient():
         torch.testing.assert_close(a.grad, b.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("width", [0, -1.0, 0.3, 1.05])
+@pytest.mark.parametrize("width", [1 / 32, 0.09375, 0.171875, 0.203125])
+def test_widths_between_round_the_branches_and_keep_the_sum(width):
+    model = InceptionI3d(width=width)
+    sums = {name: getattr(model, name).out_channels for name in INCEPTION_BLOCKS}
+    whole = {n: p + c1 + c2 + q for n, (p, (_, c1), (_, c2), q) in INCEPTION_BLOCKS.items()}
+    assert sums == {name: round(channels * width) for name, channels in whole.items()}
+    assert model.out_channels == 1024 * width
+    assert all(m.out_channels >= 1 for m in model.modules() if isinstance(m, nn.Conv3d))
+
+
+@pytest.mark.parametrize("width", [0, -1.0, 0.3, 1.05, 1 / 64])
 def test_a_width_that_splits_a_channel_is_refused(width):
-    with pytest.raises(ValueError, match="multiple of 1/8"):
+    with pytest.raises(ValueError, match="multiple of 1/64 from 1/32 on"):
         InceptionI3d(width=width)
 
 

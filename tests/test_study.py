@@ -138,9 +138,41 @@ def test_what_asks_no_input_takes_over_from_the_dynamic_run_and_starts_as_all_do
     assert all(form in table for form in ("dynamic", "one-policy", "random"))
 
 
-def test_what_takes_over_needs_the_dynamic_run(calls, clips, monkeypatch):
+def test_the_narrow_form_learns_all_from_the_motion_clips_on(calls, clips, monkeypatch):
+    monkeypatch.setattr(study, "narrower", lambda run, most: [f"width={most}", "in_channels=7"])
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "narrow")
+    trainings = [options for tool, options, _ in calls if tool == "tools/train.py"][3:]
+    wide, out = ("width=0.5", "in_channels=7"), "work_dirs/study/clips"
+    folders = ["work_dirs/study/i3d-0.5", f"{out}/i3d-0.5-start-7", f"{out}/i3d-narrow-7"]
+    assert [options[2] for options in trainings] == folders
+    assert all(options[0] == "configs/small/i3d.py" for options in trainings)
+    told = [options[options.index("--cfg-options") + 1 :] for options in trainings]
+    assert told == [
+        wide,
+        (*wide, "load_from=work_dirs/study/i3d-0.5/last.pth"),
+        (*wide, f"load_from={out}/i3d-0.5-start-7/last.pth"),
+    ]
+    assert calls[-1][1][-2:] == wide
+
+
+@pytest.mark.parametrize(("network", "whole"), [(name, dense) for name, _, dense in DENSE])
+def test_the_narrow_form_has_no_more_macs_than_it_may(network, whole, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = study.Run(network, "narrow", 0)
+    options = study.narrower(run, 0.6 * whole)
+    values = {key: float(value) for key, value in (one.split("=") for one in options)}
+    frames = study.NARROWER[network][0]
+    config = Config.fromfile(run.config)
+    config.merge_from_dict({k: v if v % 1 else int(v) for k, v in values.items()})
+    model = build_model(config)
+    # The head takes what the backbone gives: it runs.
+    assert 0.25 * whole < bounds(model, (frames, 36, 48))["dense_gmacs"] <= 0.6 * whole
+
+
+@pytest.mark.parametrize("form", ["random", "narrow"])
+def test_what_takes_over_needs_the_dynamic_run(form, calls, clips, monkeypatch):
     with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
-        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "random")
+        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", form)
 
 
 def test_finished_runs_are_kept(calls, clips, monkeypatch):

@@ -7,6 +7,8 @@ Each static network of configs/small learns the generated motion clips, 400 step
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
 learn on, all for --steps. The forms one-policy and random take the most frequent policy of the
 dynamic one, or answers drawn as often as it gave them, for all clips: what choices have to beat.
+The form narrow is a static network of fewer channels with no more MACs than the dynamic one took in
+the mean, which learns everything from the motion clips on.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -21,12 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vared_mm.files import new_folder, read_names, write_json, write_text
-from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
+from vared_mm.flops import bounds, build_model
+from vared_mm.launch import Parser, config_of, extra, run_tool, told_in_a_line
 
 with extra("report"):
     import pandas as pd
 
-    from vared_mm.report.result import ResultError, read_result
+    from vared_mm.report.result import Result, ResultError, read_result
     from vared_mm.report.same_model import spelled
 
 # Network: how many steps it takes to learn the motion clips.
@@ -39,11 +42,17 @@ FORMS = {
     "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
     "one-policy": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
     "random": ("vared_", ["model.backbone.dynamic.gate=random"]),
+    "narrow": ("", []),
 }
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
 ITS_POLICY: dict[str, list[str]] = {"one-policy": [], "random": ["--random"]}
-
-
+BACKBONE, HEAD = "model.backbone", "model.cls_head.in_channels"
+# Network: frames of its clips, and what makes it narrower, the widest first.
+NARROWER: dict[str, tuple[int, list[dict[str, Any]]]] = {
+    "i3d": (16, [{f"{BACKBONE}.width": n / 64, HEAD: 16 * n} for n in range(15, 1, -1)]),
+    "r2plus1d": (8, [{f"{BACKBONE}.base_channels": n, HEAD: 8 * n} for n in range(7, 0, -1)]),
+    "x3d": (8, [{f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}]),
+}
 LISTS = ("train.txt", "val.txt", "classes.txt")
 
 
@@ -89,12 +98,15 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static = run._replace(form="static")
-            moving, steps = Path("work_dirs/study", run.network), NETWORKS[run.network]
-            moved = trained(static._replace(seed=0), motion, moving, None, steps)
-            begun = out / f"{run.network}-start-{run.seed}"
-            start = trained(static, clips, begun, moved, args.start_steps)
-            options = [] if run.form == "static" else args.dynamic_options
+            static, size, width = run._replace(form="static"), "", []
+            if run.form == "narrow":
+                width = narrower(run, dynamic_result(run, out).cost["full_gmacs"]["avg"])
+                size = f"-{width[0].partition('=')[2]}"
+            moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
+            moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
+            begun = out / f"{run.network}{size}-start-{run.seed}"
+            start = trained(static, clips, begun, moved, args.start_steps, width)
+            options = args.dynamic_options if FORMS[run.form][0] else width
             if run.form in ITS_POLICY:
                 start = policy_of(run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
@@ -184,14 +196,31 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
-    """The start with the gates that the seed's dynamic run leads to."""
+def dynamic_result(run: Run, out: Path) -> Result:
+    """Of the seed's dynamic run, which other forms are made after."""
     dynamic = run._replace(form="dynamic")
     if not finished(out / dynamic.name):
         raise SystemExit(
-            f"{run.name} takes over what {dynamic.name} learned to do, which is not finished in "
+            f"{run.name} takes after what {dynamic.name} learned to do, which is not finished in "
             f"{out}; name dynamic among --forms, before {run.form}"
         )
+    return read_result(out / dynamic.name)
+
+
+def narrower(run: Run, most: float) -> list[str]:
+    """Options that make a network of no more than `most` GMACs; the narrowest, if none has less."""
+    frames, forms = NARROWER[run.network]
+    for form in forms:
+        model = build_model(config_of(run.config, form))
+        if bounds(model, (frames, 36, 48))["dense_gmacs"] <= most:
+            break
+    return [f"{key}={value}" for key, value in form.items()]
+
+
+def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
+    """The start with the gates that the seed's dynamic run leads to."""
+    dynamic = run._replace(form="dynamic")
+    dynamic_result(run, out)
     last = (out / dynamic.name / "last_checkpoint").read_text()
     judged = out / f"{dynamic.name}-choices"
     if not list(judged.glob("*/*/result.json")):

@@ -84,7 +84,8 @@ class InceptionI3d(StagedBackbone):
     `conv1a_7x7.conv`, `conv2b_1x1.conv` and `conv2c_3x3.conv`.
 
     Args:
-        width: factor on every channel count, for small experiments. A multiple of 1/8.
+        width: factor on every channel count, which is rounded. A multiple of 1/64 from
+            1/32 on.
         conv_cfg: e.g. `dict(type='VaRedConv3d')`; applies to the stem too.
         norm_cfg: the default is BatchNorm with the epsilon of the original.
         frozen_stages: stages 0 (7x7x7 stem) to this one, at most 4 (mixed_5*), are not trained.
@@ -123,7 +124,7 @@ class InceptionI3d(StagedBackbone):
             "act_cfg": act_cfg or {"type": "ReLU"},
         }
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
-        stem, stem_out = int(64 * width), int(192 * width)
+        stem, stem_out = round(64 * width), round(192 * width)
         self.conv1a_7x7 = ConvModule(in_channels, stem, 7, stride=(1, 2, 2), padding=3, **unit)
         self.pool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
         self.conv2b_1x1 = ConvModule(stem, stem, 1, **unit)
@@ -153,17 +154,26 @@ class InceptionI3d(StagedBackbone):
 
 
 def _check_width(width: float) -> None:
-    # Every channel count of the table is a multiple of 8: an eighth keeps them all whole, and the
-    # output at exactly 1024 * width, which is what the head has to be told.
-    if width <= 0 or (width * 8) % 1:
-        raise ValueError(f"width={width} has to be a positive multiple of 1/8, e.g. 0.25 or 0.5")
+    # Then the last block has 1024 * width channels, which is what the head has to be told, and
+    # every branch has one at least.
+    if width < 1 / 32 or (width * 64) % 1:
+        raise ValueError(
+            f"width={width} has to be a multiple of 1/64 from 1/32 on, e.g. 0.25 or 0.5"
+        )
 
 
 def _scale(widths: BlockWidths, width: float) -> BlockWidths:
+    """Rounded, the last so that all branches together have what the block has."""
     point, (squeeze_1, cube_1), (squeeze_2, cube_2), pooled = widths
+    total = round((point + cube_1 + cube_2 + pooled) * width)
+
+    def scaled(channels: int) -> int:
+        return max(1, round(channels * width))
+
+    rest = total - scaled(point) - scaled(cube_1) - scaled(cube_2)
     return (
-        int(point * width),
-        (int(squeeze_1 * width), int(cube_1 * width)),
-        (int(squeeze_2 * width), int(cube_2 * width)),
-        int(pooled * width),
+        scaled(point),
+        (scaled(squeeze_1), scaled(cube_1)),
+        (scaled(squeeze_2), scaled(cube_2)),
+        rest,
     )
