@@ -121,15 +121,22 @@ def draw_outline(rng: Generator) -> np.ndarray:
     return np.stack([radii * np.cos(angles), width * radii * np.sin(angles)], axis=1)
 
 
-def random_scene(rng: Generator, size: int, striped: float = 0.4) -> Scene:
-    """A background and an object that differs from it in brightness, either way."""
+def random_scene(
+    rng: Generator, size: int, outline: np.ndarray | None = None, striped: float = 0.4
+) -> Scene:
+    """A background and an object that differs from it in brightness, either way.
+
+    Args:
+        outline: Of the object, (P, 2) as in `Scene`; without it a random one.
+        striped: How far the object is.
+    """
     dark, light = rng.uniform(40, 100), rng.uniform(150, 215)
     ground, figure = (dark, light) if rng.random() < 0.5 else (light, dark)
-    outline = draw_outline(rng)
+    outline = draw_outline(rng) if outline is None else outline
     mask = np.zeros((PATCH, PATCH), np.uint8)
     cv2.fillPoly(mask, [np.round((outline + 1) / 2 * (PATCH - 1)).astype(np.int32)], 1)
     return Scene(
-        background=draw_texture(rng, size, ground, 45, striped).clip(0, 255),
+        background=draw_texture(rng, size, ground, 45).clip(0, 255),
         texture=draw_texture(rng, PATCH, figure, 70, striped).clip(0, 255),
         mask=mask.astype(np.float32),
         outline=outline,

@@ -1,10 +1,9 @@
 """A small data set of real video files that do not all need the same of a network.
 
-In the half `motion` an object moves left, right, up or down over a ground of fine stripes, and the
-class is its direction: frames in order decide. In the half `texture` it stands still and the class
-is the direction of the stripes: one frame decides, if it is seen finely. How hard a clip is, its
-difficulty in [0, 1], is drawn without regard to the class: the less the object moves, or the
-fainter the stripes are.
+In the half `motion` an object of any shape moves left, right, up or down, and the class is its
+direction: frames in order decide. In the half `shape` it stands still and the class is its shape:
+one frame decides, if it is seen finely. How hard a clip is, its difficulty in [0, 1], is drawn
+without regard to the class: the less the object moves, or the smaller it is.
 
 needs.csv tells of every clip its half and its difficulty. T frames of H = W = size pixels.
 """
@@ -29,24 +28,22 @@ from vared_mm.datasets.motion_clips import (
 from vared_mm.datasets.once import make_once
 
 MOVES = ("move_left", "move_right", "move_up", "move_down")
-# Degrees that stripes are turned by, against those that run upright.
-TURNS = {"stripes_0": 0, "stripes_45": 45, "stripes_90": 90, "stripes_135": 135}
-CLASSES = (*MOVES, *TURNS)
-HALVES = ("motion", "texture")
-# From the easiest to the hardest clip: how far the object moves, in sides of the frame, and how far
-# the brightness of the stripes goes up and down, of 255.
+# Corners; a star's inner ones lie at 0.45 of its radius.
+SHAPES = {"disc": 48, "triangle": 3, "square": 4, "star": 10}
+CLASSES = (*MOVES, *SHAPES)
+HALVES = ("motion", "shape")
+# From the easiest to the hardest clip: how far the object moves, and its radius, in sides of the
+# frame.
 EXTENT = (0.5, 0.08)
-CONTRAST = (50.0, 5.0)
-# Of the stripes, in sides of the frame.
-WAVELENGTH = (0.2, 0.3)
+RADIUS = (0.34, 0.12)
 
 
 @dataclass(frozen=True)
 class NeedClipsConfig(MotionClipsConfig):
     """As of the motion clips, for eight classes."""
 
-    clips_per_class: int = 150
-    val_clips_per_class: int = 60
+    clips_per_class: int = 300
+    val_clips_per_class: int = 100
     frames: int = 16
     size: int = 64
 
@@ -70,16 +67,14 @@ def render_need_clip(
     if name not in CLASSES:
         raise ValueError(f"name={name!r} is none of {', '.join(CLASSES)}")
     rng = default_rng(seed)
-    half = HALVES[name in TURNS]
+    half = HALVES[name in SHAPES]
     # All that the class does not decide is drawn alike in both halves.
     difficulty, either = rng.random(2)
     hard = {half: difficulty, HALVES[half == "motion"]: either}
-    turn = TURNS.get(name, list(TURNS.values())[rng.integers(len(TURNS))])
+    shape = name if name in SHAPES else list(SHAPES)[rng.integers(len(SHAPES))]
     x, y = rng.uniform(0.35, 0.65, 2) * size
-    radius = size * rng.uniform(0.22, 0.34)
-    middle = np.array([x, y, np.log(radius), 0.0])
-    scene = random_scene(rng, size, striped=0)
-    scene.background[:] += stripes(rng, size, turn, between(CONTRAST, hard["texture"]))
+    middle = np.array([x, y, np.log(between(RADIUS, hard["shape"]) * size), 0.0])
+    scene = random_scene(rng, size, outline_of(rng, shape), striped=0)
     extent = between(EXTENT, hard["motion"]) * size if half == "motion" else 0.0
     noise = rng.normal(0, rng.uniform(3, 6), (frames, size, size, 3)).astype(np.float32)
     poses = trajectory(name if half == "motion" else "still", middle, extent, frames)
@@ -93,13 +88,15 @@ def between(ends: tuple[float, float], difficulty: float) -> float:
     return float(easy * (hard / easy) ** difficulty)
 
 
-def stripes(rng: Generator, size: int, turn: float, contrast: float) -> np.ndarray:
-    """(size, size, 1), up to `contrast` above and below zero."""
-    y, x = np.mgrid[:size, :size] / size
-    angle = np.deg2rad(turn)
-    waves = 1 / rng.uniform(*WAVELENGTH)
-    phase = waves * (x * np.cos(angle) + y * np.sin(angle)) + rng.random()
-    return (contrast * np.sin(2 * np.pi * phase)[..., None]).astype(np.float32)
+def outline_of(rng: Generator, shape: str) -> np.ndarray:
+    """Rim of a shape, turned at random and not quite as wide as high, (P, 2) within [-1, 1]."""
+    corners = SHAPES[shape]
+    angles = 2 * np.pi * np.arange(corners) / corners + rng.uniform(0, 2 * np.pi)
+    radii = np.ones(corners)
+    if shape == "star":
+        radii[1::2] = 0.45
+    width = rng.uniform(0.8, 1.0)
+    return np.stack([radii * np.cos(angles), width * radii * np.sin(angles)], axis=1)
 
 
 def make_need_clips(out: str | Path, config: NeedClipsConfig | None = None) -> Path:
