@@ -1,4 +1,4 @@
-"""Write eight classes of clips that need different things: motion, or the shape of what stands still."""
+"""Write eight classes of clips with different needs: motion, or a shape that stands still."""
 
 from vared_mm.datasets.need_clips import NeedClipsConfig, make_need_clips
 from vared_mm.launch import make_as_told, told_in_a_line

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.config import DictAction
+
 from vared_mm.files import new_folder, read_names, write_json, write_text
 from vared_mm.flops import bounds, build_model
 from vared_mm.launch import Parser, config_of, extra, run_tool, told_in_a_line
@@ -90,7 +92,7 @@ class Run(NamedTuple):
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
-    settings = ("start_steps", "steps", "dynamic_options")
+    settings = ("start_steps", "steps", "options", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
     run_tool("tools/make_motion_clips.py", str(motion.folder))
@@ -98,15 +100,17 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static, size, width = run._replace(form="static"), "", []
+            static, size, of_all = run._replace(form="static"), "", args.options
             if run.form == "narrow":
-                width = narrower(run, dynamic_result(run, out).cost["full_gmacs"]["avg"])
-                size = f"-{width[0].partition('=')[2]}"
-            moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
-            moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
+                width = narrower(run, of_all, dynamic_result(run, out).cost["full_gmacs"]["avg"])
+                of_all, size = [*of_all, *width], f"-{width[0].partition('=')[2]}"
+            # The usual ones serve every study.
+            moving = (out if args.options else Path("work_dirs/study")) / f"{run.network}{size}"
+            steps = NETWORKS[run.network]
+            moved = trained(static._replace(seed=0), motion, moving, None, steps, of_all)
             begun = out / f"{run.network}{size}-start-{run.seed}"
-            start = trained(static, clips, begun, moved, args.start_steps, width)
-            options = args.dynamic_options if FORMS[run.form][0] else width
+            start = trained(static, clips, begun, moved, args.start_steps, of_all)
+            options = [*of_all, *(args.dynamic_options if FORMS[run.form][0] else [])]
             if run.form in ITS_POLICY:
                 start = policy_of(run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
@@ -128,6 +132,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
     )
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY=VALUE",
+        help="settings of all forms and of what they start from, as model.backbone.width=0.125",
+    )  # fmt: skip
     parser.add_argument(
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
         help="settings of the dynamic forms, as custom_hooks.0.weight=3.0",
@@ -153,11 +161,11 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder whose finished runs had others: they would be told as these."""
     file = out / "settings.json"
     try:
-        # Folders of former studies do not tell of their clips.
+        # Folders of former studies do not tell of their clips, and had no options for all.
         former = json.loads(file.read_text()) if file.exists() else settings
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
-    kept = {"clips": settings["clips"], **former}
+    kept = {"clips": settings["clips"], "options": [], **former}
     if kept != settings:
         raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
     write_json(file, settings)
@@ -207,14 +215,22 @@ def dynamic_result(run: Run, out: Path) -> Result:
     return read_result(out / dynamic.name)
 
 
-def narrower(run: Run, most: float) -> list[str]:
-    """Options that make a network of no more than `most` GMACs; the narrowest, if none has less."""
+def narrower(run: Run, options: Sequence[str], most: float) -> list[str]:
+    """More options, for a network of no more than `most` GMACs; the narrowest, if none has less."""
     frames, forms = NARROWER[run.network]
+    told = parsed(options)
     for form in forms:
-        model = build_model(config_of(run.config, form))
+        model = build_model(config_of(run.config, {**told, **form}))
         if bounds(model, (frames, 36, 48))["dense_gmacs"] <= most:
             break
     return [f"{key}={value}" for key, value in form.items()]
+
+
+def parsed(options: Sequence[str]) -> dict[str, Any]:
+    """What mmengine makes of them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
+    return dict(parser.parse_args(["--cfg-options", *options] if options else []).cfg_options)
 
 
 def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
