@@ -4,8 +4,9 @@
     python tools/freeze.py work_dirs/results/vared_i3d_motion/epoch_15-7f2015de frozen.pth
 
 The gates are gone, weights and cheap operations stay. With --random, each gate draws its answer for
-each clip instead, as often as the clips got it: what choices have to be better than. The
-config is as before, with `dynamic.gate` set as this tool tells.
+each clip instead, as often as the clips got it: what choices have to be better than. So is one
+policy with as many MACs as the clips took in the mean, by --same-macs. The config is as before,
+with `dynamic.gate` set as this tool tells.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import half_written, new_file
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, extra, told_in_a_line
 from vared_mm.method.fixed_gate import ROWS
-from vared_mm.method.frozen import frozen
+from vared_mm.method.frozen import frozen, leaders_of
+from vared_mm.method.observe import dynamic_convs
 
 with extra("report"):
     from vared_mm.report.evaluation_key import weights_digest
-    from vared_mm.report.policies import Policies, by_gate
-    from vared_mm.report.result import read_result, read_samples
+    from vared_mm.report.policies import Policies, by_gate, rates
+    from vared_mm.report.result import Samples, read_result, read_samples
 
 
 @told_in_a_line()
@@ -38,7 +40,12 @@ def main() -> None:
     parser.add_argument("out", type=new_file, help="checkpoint to write")
     parser.add_argument("--start", help="checkpoint of the static network, whose weights are taken "
                         "with new cheap operations, to train the policy from there")  # fmt: skip
-    parser.add_argument("--random", action="store_true", help="paths are drawn for each clip")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--random", action="store_true", help="paths are drawn for each clip")
+    kinds.add_argument(
+        "--same-macs", action="store_true", help="close the paths that clips opened least often, "
+        "down to the MACs that they took in the mean",
+    )  # fmt: skip
     args = parser.parse_args()
     result = read_result(args.result)
     if result.choices is None:
@@ -53,10 +60,10 @@ def main() -> None:
             f"{result.checkpoint} holds other weights than {args.result} tells of; run "
             "tools/evaluate.py again"
         )
-    if args.random:
-        policies = read_samples(args.result).policies
-        assert policies is not None
-        gates = drawn_from(policies)
+    if args.random or args.same_macs:
+        samples = read_samples(args.result)
+        assert samples.policies is not None
+        gates = drawn_from(samples.policies) if args.random else of_same_macs(model, samples)
     else:
         policy = result.choices["policy"]
         gates = {name: {"values": torch.tensor(row)} for name, row in policy.items()}
@@ -86,6 +93,52 @@ def drawn_from(policies: Policies) -> dict[str, dict[str, Tensor]]:
         values = torch.zeros(ROWS, len(rows))
         values[: rows.shape[1]] = torch.from_numpy(rows.T)
         gates[name] = {"values": values, "chances": chances / chances.sum()}
+    return gates
+
+
+def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tensor]]:
+    """One open path on each axis of each gate, so that no fewer MACs are taken than by the clips in
+    the mean.
+
+    From all on the first path, an axis steps to its next one where the fewest clips opened more, as
+    long as the share stays at least theirs.
+    """
+    policies, convs = samples.policies, dynamic_convs(model)
+    assert policies is not None
+    answers = by_gate(policies.names, policies.answers.T)
+    weights = rates(policies.chosen, len(policies.answers)).sum(0)
+    axes = {name: len(convs[name].axes) for name in answers}
+    # (axes, S, P)
+    parted = {name: rows.reshape(axes[name], -1, len(weights)) for name, rows in answers.items()}
+    dense = dict.fromkeys(answers, 0.0)
+    leaders = leaders_of(model)
+    for layer, macs in zip(samples.layer_names.tolist(), samples.layer_dense.mean(0), strict=True):
+        dense[leaders[layer]] += macs
+    taken = {(name, axis): 0 for name in answers for axis in range(axes[name])}
+
+    def share() -> float:
+        parts = {n: 0.5 ** sum(taken[n, axis] for axis in range(axes[n])) for n in answers}
+        return sum(parts[n] * dense[n] for n in answers) / sum(dense.values())
+
+    def losers(step: tuple[str, int]) -> float:
+        """How many clips have an open path up to the one that is left."""
+        name, axis = step
+        return float(weights[(parted[name][axis, : taken[step] + 1] > 0).any(0)].sum())
+
+    steps = set(taken)
+    while steps:
+        step = min(steps, key=lambda one: (losers(one), one))
+        taken[step] += 1
+        if taken[step] == parted[step[0]].shape[1] or share() < samples.share.mean():
+            taken[step] -= 1
+            steps.remove(step)
+    gates = {}
+    for name, rows in parted.items():
+        values = torch.zeros(rows.shape[:2])
+        for axis in range(axes[name]):
+            open_ = rows[axis, taken[name, axis]]
+            values[axis, taken[name, axis]] = float(open_[open_ > 0].mean()) if open_.any() else 1
+        gates[name] = {"values": values.flatten()}
     return gates
 
 

@@ -5,10 +5,10 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps. The forms one-policy and random take the most frequent policy of the
-dynamic one, or answers drawn as often as it gave them, for all clips: what choices have to beat.
-The form narrow is a static network of fewer channels with no more MACs than the dynamic one took in
-the mean, which learns everything from the motion clips on.
+learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
+to beat: one-policy, same-macs and random take the most frequent policy of the dynamic form, one
+that takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow
+is a static network with fewer channels and no more MACs, which learns all from the motion clips on.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -40,14 +40,18 @@ NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
 FORMS = {
     "static": ("", []),
     "dynamic": ("vared_", []),
+    "taught": ("taught_", []),
     "time": ("vared_", ["model.backbone.dynamic.axes=time"]),
     "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
     "one-policy": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
+    "same-macs": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
     "random": ("vared_", ["model.backbone.dynamic.gate=random"]),
     "narrow": ("", []),
 }
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
-ITS_POLICY: dict[str, list[str]] = {"one-policy": [], "random": ["--random"]}
+ITS_POLICY: dict[str, list[str]] = {
+    "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
+}  # fmt: skip
 BACKBONE, HEAD = "model.backbone", "model.cls_head.in_channels"
 # Network: frames of its clips, and what makes it narrower, the widest first.
 NARROWER: dict[str, tuple[int, list[dict[str, Any]]]] = {
@@ -101,8 +105,10 @@ def main() -> None:
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
             static, size, of_all = run._replace(form="static"), "", args.options
+            like = run._replace(form=args.like)
             if run.form == "narrow":
-                width = narrower(run, of_all, dynamic_result(run, out).cost["full_gmacs"]["avg"])
+                cost = result_of(like, run, out).cost
+                width = narrower(run, of_all, cost["full_gmacs"]["avg"])
                 of_all, size = [*of_all, *width], f"-{width[0].partition('=')[2]}"
             # The usual ones serve every study.
             moving = (out if args.options else Path("work_dirs/study")) / f"{run.network}{size}"
@@ -112,7 +118,7 @@ def main() -> None:
             start = trained(static, clips, begun, moved, args.start_steps, of_all)
             options = [*of_all, *(args.dynamic_options if FORMS[run.form][0] else [])]
             if run.form in ITS_POLICY:
-                start = policy_of(run, clips, out, start, options)
+                start = policy_of(run, like, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
@@ -124,6 +130,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
+    parser.add_argument(
+        "--like", choices=["dynamic", "taught"], default="dynamic",
+        help="form whose choices one-policy, same-macs and random take over, and whose MACs narrow "
+        "may take; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
         "--start-steps", type=int, default=400,
@@ -204,15 +215,14 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def dynamic_result(run: Run, out: Path) -> Result:
-    """Of the seed's dynamic run, which other forms are made after."""
-    dynamic = run._replace(form="dynamic")
-    if not finished(out / dynamic.name):
+def result_of(like: Run, run: Run, out: Path) -> Result:
+    """Of the seed's run whose choices or MACs `run` takes over."""
+    if not finished(out / like.name):
         raise SystemExit(
-            f"{run.name} takes after what {dynamic.name} learned to do, which is not finished in "
-            f"{out}; name dynamic among --forms, before {run.form}"
+            f"{run.name} takes after what {like.name} learned to do, which is not finished in "
+            f"{out}; name {like.form} among --forms, before {run.form}"
         )
-    return read_result(out / dynamic.name)
+    return read_result(out / like.name)
 
 
 def narrower(run: Run, options: Sequence[str], most: float) -> list[str]:
@@ -233,15 +243,16 @@ def parsed(options: Sequence[str]) -> dict[str, Any]:
     return dict(parser.parse_args(["--cfg-options", *options] if options else []).cfg_options)
 
 
-def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
-    """The start with the gates that the seed's dynamic run leads to."""
-    dynamic = run._replace(form="dynamic")
-    dynamic_result(run, out)
-    last = (out / dynamic.name / "last_checkpoint").read_text()
-    judged = out / f"{dynamic.name}-choices"
+def policy_of(
+    run: Run, like: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]
+) -> Path:
+    """The start with the gates that the run `like` leads to."""
+    result_of(like, run, out)
+    last = (out / like.name / "last_checkpoint").read_text()
+    judged = out / f"{like.name}-choices"
     if not list(judged.glob("*/*/result.json")):
-        told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
-        run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
+        told = ["--no-speed", "--out", str(judged), *changed(like, *options)]
+        run_tool("tools/evaluate.py", like.config, last, *told, env=clips.environment())
     (result,) = judged.glob("*/*/result.json")
     begun = out / f"{run.name}-start.pth"
     kind = ITS_POLICY[run.form]

@@ -20,12 +20,7 @@ def frozen(model: nn.Module, gates: Mapping[str, Mapping[str, Tensor]]) -> dict[
     Raises:
         DynamicError: They are of other gates.
     """
-    convs = dynamic_convs(model)
-    names = {conv.gate: name for name, conv in convs.items()}
-    leaders = {
-        name: names[conv.gate.leader] if isinstance(conv.gate, FollowerGate) else name
-        for name, conv in convs.items()
-    }
+    leaders = leaders_of(model)
     if set(leaders.values()) != set(gates):
         raise DynamicError(
             f"the policy is of {len(gates)} gates, as that of {next(iter(gates), None)}, and the "
@@ -36,3 +31,13 @@ def frozen(model: nn.Module, gates: Mapping[str, Mapping[str, Tensor]]) -> dict[
     for name, leader in leaders.items():
         weights |= {f"{name}.gate.{buffer}": value for buffer, value in gates[leader].items()}
     return weights
+
+
+def leaders_of(model: nn.Module) -> dict[str, str]:
+    """Each dynamic convolution, and the one that asks the gate for it: most often itself."""
+    convs = dynamic_convs(model)
+    names = {conv.gate: name for name, conv in convs.items()}
+    return {
+        name: names[conv.gate.leader] if isinstance(conv.gate, FollowerGate) else name
+        for name, conv in convs.items()
+    }

@@ -1,0 +1,233 @@
+"""Gates are taught which samples lose most by the least computation, measured on the network.
+
+The efficiency loss learns from the gradient by the width of an open path, which does not tell what
+it would cost to close it. Here that is measured.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import is_distributed
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from vared_mm.engine.around_forward import (
+    Finish,
+    Watching,
+    around_steps,
+    batches_of,
+    unwrapped,
+)
+from vared_mm.engine.correctness import CORRECT, judged_loss
+from vared_mm.method.errors import NoMatchingModuleError
+from vared_mm.method.gate import Gate
+from vared_mm.method.layer import _Dynamic
+from vared_mm.method.observe import Look, dynamic_convs, record_cost
+
+
+@HOOKS.register_module()
+class TeachGatesHook(Hook):
+    """Adds `loss_gates` inside the forward pass, and logs `mac_share`.
+
+    In every `interval`-th iteration the batch passes twice more, in evaluation and without
+    gradients: with all that its gates can open, and with the least. What a sample loses by the
+    least,
+
+        Δ_i = ℓ_i(least) - ℓ_i(all),
+
+    is set against the last `window` ones: the part `open` of largest Δ should compute all, the
+    rest the least. With z what a gate answers before tanh, for its first path of an axis and its
+    last one,
+
+        loss_gates = weight · mean over gates, axes and these two of softplus( ∓2z ),
+
+    - where the path should be open. The gates learn from this loss alone, and nothing else learns
+    from it. At first it is drawn who computes all, so that the weights learn to serve both; then
+    the gates choose, and what they choose becomes what the sample is served best with.
+
+    The mean share of MACs comes to about open + (1 - open) · least share. Take
+    `dynamic.normalised=True`, which makes an open path as wide as in the measurement,
+    `dynamic.pool='change'`, and twenty times the learning rate for the gates.
+
+    Args:
+        open: Part of the samples that should compute all, in (0, 1).
+        weight: Of the loss, above 0.
+        correct: Whose loss ℓ is, by the name of the judge.
+        interval: Iterations from one measurement to the next. One takes about half as long as a
+            step of training.
+        draw: Part of the training in which it is drawn, in [0, 1].
+        window: Samples.
+    """
+
+    def __init__(
+        self,
+        open: float = 0.5,
+        weight: float = 1.0,
+        correct: str = "top1",
+        interval: int = 2,
+        draw: float = 0.25,
+        window: int = 300,
+    ) -> None:
+        if not 0 < open < 1:
+            raise ValueError(f"open is {open!r}; wanted a part of the samples between 0 and 1")
+        if weight <= 0:
+            raise ValueError(f"weight is {weight!r}; wanted a number above 0")
+        if not 0 <= draw <= 1:
+            raise ValueError(f"draw is {draw!r}; wanted a part of the training, from 0 to 1")
+        if interval < 1 or window < 1:
+            raise ValueError(f"interval={interval!r}, window={window!r}; wanted 1 or more")
+        if correct not in CORRECT:
+            raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
+        self.open, self.weight, self.correct = open, weight, correct
+        self.interval, self.draw = interval, draw
+        self.losses: deque[float] = deque(maxlen=window)
+        self._watching: Watching | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        model = unwrapped(runner.model)
+        convs = dynamic_convs(model)
+        if not any(isinstance(conv.gate, Gate) for conv in convs.values()):
+            raise NoMatchingModuleError(
+                f"TeachGatesHook: {type(model).__name__} has no dynamic convolution whose gate "
+                "asks the input; use a VaRed backbone or leave the hook out of custom_hooks"
+            )
+
+        def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+            batches = batches_of(arguments)
+            samples = sum(map(len, batches))
+            wanted = None
+            if runner.iter % self.interval == 0:
+                wanted = self.wanted(self.lost(model, arguments))
+            forced = None
+            if runner.iter < self.draw * runner.max_iters:
+                forced = torch.rand(samples) < self.open
+            logits = stack.enter_context(answering(convs, forced))
+            record = stack.enter_context(record_cost(model))
+
+            def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+                losses = {**losses, "mac_share": record.share(samples).detach().mean()}
+                if wanted is not None:
+                    losses["loss_gates"] = self.weight * gate_loss(logits, wanted)
+                elif is_distributed():
+                    # Wanted of each process: a loss that each parameter takes part in.
+                    losses["loss_gates"] = 0 * torch.stack([z.sum() for _, z in logits]).sum()
+                return losses
+
+            return finish
+
+        self._end()
+        self._watching = around_steps(runner, "loss", watch)
+
+    def lost(self, model: nn.Module, arguments: dict[str, Any]) -> Tensor:
+        """Δ (N,) of a batch."""
+        judge, batches = CORRECT[self.correct](model), batches_of(arguments)
+        losses = []
+        with evaluating(model), torch.no_grad():
+            for everything in (False, True):
+                answers: list[Any] = []
+                forced = torch.full((sum(map(len, batches)),), everything)
+                with ExitStack() as stack:
+                    stack.enter_context(answering(dynamic_convs(model), forced))
+                    if judge.reads is not None:
+                        keep = partial(_keep_answer, answers=answers)
+                        stack.callback(Look(judge.reads, keep).remove)
+                    # Past the hooks, as this is called in one.
+                    model.forward(**arguments)
+                losses.append(judged_loss(judge, answers, batches))
+        return losses[0] - losses[1]
+
+    def wanted(self, lost: Tensor) -> Tensor:
+        """(N,) which samples should compute all."""
+        self.losses.extend(lost.tolist())
+        return lost > torch.tensor(self.losses).quantile(1 - self.open).to(lost)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
+
+    def after_train(self, runner: Runner) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._watching:
+            self._watching()
+        self._watching = None
+
+
+@contextmanager
+def answering(
+    convs: Mapping[str, _Dynamic], forced: Tensor | None
+) -> Iterator[list[tuple[Gate, Tensor]]]:
+    """Gates answer without a gradient, or as they are told; gives the gates with their z.
+
+    Args:
+        forced: (N,) which samples compute all, the others the least; None lets the gates choose.
+    """
+    seen: list[tuple[Gate, Tensor]] = []
+
+    def told(gate: nn.Module, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
+        if forced is None:
+            return answer.detach()
+        rows = forced.repeat_interleave(len(answer) // len(forced))
+        return ends[(~rows).long()].to(answer)
+
+    with ExitStack() as stack:
+        for conv in convs.values():
+            gate = conv.gate
+            if isinstance(gate, Gate):
+                stack.callback(gate.register_forward_pre_hook(_detached).remove)
+                stack.callback(Look(gate.logits, partial(_keep, gate=gate, seen=seen)).remove)
+            # Before all other hooks, so that those see what is really used.
+            stack.callback(Look(gate, partial(told, ends=ends_of(conv)), prepend=True).remove)
+        yield seen
+
+
+def _keep_answer(module: nn.Module, args: tuple, out: Any, answers: list[Any]) -> None:
+    answers.append(out)
+
+
+def _detached(gate: nn.Module, args: tuple) -> tuple:
+    return tuple(x.detach() for x in args)
+
+
+def _keep(module: nn.Module, args: tuple, z: Tensor, gate: Gate, seen: list) -> None:
+    seen.append((gate, z))
+
+
+def ends_of(conv: _Dynamic) -> Tensor:
+    """What its gate answers for all and for the least, (2, G)."""
+    ends = torch.zeros(2, len(conv.axes), conv.dynamic.search_space)
+    ends[0, :, 0] = ends[1, :, -1] = 1
+    return ends.flatten(1)
+
+
+def gate_loss(logits: list[tuple[Gate, Tensor]], wanted: Tensor) -> Tensor:
+    """Mean of softplus(∓2z) over gates and both ends, of samples (N,) that want all or the least;
+    z (R, G), R a multiple of N."""
+    losses = []
+    for gate, z in logits:
+        sign = (1 - 2 * wanted.to(z)).repeat_interleave(len(z) // len(wanted))[:, None]
+        by_axis = z.unflatten(1, (gate.axes, -1))
+        all_, least = by_axis[..., 0], by_axis[..., -1]
+        losses.append((F.softplus(2 * sign * all_) + F.softplus(-2 * sign * least)).mean() / 2)
+    return torch.stack(losses).mean()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
