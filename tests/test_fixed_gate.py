@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from command_lines import tool_of
 from torch import nn
 
-from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
+from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.fixed_gate import ROWS, RandomGate
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.report.policies import Policies
 
+freeze = tool_of("freeze")
 BLOCKS = r"(?P<block>[01])\.\d"
 
 
@@ -80,6 +85,35 @@ def test_gates_that_ask_the_input_do_not_load_into_fixed_ones():
         network(gate="fixed").load_state_dict(network().state_dict())
     with pytest.raises(ValueError, match="gate is 'none'; wanted one of"):
         DynamicConfig(gate="none")
+
+
+def samples_with(policies, layers, shares):
+    """Four clips whose policies are given by number, with answers of two gates of two axes."""
+    chosen, answers = policies
+    names = np.repeat(["a", "b"], 4)
+    share = np.array(shares)
+    return SimpleNamespace(
+        policies=Policies(np.array(chosen)[:, None], np.array(answers, float), names),
+        share=share, layer_names=np.array(["a", "b"]), layer_dense=np.tile(layers, (4, 1)),
+    )  # fmt: skip
+
+
+def test_a_policy_of_as_many_macs_closes_what_the_fewest_clips_opened():
+    model = nn.ModuleDict({name: VaRedConv3d(2, 4, 1) for name in "ab"})
+    # Three clips of four compute all frames of a; one computes all channels, and nobody all of b.
+    least, some = [0, 0.5, 0, 0.5, 0, 0.5, 0, 0.5], [0, 0.5, 0.7, 0, 0, 0.5, 0, 0.5]
+    every = [0.9, 0.5, 0.8, 0, 0, 0.5, 0, 0.5]
+    policies = [1, 1, 2, 0], [least, some, every]
+    # a has 3/4 of the MACs: 0.4 allows its half (0.375) with a quarter of b (0.0625), no less.
+    samples = samples_with(policies, [3.0, 1.0], [0.4] * 4)
+    gates = freeze.of_same_macs(model, samples)
+    assert gates["a"]["values"].tolist() == pytest.approx([0, 0.5, 0.75, 0])
+    assert gates["b"]["values"].tolist() == pytest.approx([0, 0.5, 0, 0.5])
+    # 0.9 allows nothing to be closed but one axis of b: 0.875 would be less.
+    everything = freeze.of_same_macs(model, samples_with(policies, [3.0, 1.0], [0.9] * 4))
+    assert [(g["values"] > 0).tolist() for g in everything.values()] == [
+        [True, False, True, False]
+    ] * 2
 
 
 def test_the_tool_says_what_it_freezes(tmp_path):

@@ -35,7 +35,8 @@ with extra("report"):
     from vared_mm.report.choices import lines as choice_lines
     from vared_mm.report.evaluation import Evaluation, evaluate
     from vared_mm.report.evaluation_speed import speeds
-    from vared_mm.report.result import Result, write_result
+    from vared_mm.report.needs import needs_table
+    from vared_mm.report.result import Result, read_samples, write_result
 
 
 @told_in_a_line()
@@ -60,6 +61,8 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
             result = with_speed(result, unwrapped(runner.model).eval(), config, args)
             write_result(job.folder, result)
         tell(result, job.folder)
+        if args.needs:
+            print(needs_table(read_samples(job.folder), args.needs))
         if job.deals and not (result.choices and result.choices["judged"]):
             why = "fewer than two samples tell what is right"
             print(f"the choices are not judged, as {why if result.dynamic else 'it is static'}")
@@ -98,6 +101,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--choices", action="store_true", help="tell what the choices are worth")
     parser.add_argument("--deals", type=int, default=10, metavar="N",
                         help="how often they are dealt to other samples; default: 10")  # fmt: skip
+    parser.add_argument("--needs", type=Path, metavar="FILE", help="tell the share by what clips "
+                        "need, from a csv as tools/make_need_clips.py writes")  # fmt: skip
     parser.add_argument("--budget", nargs="+", type=float, metavar="SHARE", help="evaluate each "
                         "checkpoint with its gates shifted to these mean shares, in [0, 1], of "
                         "the dynamic convolutions' MACs")  # fmt: skip
@@ -115,7 +120,7 @@ def parsed() -> argparse.Namespace:
             parser.error(f"--{name} is {getattr(args, name)}; wanted 1 or more")
     if any(not 0 < target <= 1 for target in args.budget or ()):
         parser.error(f"--budget is {args.budget}; wanted shares above 0, up to 1")
-    for file in (*args.checkpoints, *([args.classes] if args.classes else [])):
+    for file in filter(None, (*args.checkpoints, args.classes, args.needs)):
         if not file.is_file():
             parser.error(f"there is no file {file}")
     return args

@@ -15,6 +15,8 @@ from typing_extensions import TypedDict
 from vared_mm.report.policies import Policies, by_gate, rates
 from vared_mm.report.record_types import AnyText, Count, Number
 
+# Of the MACs, what is not the same for two policies.
+LEAST_SAVED = 0.02
 # Errors that a difference has to exceed to count.
 ERRORS = 2
 
@@ -108,13 +110,25 @@ def worth(gains: np.ndarray) -> Worth:
     return {"mean": float(gains.mean()), "error": float(error)}
 
 
-def verdict(judged: Judged, freeze: str) -> str:
-    """In words; `freeze` is the command that makes a network of the most frequent policy."""
+def verdict(judged: Judged, freeze: str, share: float, policy_share: float) -> str:
+    """In words.
+
+    Args:
+        freeze: The command that makes a network of the most frequent policy.
+        share, policy_share: Of the MACs, what the choices take in the mean and what that policy
+            does.
+    """
     over_one, over_dealt = judged["over_one_policy"], judged["over_dealt"]
     told = f"{points(over_one)} points over one policy for all"
     told += f", {points(over_dealt)} over the choices of other samples"
     if over_one["mean"] > ERRORS * over_one["error"]:
         return f"The choices are worth {told}."
+    if policy_share > share + LEAST_SAVED:
+        return (
+            f"The choices save MACs: they take {100 * share:.0f} % in the mean and the most "
+            f"frequent policy {100 * policy_share:.0f} %. As far as {judged['samples']} samples "
+            f"tell, they are worth {told}. A policy of as many MACs as theirs: {freeze} --same-macs"
+        )
     return (
         f"One policy serves all clips as well: freeze it ({freeze}). As far as {judged['samples']} "
         f"samples tell, the choices are worth {told}."

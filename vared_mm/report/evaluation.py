@@ -89,7 +89,8 @@ def told_choices(
     choices = choices_of(samples.share, samples.loss, samples.policies)
     if others and (judged := judge(samples.correct, *others)):
         freeze = shlex.join(["python", "tools/freeze.py", str(folder), "frozen.pth"])
-        choices |= {"judged": judged, "verdict": verdict(judged, freeze)}
+        shares = float(samples.share.mean()), choices["policy_share"]
+        choices |= {"judged": judged, "verdict": verdict(judged, freeze, *shares)}
     return choices
 
 
