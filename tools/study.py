@@ -9,6 +9,7 @@ learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook.
 to beat: one-policy, same-macs and random take the most frequent policy of the dynamic form, one
 that takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow
 is a static network with fewer channels and no more MACs, which learns all from the motion clips on.
+The network i3d_w12 is the narrowest I3D and takes square clips.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -22,20 +23,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.config import DictAction
-
 from vared_mm.files import new_folder, read_names, write_json, write_text
 from vared_mm.flops import bounds, build_model
 from vared_mm.launch import Parser, config_of, extra, run_tool, told_in_a_line
 
 with extra("report"):
-    import pandas as pd
-
     from vared_mm.report.result import Result, ResultError, read_result
-    from vared_mm.report.same_model import spelled
+    from vared_mm.report.study_table import row_of, table_of
 
 # Network: how many steps it takes to learn the motion clips.
-NETWORKS = {"i3d": 400, "r2plus1d": 400, "x3d": 1200}
+NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200}
+USUAL = ["i3d", "r2plus1d", "x3d"]
 # Form: the prefix of its config, and what it changes there.
 FORMS = {
     "static": ("", []),
@@ -53,11 +51,22 @@ ITS_POLICY: dict[str, list[str]] = {
     "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
 }  # fmt: skip
 BACKBONE, HEAD = "model.backbone", "model.cls_head.in_channels"
-# Network: frames of its clips, and what makes it narrower, the widest first.
-NARROWER: dict[str, tuple[int, list[dict[str, Any]]]] = {
-    "i3d": (16, [{f"{BACKBONE}.width": n / 64, HEAD: 16 * n} for n in range(15, 1, -1)]),
-    "r2plus1d": (8, [{f"{BACKBONE}.base_channels": n, HEAD: 8 * n} for n in range(7, 0, -1)]),
-    "x3d": (8, [{f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}]),
+
+
+def i3d(n: int) -> dict[str, Any]:
+    return {f"{BACKBONE}.width": n / 64, HEAD: 16 * n}
+
+
+def r2plus1d(n: int) -> dict[str, Any]:
+    return {f"{BACKBONE}.base_channels": n, HEAD: 8 * n}
+
+
+# Network: the size of its clips, and what makes it narrower, the widest first.
+NARROWER: dict[str, tuple[tuple[int, int, int], list[dict[str, Any]]]] = {
+    "i3d": ((16, 36, 48), [i3d(n) for n in range(15, 1, -1)]),
+    "i3d_w12": ((8, 48, 48), [i3d(n) for n in range(7, 1, -1)]),
+    "r2plus1d": ((8, 36, 48), [r2plus1d(n) for n in range(7, 0, -1)]),
+    "x3d": ((8, 36, 48), [{f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}]),
 }
 LISTS = ("train.txt", "val.txt", "classes.txt")
 
@@ -96,7 +105,7 @@ class Run(NamedTuple):
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
-    settings = ("start_steps", "steps", "options", "dynamic_options")
+    settings = ("start_steps", "steps", "start_options", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
     run_tool("tools/make_motion_clips.py", str(motion.folder))
@@ -104,19 +113,18 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static, size, of_all = run._replace(form="static"), "", args.options
-            like = run._replace(form=args.like)
+            static, like = run._replace(form="static"), run._replace(form=args.like)
+            width: list[str] = []
+            size = ""
             if run.form == "narrow":
-                cost = result_of(like, run, out).cost
-                width = narrower(run, of_all, cost["full_gmacs"]["avg"])
-                of_all, size = [*of_all, *width], f"-{width[0].partition('=')[2]}"
-            # The usual ones serve every study.
-            moving = (out if args.options else Path("work_dirs/study")) / f"{run.network}{size}"
-            steps = NETWORKS[run.network]
-            moved = trained(static._replace(seed=0), motion, moving, None, steps, of_all)
+                width = narrower(run, result_of(like, run, out).cost["full_gmacs"]["avg"])
+                size = f"-{width[0].partition('=')[2]}"
+            moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
+            moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
             begun = out / f"{run.network}{size}-start-{run.seed}"
-            start = trained(static, clips, begun, moved, args.start_steps, of_all)
-            options = [*of_all, *(args.dynamic_options if FORMS[run.form][0] else [])]
+            of_start = [*width, *args.start_options]
+            start = trained(static, clips, begun, moved, args.start_steps, of_start)
+            options = args.dynamic_options if FORMS[run.form][0] else width
             if run.form in ITS_POLICY:
                 start = policy_of(run, like, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
@@ -128,7 +136,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument(
+        "--networks", nargs="+", choices=list(NETWORKS), default=["i3d", "r2plus1d", "x3d"]
+    )
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
     parser.add_argument(
         "--like", choices=["dynamic", "taught"], default="dynamic",
@@ -144,8 +154,8 @@ def parse() -> argparse.Namespace:
         "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
     )
     parser.add_argument(
-        "--options", nargs="+", default=[], metavar="KEY=VALUE",
-        help="settings of all forms and of what they start from, as model.backbone.width=0.125",
+        "--start-options", nargs="+", default=[], metavar="KEY=VALUE",
+        help="settings of the training that all forms start from alone",
     )  # fmt: skip
     parser.add_argument(
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
@@ -172,11 +182,11 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder whose finished runs had others: they would be told as these."""
     file = out / "settings.json"
     try:
-        # Folders of former studies do not tell of their clips, and had no options for all.
+        # Folders of former studies do not tell of their clips
         former = json.loads(file.read_text()) if file.exists() else settings
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
-    kept = {"clips": settings["clips"], "options": [], **former}
+    kept = {"clips": settings["clips"], "start_options": [], **former}
     if kept != settings:
         raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
     write_json(file, settings)
@@ -225,22 +235,14 @@ def result_of(like: Run, run: Run, out: Path) -> Result:
     return read_result(out / like.name)
 
 
-def narrower(run: Run, options: Sequence[str], most: float) -> list[str]:
-    """More options, for a network of no more than `most` GMACs; the narrowest, if none has less."""
-    frames, forms = NARROWER[run.network]
-    told = parsed(options)
+def narrower(run: Run, most: float) -> list[str]:
+    """Options for a network of no more than `most` GMACs; the narrowest, if none has less."""
+    size, forms = NARROWER[run.network]
     for form in forms:
-        model = build_model(config_of(run.config, {**told, **form}))
-        if bounds(model, (frames, 36, 48))["dense_gmacs"] <= most:
+        model = build_model(config_of(run.config, form))
+        if bounds(model, size)["dense_gmacs"] <= most:
             break
     return [f"{key}={value}" for key, value in form.items()]
-
-
-def parsed(options: Sequence[str]) -> dict[str, Any]:
-    """What mmengine makes of them."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
-    return dict(parser.parse_args(["--cfg-options", *options] if options else []).cfg_options)
 
 
 def policy_of(
@@ -280,7 +282,7 @@ def report(out: Path) -> str:
     names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
     rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
     write_json(out / "results.json", rows)
-    table = table_of(pd.json_normalize(rows))
+    table = table_of(rows, list(NETWORKS), list(FORMS))
     write_text(out / "results.md", table)
     return table
 
@@ -289,47 +291,6 @@ def seeds_in(out: Path) -> list[int]:
     """Of the runs there; other folders, which the study did not make, are no runs."""
     ends = {path.name.rpartition("-")[2] for path in out.iterdir()}
     return [int(end) for end in ends if end.isascii() and end.isdigit()]
-
-
-def row_of(path: Path) -> dict[str, Any]:
-    network, rest = path.parent.name.split("-", 1)
-    form, seed = rest.rsplit("-", 1)
-    result = read_result(path)
-    return {
-        "network": network,
-        "form": form,
-        "seed": int(seed),
-        "top1": result.metrics["acc/top1"],
-        "clips": result.data.samples,
-        **{key: result.cost[key] for key in ("dense_gmacs", "paper_gmacs", "full_gmacs", "share")},
-    }
-
-
-def table_of(rows: pd.DataFrame) -> str:
-    """A line for each network and form, its seeds together."""
-    for name, order in (("network", NETWORKS), ("form", FORMS)):
-        rows[name] = pd.Categorical(rows[name], list(order))
-    groups = rows.groupby(["network", "form"], observed=True)
-    lines = [{"network": n, "form": form, **line_of(own)} for (n, form), own in groups]
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n"
-
-
-def line_of(seeds: pd.DataFrame) -> dict[str, str]:
-    full, dense = seeds["full_gmacs.avg"], seeds["dense_gmacs"]
-    least, most = seeds["full_gmacs.min"].min(), seeds["full_gmacs.max"].max()
-    return {
-        "seeds": str(len(seeds)),
-        "top-1, %": over_seeds(100 * seeds["top1"], ".1f"),
-        "GMACs dense": f"{dense.iloc[0]:.3f}",
-        "GMACs in full, avg": over_seeds(full, ".3f"),
-        "least to most": f"{least:.3f} to {most:.3f}",
-        "MACs saved, %": over_seeds(100 * (1 - full / dense), ".1f"),
-        "share of the dynamic convolutions": over_seeds(seeds["share.avg"], ".2f"),
-    }
-
-
-def over_seeds(values: pd.Series, form: str) -> str:
-    return spelled(values.mean(), values.std(), form)
 
 
 if __name__ == "__main__":

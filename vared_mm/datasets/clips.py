@@ -69,7 +69,12 @@ def resized(short_side: int) -> Settings:
     return dict(type="Resize", scale=(-1, short_side))
 
 
-def whole_video_pipelines(frames: int, size: tuple[int, int]) -> tuple[Pipeline, Pipeline]:
+def whole_video_pipelines(
+    frames: int,
+    size: tuple[int, int],
+    area: tuple[float, float] = (0.6, 1.0),
+    aspect: tuple[float, float] = (1.0, 1.6),
+) -> tuple[Pipeline, Pipeline]:
     """For training and test on `frames` frames spread over all of a short video.
 
     Nothing is mirrored, as left and right may be two classes.
@@ -77,10 +82,12 @@ def whole_video_pipelines(frames: int, size: tuple[int, int]) -> tuple[Pipeline,
     Args:
         frames: of the clip.
         size: width and height in pixels.
+        area, aspect: of the part that is seen in training, of the video's area, and its width by
+            its height.
     """
     sample = dict(type="UniformSample", clip_len=frames, num_clips=1)
     whole = dict(type="Resize", scale=size, keep_ratio=False)
-    crop = dict(type="RandomResizedCrop", area_range=(0.6, 1.0), aspect_ratio_range=(1.0, 1.6))
+    crop = dict(type="RandomResizedCrop", area_range=area, aspect_ratio_range=aspect)
     return (
         decord_pipeline(sample, "NCTHW", [crop, whole, dict(type="ColorJitter")]),
         decord_pipeline(dict(sample, test_mode=True), "NCTHW", [whole]),

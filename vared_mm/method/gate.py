@@ -169,11 +169,10 @@ class Gate(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
-        # In training z comes by here, where hooks see it.
-        self.logits = nn.Identity()
+        self.logits = nn.Identity()  # In training z comes by here, where hooks see it.
         nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
         self.float()  # Whatever the default is.
-        # `load_state_dict(assign=True)` takes the tensors of a checkpoint as they are.
+        # `load_state_dict(assign=True)` takes a checkpoint's tensors as they are.
         self.register_load_state_dict_post_hook(_in_single)
 
     def forward(self, x: Tensor) -> Tensor:

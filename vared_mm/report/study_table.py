@@ -1,0 +1,55 @@
+"""The table of a study: forms of networks, each trained from several seeds (`tools/study.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vared_mm.report.result import read_result
+from vared_mm.report.same_model import spelled
+
+
+def row_of(path: Path) -> dict[str, Any]:
+    """Of the result.json in a run's folder, <network>-<form>-<seed>."""
+    network, rest = path.parent.name.split("-", 1)
+    form, seed = rest.rsplit("-", 1)
+    result = read_result(path)
+    return {
+        "network": network,
+        "form": form,
+        "seed": int(seed),
+        "top1": result.metrics["acc/top1"],
+        "clips": result.data.samples,
+        **{key: result.cost[key] for key in ("dense_gmacs", "paper_gmacs", "full_gmacs", "share")},
+    }
+
+
+def table_of(rows: Sequence[dict[str, Any]], networks: list[str], forms: list[str]) -> str:
+    """In Markdown, a line for each network and form in their order, its seeds together."""
+    table = pd.json_normalize(list(rows))
+    for name, order in (("network", networks), ("form", forms)):
+        table[name] = pd.Categorical(table[name], order)
+    groups = table.groupby(["network", "form"], observed=True)
+    lines = [{"network": n, "form": form, **line_of(own)} for (n, form), own in groups]
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def line_of(seeds: pd.DataFrame) -> dict[str, str]:
+    full, dense = seeds["full_gmacs.avg"], seeds["dense_gmacs"]
+    least, most = seeds["full_gmacs.min"].min(), seeds["full_gmacs.max"].max()
+    return {
+        "seeds": str(len(seeds)),
+        "top-1, %": over_seeds(100 * seeds["top1"], ".1f"),
+        "GMACs dense": f"{dense.iloc[0]:.3f}",
+        "GMACs in full, avg": over_seeds(full, ".3f"),
+        "least to most": f"{least:.3f} to {most:.3f}",
+        "MACs saved, %": over_seeds(100 * (1 - full / dense), ".1f"),
+        "share of the dynamic convolutions": over_seeds(seeds["share.avg"], ".2f"),
+    }
+
+
+def over_seeds(values: pd.Series, form: str) -> str:
+    return spelled(values.mean(), values.std(), form)
