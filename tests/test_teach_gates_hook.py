@@ -15,7 +15,14 @@ from torch import nn
 from vared_mm.engine import TeachGatesHook
 from vared_mm.engine.correctness import label_losses
 from vared_mm.engine.teach_gates_hook import answering, ends_of, gate_loss
-from vared_mm.method import NoMatchingModuleError, VaRedConv2d, VaRedConv3d
+from vared_mm.method import (
+    DynamicConfig,
+    DynamicError,
+    NoMatchingModuleError,
+    VaRedConv2d,
+    VaRedConv3d,
+    make_dynamic,
+)
 from vared_mm.method.observe import dynamic_convs, record_cost
 
 EVERY_STEP = dict(
@@ -148,6 +155,29 @@ def test_who_computes_all_is_drawn_and_then_chosen(tmp_path):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TeachGatesHook(**settings)
+
+
+def test_it_stands_alone(tmp_path):
+    hooks = [{"type": "TeachGatesHook"}, {"type": "EfficiencyLossHook"}]
+    with pytest.raises(ValueError, match="leave one of them out of custom_hooks"):
+        Runner(**toy.runner_settings(tmp_path, {}, hooks)).train()
+
+
+def test_gates_that_no_gradient_reaches_are_refused(tmp_path):
+    settings = toy.runner_settings(tmp_path, {}, [{"type": "TeachGatesHook"}])
+    settings["model"]["checkpointing"] = "reentrant"
+    with pytest.raises(DynamicError, match="loss_gates cannot reach the gate"):
+        Runner(**settings).train()
+
+
+def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1))
+    make_dynamic(model, DynamicConfig(share="block", targets=r"(?P<block>)[01]", normalised=True))
+    forced = torch.tensor([False, True])
+    with answering(dynamic_convs(model), forced) as logits, record_cost(model) as record:
+        model(torch.randn(2, 2, 5, 5))
+    assert len(logits) == 1
+    assert record.share(2).tolist() == pytest.approx([0.5, 1])
 
 
 @pytest.mark.parametrize("dynamic", [None, dict(gate="fixed")], ids=["static", "fixed gates"])

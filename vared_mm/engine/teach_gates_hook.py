@@ -28,8 +28,13 @@ from vared_mm.engine.around_forward import (
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged_loss
-from vared_mm.method.errors import NoMatchingModuleError
-from vared_mm.method.gate import Gate
+from vared_mm.engine.efficiency_loss_hook import (
+    EfficiencyLossHook,
+    warn_of_decay,
+    warn_of_frozen,
+)
+from vared_mm.method.errors import DynamicError, NoMatchingModuleError
+from vared_mm.method.gate import FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
@@ -101,7 +106,16 @@ class TeachGatesHook(Hook):
                 "asks the input; use a VaRed backbone or leave the hook out of custom_hooks"
             )
 
+        if any(isinstance(hook, EfficiencyLossHook) for hook in runner.hooks):
+            raise ValueError(
+                "TeachGatesHook and EfficiencyLossHook both tell the gates what to do, and the "
+                "second could not reach them; leave one of them out of custom_hooks"
+            )
+        warn_of_decay(model, runner.optim_wrapper)
+
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+            if not (self._watching and self._watching.seen):
+                warn_of_frozen(model)
             batches = batches_of(arguments)
             samples = sum(map(len, batches))
             wanted = None
@@ -114,6 +128,7 @@ class TeachGatesHook(Hook):
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+                check_graph(logits)
                 losses = {**losses, "mac_share": record.share(samples).detach().mean()}
                 if wanted is not None:
                     losses["loss_gates"] = self.weight * gate_loss(logits, wanted)
@@ -183,6 +198,8 @@ def answering(
     with ExitStack() as stack:
         for conv in convs.values():
             gate = conv.gate
+            if not isinstance(gate, (Gate, FollowerGate)):
+                continue
             if isinstance(gate, Gate):
                 stack.callback(gate.register_forward_pre_hook(_detached).remove)
                 stack.callback(Look(gate.logits, partial(_keep, gate=gate, seen=seen)).remove)
@@ -208,6 +225,18 @@ def ends_of(conv: _Dynamic) -> Tensor:
     ends = torch.zeros(2, len(conv.axes), conv.dynamic.search_space)
     ends[0, :, 0] = ends[1, :, -1] = 1
     return ends.flatten(1)
+
+
+def check_graph(logits: list[tuple[Gate, Tensor]]) -> None:
+    """Refuses a training in which the loss could not reach the gates."""
+    for gate, z in logits:
+        wanted = any(p.requires_grad for p in gate.parameters())
+        if wanted and torch.is_grad_enabled() and not z.requires_grad:
+            raise DynamicError(
+                f"loss_gates cannot reach the gate {gate}: it ran without a graph, as under "
+                "torch.no_grad() or reentrant activation checkpointing. Checkpoint with "
+                "use_reentrant=False, or freeze the gate (requires_grad_(False))"
+            )
 
 
 def gate_loss(logits: list[tuple[Gate, Tensor]], wanted: Tensor) -> Tensor:
