@@ -7,7 +7,7 @@ it would cost to close it. Here that is measured.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -56,8 +56,9 @@ class TeachGatesHook(Hook):
         loss_gates = weight · mean over gates, axes and these two of softplus( ∓2z ),
 
     - where the path should be open. The gates learn from this loss alone, and nothing else learns
-    from it. At first it is drawn who computes all, so that the weights learn to serve both; then
-    the gates choose, and what they choose becomes what the sample is served best with.
+    from it. In training each gate gives all to the part `open` of the samples that it would rather
+    open, at first at random, so that the weights learn to serve both; and a sample that gets all
+    learns to need it.
 
     The mean share of MACs comes to about open + (1 - open) · least share. Take
     `dynamic.normalised=True`, which makes an open path as wide as in the measurement,
@@ -69,7 +70,6 @@ class TeachGatesHook(Hook):
         correct: Whose loss ℓ is, by the name of the judge.
         interval: Iterations from one measurement to the next. One takes about half as long as a
             step of training.
-        draw: Part of the training in which it is drawn, in [0, 1].
         window: Samples.
     """
 
@@ -79,22 +79,21 @@ class TeachGatesHook(Hook):
         weight: float = 1.0,
         correct: str = "top1",
         interval: int = 2,
-        draw: float = 0.25,
-        window: int = 300,
+        window: int = 120,
     ) -> None:
         if not 0 < open < 1:
             raise ValueError(f"open is {open!r}; wanted a part of the samples between 0 and 1")
         if weight <= 0:
             raise ValueError(f"weight is {weight!r}; wanted a number above 0")
-        if not 0 <= draw <= 1:
-            raise ValueError(f"draw is {draw!r}; wanted a part of the training, from 0 to 1")
         if interval < 1 or window < 1:
             raise ValueError(f"interval={interval!r}, window={window!r}; wanted 1 or more")
         if correct not in CORRECT:
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
         self.open, self.weight, self.correct = open, weight, correct
-        self.interval, self.draw = interval, draw
+        self.interval = interval
+        self.window = window
         self.losses: deque[float] = deque(maxlen=window)
+        self.scores: dict[Gate, deque[float]] = {}
         self._watching: Watching | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -121,10 +120,7 @@ class TeachGatesHook(Hook):
             wanted = None
             if runner.iter % self.interval == 0:
                 wanted = self.wanted(self.lost(model, arguments))
-            forced = None
-            if runner.iter < self.draw * runner.max_iters:
-                forced = torch.rand(samples) < self.open
-            logits = stack.enter_context(answering(convs, forced))
+            logits = stack.enter_context(answering(convs, self.upper))
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -134,7 +130,7 @@ class TeachGatesHook(Hook):
                     losses["loss_gates"] = self.weight * gate_loss(logits, wanted)
                 elif is_distributed():
                     # Wanted of each process: a loss that each parameter takes part in.
-                    losses["loss_gates"] = 0 * torch.stack([z.sum() for _, z in logits]).sum()
+                    losses["loss_gates"] = 0 * torch.stack([z.sum() for z in logits.values()]).sum()
                 return losses
 
             return finish
@@ -149,9 +145,8 @@ class TeachGatesHook(Hook):
         with evaluating(model), torch.no_grad():
             for everything in (False, True):
                 answers: list[Any] = []
-                forced = torch.full((sum(map(len, batches)),), everything)
                 with ExitStack() as stack:
-                    stack.enter_context(answering(dynamic_convs(model), forced))
+                    stack.enter_context(answering(dynamic_convs(model), everything))
                     if judge.reads is not None:
                         keep = partial(_keep_answer, answers=answers)
                         stack.callback(Look(judge.reads, keep).remove)
@@ -164,6 +159,16 @@ class TeachGatesHook(Hook):
         """(N,) which samples should compute all."""
         self.losses.extend(lost.tolist())
         return lost > torch.tensor(self.losses).quantile(1 - self.open).to(lost)
+
+    def upper(self, gate: Gate, z: Tensor) -> Tensor:
+        """(R,) which rows are to compute all: the part `open` of the last ones that the gate would
+        rather open."""
+        first, last = ends_in(gate, z.detach())
+        # The noise parts what is alike, as all is at first.
+        score = (first - last).mean(1) + 1e-3 * torch.rand(len(z), device=z.device)
+        seen = self.scores.setdefault(gate, deque(maxlen=self.window))
+        seen.extend(score.tolist())
+        return score > torch.tensor(seen).quantile(1 - self.open).to(score)
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:
@@ -178,33 +183,41 @@ class TeachGatesHook(Hook):
         self._watching = None
 
 
+Choose = Callable[[Gate, Tensor], Tensor]
+
+
 @contextmanager
-def answering(
-    convs: Mapping[str, _Dynamic], forced: Tensor | None
-) -> Iterator[list[tuple[Gate, Tensor]]]:
-    """Gates answer without a gradient, or as they are told; gives the gates with their z.
+def answering(convs: Mapping[str, _Dynamic], choose: Choose | bool) -> Iterator[dict[Gate, Tensor]]:
+    """Gates answer all or the least, without a gradient; gives their z, (R, G), of training.
 
     Args:
-        forced: (N,) which samples compute all, the others the least; None lets the gates choose.
+        choose: For all rows, or from a gate and its z which of them compute all, (R,).
     """
-    seen: list[tuple[Gate, Tensor]] = []
+    seen: dict[Gate, Tensor] = {}
+    chosen: dict[Gate, Tensor] = {}
 
-    def told(gate: nn.Module, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
-        if forced is None:
-            return answer.detach()
-        rows = forced.repeat_interleave(len(answer) // len(forced))
-        return ends[(~rows).long()].to(answer)
+    def keep(module: nn.Module, args: tuple, z: Tensor, gate: Gate) -> None:
+        seen[gate] = z
+
+    def told(gate: Any, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
+        if isinstance(choose, bool):
+            rows = torch.full((len(answer),), choose, device=answer.device)
+        elif isinstance(gate, Gate):
+            rows = chosen[gate] = choose(gate, seen[gate])
+        else:
+            rows = chosen[gate.leader]
+        return ends.to(answer)[(~rows).long()]
 
     with ExitStack() as stack:
         for conv in convs.values():
             gate = conv.gate
-            if not isinstance(gate, (Gate, FollowerGate)):
-                continue
             if isinstance(gate, Gate):
                 stack.callback(gate.register_forward_pre_hook(_detached).remove)
-                stack.callback(Look(gate.logits, partial(_keep, gate=gate, seen=seen)).remove)
-            # Before all other hooks, so that those see what is really used.
-            stack.callback(Look(gate, partial(told, ends=ends_of(conv)), prepend=True).remove)
+                stack.callback(Look(gate.logits, partial(keep, gate=gate)).remove)
+            if isinstance(gate, (Gate, FollowerGate)):
+                # Before all other hooks, so that those see what is really used.
+                tell = partial(told, ends=ends_of(conv))
+                stack.callback(Look(gate, tell, prepend=True).remove)
         yield seen
 
 
@@ -227,9 +240,9 @@ def ends_of(conv: _Dynamic) -> Tensor:
     return ends.flatten(1)
 
 
-def check_graph(logits: list[tuple[Gate, Tensor]]) -> None:
+def check_graph(logits: Mapping[Gate, Tensor]) -> None:
     """Refuses a training in which the loss could not reach the gates."""
-    for gate, z in logits:
+    for gate, z in logits.items():
         wanted = any(p.requires_grad for p in gate.parameters())
         if wanted and torch.is_grad_enabled() and not z.requires_grad:
             raise DynamicError(
@@ -239,15 +252,20 @@ def check_graph(logits: list[tuple[Gate, Tensor]]) -> None:
             )
 
 
-def gate_loss(logits: list[tuple[Gate, Tensor]], wanted: Tensor) -> Tensor:
-    """Mean of softplus(∓2z) over gates and both ends, of samples (N,) that want all or the least;
-    z (R, G), R a multiple of N."""
+def ends_in(gate: Gate, z: Tensor) -> tuple[Tensor, Tensor]:
+    """z of the first and of the last path of each axis, (R, axes), from all (R, G)."""
+    by_axis = z.unflatten(1, (gate.axes, -1))
+    return by_axis[..., 0], by_axis[..., -1]
+
+
+def gate_loss(logits: Mapping[Gate, Tensor], wanted: Tensor) -> Tensor:
+    """Mean of softplus(∓2z) over gates, axes and both ends, of samples (N,) that want all or the
+    least; z (R, G), R a multiple of N."""
     losses = []
-    for gate, z in logits:
+    for gate, z in logits.items():
         sign = (1 - 2 * wanted.to(z)).repeat_interleave(len(z) // len(wanted))[:, None]
-        by_axis = z.unflatten(1, (gate.axes, -1))
-        all_, least = by_axis[..., 0], by_axis[..., -1]
-        losses.append((F.softplus(2 * sign * all_) + F.softplus(-2 * sign * least)).mean() / 2)
+        first, last = ends_in(gate, z)
+        losses.append((F.softplus(2 * sign * first) + F.softplus(-2 * sign * last)).mean() / 2)
     return torch.stack(losses).mean()
 
 
