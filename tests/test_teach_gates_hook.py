@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 
 from vared_mm.engine import TeachGatesHook
 from vared_mm.engine.correctness import label_losses
-from vared_mm.engine.teach_gates_hook import answering, ends_of, gate_loss
+from vared_mm.engine.teach_gates_hook import answering, ends_of, gate_loss, upper
 from vared_mm.method import (
     DynamicConfig,
     DynamicError,
@@ -52,14 +53,13 @@ def test_all_is_the_first_path_of_each_axis_and_the_least_the_last():
     assert ends_of(image).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
-def test_samples_in_the_upper_part_of_the_last_ones_should_compute_all():
-    hook = TeachGatesHook(open=0.25, window=4)
-    assert hook.wanted(torch.tensor([0.1, 0.4, 0.2, 0.9])).tolist() == [False, False, False, True]
+def test_the_upper_part_is_that_of_the_last_numbers():
+    seen = deque(maxlen=4)
+    assert upper(seen, torch.tensor([0.1, 0.4, 0.2, 0.9]), 0.25).item() == pytest.approx(0.525)
     # Of 0.2, 0.9, 0.0, 0.5 the upper quarter begins at 0.6.
-    assert hook.wanted(torch.tensor([0.0, 0.5])).tolist() == [False, False]
-    assert hook.wanted(torch.tensor([0.95])).tolist() == [True]
-    # What nobody loses by, the least does for all.
-    assert TeachGatesHook(open=0.9).wanted(torch.zeros(5)).tolist() == [False] * 5
+    assert upper(seen, torch.tensor([0.0, 0.5]), 0.25).item() == pytest.approx(0.6)
+    # What is alike is nowhere above: the least does for all.
+    assert not (torch.zeros(5) > upper(deque(), torch.zeros(5), 0.9)).any()
 
 
 def test_gates_pay_for_the_first_and_the_last_path_that_are_otherwise():
@@ -75,21 +75,6 @@ def test_gates_pay_for_the_first_and_the_last_path_that_are_otherwise():
     )
     both = gate_loss({gate: twice, other: twice}, torch.tensor([True, False]))
     assert both.item() == pytest.approx(loss.item())
-
-
-def test_in_training_a_gate_gives_all_to_the_part_that_it_would_rather_open():
-    hook, gate = TeachGatesHook(open=0.25, window=8), VaRedConv3d(2, 4, 1).gate
-    # First less last path, mean of channel and time: -1, 0, 1, 2.
-    z = torch.tensor([[v, 0.0, v, 0.0] for v in (-1.0, 0.0, 1.0, 2.0)])
-    assert hook.upper(gate, z).tolist() == [False, False, False, True]
-    # However far all have closed meanwhile, once the former ones are forgotten.
-    closed = z - torch.tensor([100.0, 0, 100, 0])
-    assert hook.upper(gate, closed).tolist() == [False] * 4
-    assert hook.upper(gate, closed).tolist() == [False, False, False, True]
-    # What is alike is parted at random.
-    alike = [TeachGatesHook(open=0.5).upper(gate, torch.zeros(40, 4)) for _ in range(2)]
-    assert alike[0].sum() == alike[1].sum() == 20
-    assert not torch.equal(*alike)
 
 
 def test_the_loss_of_a_sample_is_its_cross_entropy_over_its_views():
@@ -109,12 +94,12 @@ def test_gates_answer_as_told_and_learn_from_their_own_loss_alone():
     model, clips = toy_model(), torch.randn(3, 2, 4, 6, 6)
     forced = torch.tensor([True, False, True])
     convs = dynamic_convs(model)
-    with answering(convs, lambda *_: forced) as logits, record_cost(model) as record:
+    with answering(convs, forced) as logits, record_cost(model) as record:
         scores = model(clips)
     assert record.share(3).tolist() == pytest.approx([1, 0.25, 1])
-    with answering(convs, False), record_cost(model.eval()) as record:
+    with answering(convs, ~forced), record_cost(model.eval()) as record:
         model(clips)
-    assert record.share(3).tolist() == pytest.approx([0.25] * 3)
+    assert record.share(3).tolist() == pytest.approx([0.25, 1, 0.25])
     of_gates = [p for name, p in model.named_parameters() if ".gate." in name]
     others = [p for name, p in model.named_parameters() if ".gate." not in name]
     scores.square().sum().backward(retain_graph=True)
@@ -130,34 +115,38 @@ def test_gates_answer_as_told_and_learn_from_their_own_loss_alone():
 def test_measuring_leaves_the_network_and_its_statistics_as_they_are():
     model = toy_model()
     model.backbone[2].eval()
+    convs = dynamic_convs(model)
+    for conv in convs.values():
+        nn.init.normal_(conv.gate.weight2)
     samples = [BaseDataElement(gt_label=torch.tensor([i])) for i in range(3)]
     clips = torch.randn(3, 2, 4, 6, 6)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    lost = TeachGatesHook().lost(model, dict(inputs=clips, data_samples=samples, mode="loss"))
-    assert model.training
-    assert not model.backbone[2].training
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    model.eval()
-    losses = []
+    arguments = dict(inputs=clips, data_samples=samples, mode="loss")
     for everything in (False, True):
-        with answering(dynamic_convs(model), everything), torch.no_grad():
-            losses.append(
-                nn.functional.cross_entropy(model(clips), torch.arange(3), reduction="none")
-            )
-    torch.testing.assert_close(lost, losses[0] - losses[1])
+        losses, score = TeachGatesHook().asked(model, arguments, everything)
+        assert model.training
+        assert not model.backbone[2].training
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        model.eval()
+        with answering(convs, torch.full((3,), everything)) as logits, torch.no_grad():
+            by_hand = nn.functional.cross_entropy(model(clips), torch.arange(3), reduction="none")
+        torch.testing.assert_close(losses, by_hand)
+        z = sum(logits.values()) / len(logits)
+        torch.testing.assert_close(score, (z[:, 0] + z[:, 2] - z[:, 1] - z[:, 3]) / 2)
+        model.train()
+        model.backbone[2].eval()
 
 
-def test_a_training_gives_all_to_half_of_the_samples_and_measures_every_other_step(tmp_path):
+def test_a_training_gives_all_to_half_of_the_samples(tmp_path):
     # Three steps an epoch of 4, 4 and 2 of 10 clips.
-    runner = train(tmp_path, dict(open=0.5, weight=5.0), epochs=8)
+    runner = train(tmp_path, dict(open=0.5, weight=5.0, window=10), epochs=8)
     shares = [row["mac_share"] for row in logged(runner)]
     assert len(shares) == 24
     # Of 1 and 0.25.
     assert sum(shares[6:]) / 18 == pytest.approx(0.625, abs=0.08)
     hook = next(hook for hook in runner.hooks if isinstance(hook, TeachGatesHook))
-    # Ten of steps 0, 2, 4, ... of 4, 4 and 2 clips.
-    assert len(hook.losses) == 40
+    assert len(hook.losses) == 10
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
 
 
@@ -193,8 +182,7 @@ def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1))
     make_dynamic(model, DynamicConfig(share="block", targets=r"(?P<block>)[01]", normalised=True))
     forced = torch.tensor([False, True])
-    told = answering(dynamic_convs(model), lambda *_: forced)
-    with told as logits, record_cost(model) as record:
+    with answering(dynamic_convs(model), forced) as logits, record_cost(model) as record:
         model(torch.randn(2, 2, 5, 5))
     assert len(logits) == 1
     assert record.share(2).tolist() == pytest.approx([0.5, 1])

@@ -7,7 +7,7 @@ it would cost to close it. Here that is measured.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -43,9 +43,8 @@ from vared_mm.method.observe import Look, dynamic_convs, record_cost
 class TeachGatesHook(Hook):
     """Adds `loss_gates` inside the forward pass, and logs `mac_share`.
 
-    In every `interval`-th iteration the batch passes twice more, in evaluation and without
-    gradients: with all that its gates can open, and with the least. What a sample loses by the
-    least,
+    Before each step the batch passes in evaluation and without gradients, with all that its gates
+    can open, and in every `interval`-th also with the least. What a sample loses by the least,
 
         Δ_i = ℓ_i(least) - ℓ_i(all),
 
@@ -56,9 +55,9 @@ class TeachGatesHook(Hook):
         loss_gates = weight · mean over gates, axes and these two of softplus( ∓2z ),
 
     - where the path should be open. The gates learn from this loss alone, and nothing else learns
-    from it. In training each gate gives all to the part `open` of the samples that it would rather
-    open, at first at random, so that the weights learn to serve both; and a sample that gets all
-    learns to need it.
+    from it. In training the part `open` of the samples computes all, by which the gates in their
+    mean would rather open: so the weights go on serving both, and what a gate can tell apart comes
+    to need different things.
 
     The mean share of MACs comes to about open + (1 - open) · least share. Take
     `dynamic.normalised=True`, which makes an open path as wide as in the measurement,
@@ -68,8 +67,7 @@ class TeachGatesHook(Hook):
         open: Part of the samples that should compute all, in (0, 1).
         weight: Of the loss, above 0.
         correct: Whose loss ℓ is, by the name of the judge.
-        interval: Iterations from one measurement to the next. One takes about half as long as a
-            step of training.
+        interval: Iterations from one measurement of the least to the next.
         window: Samples.
     """
 
@@ -91,9 +89,8 @@ class TeachGatesHook(Hook):
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
         self.open, self.weight, self.correct = open, weight, correct
         self.interval = interval
-        self.window = window
         self.losses: deque[float] = deque(maxlen=window)
-        self.scores: dict[Gate, deque[float]] = {}
+        self.scores: deque[float] = deque(maxlen=window)
         self._watching: Watching | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -117,10 +114,13 @@ class TeachGatesHook(Hook):
                 warn_of_frozen(model)
             batches = batches_of(arguments)
             samples = sum(map(len, batches))
+            everything, score = self.asked(model, arguments)
             wanted = None
             if runner.iter % self.interval == 0:
-                wanted = self.wanted(self.lost(model, arguments))
-            logits = stack.enter_context(answering(convs, self.upper))
+                lost = self.asked(model, arguments, everything=False)[0] - everything
+                wanted = lost > upper(self.losses, lost, self.open)
+            chosen = score > upper(self.scores, score, self.open)
+            logits = stack.enter_context(answering(convs, chosen))
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -138,37 +138,26 @@ class TeachGatesHook(Hook):
         self._end()
         self._watching = around_steps(runner, "loss", watch)
 
-    def lost(self, model: nn.Module, arguments: dict[str, Any]) -> Tensor:
-        """Δ (N,) of a batch."""
+    def asked(
+        self, model: nn.Module, arguments: dict[str, Any], everything: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Of a batch that computes all, or the least: each sample's loss (N,), and how much its
+        gates would rather open all than the least (N,)."""
         judge, batches = CORRECT[self.correct](model), batches_of(arguments)
-        losses = []
-        with evaluating(model), torch.no_grad():
-            for everything in (False, True):
-                answers: list[Any] = []
-                with ExitStack() as stack:
-                    stack.enter_context(answering(dynamic_convs(model), everything))
-                    if judge.reads is not None:
-                        keep = partial(_keep_answer, answers=answers)
-                        stack.callback(Look(judge.reads, keep).remove)
-                    # Past the hooks, as this is called in one.
-                    model.forward(**arguments)
-                losses.append(judged_loss(judge, answers, batches))
-        return losses[0] - losses[1]
-
-    def wanted(self, lost: Tensor) -> Tensor:
-        """(N,) which samples should compute all."""
-        self.losses.extend(lost.tolist())
-        return lost > torch.tensor(self.losses).quantile(1 - self.open).to(lost)
-
-    def upper(self, gate: Gate, z: Tensor) -> Tensor:
-        """(R,) which rows are to compute all: the part `open` of the last ones that the gate would
-        rather open."""
-        first, last = ends_in(gate, z.detach())
-        # The noise parts what is alike, as all is at first.
-        score = (first - last).mean(1) + 1e-3 * torch.rand(len(z), device=z.device)
-        seen = self.scores.setdefault(gate, deque(maxlen=self.window))
-        seen.extend(score.tolist())
-        return score > torch.tensor(seen).quantile(1 - self.open).to(score)
+        samples = sum(map(len, batches))
+        answers: list[Any] = []
+        with evaluating(model), torch.no_grad(), ExitStack() as stack:
+            same = torch.full((samples,), everything)
+            logits = stack.enter_context(answering(dynamic_convs(model), same))
+            if judge.reads is not None:
+                keep = partial(_keep_answer, answers=answers)
+                stack.callback(Look(judge.reads, keep).remove)
+            # Past the hooks, as this is called in one.
+            model.forward(**arguments)
+        scores = [torch.stack(ends_in(gate, z)).mean(2).unflatten(1, (samples, -1)).mean(2)
+                  for gate, z in logits.items()]  # fmt: skip
+        first, last = torch.stack(scores).mean(0)
+        return judged_loss(judge, answers, batches), first - last
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:
@@ -183,29 +172,26 @@ class TeachGatesHook(Hook):
         self._watching = None
 
 
-Choose = Callable[[Gate, Tensor], Tensor]
+def upper(seen: deque[float], new: Tensor, part: float) -> Tensor:
+    """What the upper part of the last numbers exceeds, the new ones among them."""
+    seen.extend(new.tolist())
+    return torch.tensor(seen).quantile(1 - part).to(new)
 
 
 @contextmanager
-def answering(convs: Mapping[str, _Dynamic], choose: Choose | bool) -> Iterator[dict[Gate, Tensor]]:
-    """Gates answer all or the least, without a gradient; gives their z, (R, G), of training.
+def answering(convs: Mapping[str, _Dynamic], chosen: Tensor) -> Iterator[dict[Gate, Tensor]]:
+    """Gates answer all or the least, without a gradient; gives their z, (R, G).
 
     Args:
-        choose: For all rows, or from a gate and its z which of them compute all, (R,).
+        chosen: (N,) which samples compute all.
     """
     seen: dict[Gate, Tensor] = {}
-    chosen: dict[Gate, Tensor] = {}
 
     def keep(module: nn.Module, args: tuple, z: Tensor, gate: Gate) -> None:
         seen[gate] = z
 
-    def told(gate: Any, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
-        if isinstance(choose, bool):
-            rows = torch.full((len(answer),), choose, device=answer.device)
-        elif isinstance(gate, Gate):
-            rows = chosen[gate] = choose(gate, seen[gate])
-        else:
-            rows = chosen[gate.leader]
+    def told(gate: nn.Module, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
+        rows = chosen.to(answer.device).repeat_interleave(len(answer) // len(chosen))
         return ends.to(answer)[(~rows).long()]
 
     with ExitStack() as stack:
@@ -213,12 +199,18 @@ def answering(convs: Mapping[str, _Dynamic], choose: Choose | bool) -> Iterator[
             gate = conv.gate
             if isinstance(gate, Gate):
                 stack.callback(gate.register_forward_pre_hook(_detached).remove)
+                # So that z comes by in evaluation too.
+                stack.callback(Look(gate.norm, _nothing).remove)
                 stack.callback(Look(gate.logits, partial(keep, gate=gate)).remove)
             if isinstance(gate, (Gate, FollowerGate)):
                 # Before all other hooks, so that those see what is really used.
                 tell = partial(told, ends=ends_of(conv))
                 stack.callback(Look(gate, tell, prepend=True).remove)
         yield seen
+
+
+def _nothing(*args: Any) -> None:
+    pass
 
 
 def _keep_answer(module: nn.Module, args: tuple, out: Any, answers: list[Any]) -> None:
