@@ -5,10 +5,10 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
-to beat: one-policy, same-macs and random take the most frequent policy of the dynamic form, one
-that takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow
-is a static network with fewer channels and no more MACs, which learns all from the motion clips on.
+learn on, all for --steps. What choices have to beat: one-policy, same-macs and random take the
+most frequent policy of the dynamic form, one that takes as many MACs as it did, or answers drawn as
+often as it gave them, for all clips; narrow is a static network with fewer channels and no more
+MACs, which learns all from the motion clips on.
 The network i3d_w12 is the narrowest I3D and takes square clips.
 Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
 """
@@ -38,7 +38,6 @@ USUAL = ["i3d", "r2plus1d", "x3d"]
 FORMS = {
     "static": ("", []),
     "dynamic": ("vared_", []),
-    "taught": ("taught_", []),
     "time": ("vared_", ["model.backbone.dynamic.axes=time"]),
     "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
     "one-policy": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
@@ -113,7 +112,7 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static, like = run._replace(form="static"), run._replace(form=args.like)
+            static, like = run._replace(form="static"), run._replace(form="dynamic")
             width: list[str] = []
             size = ""
             if run.form == "narrow":
@@ -140,11 +139,6 @@ def parse() -> argparse.Namespace:
         "--networks", nargs="+", choices=list(NETWORKS), default=["i3d", "r2plus1d", "x3d"]
     )
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
-    parser.add_argument(
-        "--like", choices=["dynamic", "taught"], default="dynamic",
-        help="form whose choices one-policy, same-macs and random take over, and whose MACs narrow "
-        "may take; default: %(default)s",
-    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
         "--start-steps", type=int, default=400,
