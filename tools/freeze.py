@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -136,8 +137,9 @@ def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tens
     for name, rows in parted.items():
         values = torch.zeros(rows.shape[:2])
         for axis in range(axes[name]):
-            open_ = rows[axis, taken[name, axis]]
-            values[axis, taken[name, axis]] = float(open_[open_ > 0].mean()) if open_.any() else 1
+            path = rows[axis, taken[name, axis]]
+            often = weights * (path > 0)
+            values[axis, taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
         gates[name] = {"values": values.flatten()}
     return gates
 

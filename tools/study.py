@@ -8,9 +8,9 @@ then, once for each seed, the set, --start-steps. From there its static form and
 learn on, all for --steps. What choices have to beat: one-policy, same-macs and random take the
 most frequent policy of the dynamic form, one that takes as many MACs as it did, or answers drawn as
 often as it gave them, for all clips; narrow is a static network with fewer channels and no more
-MACs, which learns all from the motion clips on.
-The network i3d_w12 is the narrowest I3D and takes square clips.
-Finished runs are kept and an interrupted one goes on; results.json and results.md tell of them.
+MACs, which learns all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its
+width for square clips. Finished runs are kept and an interrupted one goes on; results.json and
+results.md tell of them.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static, like = run._replace(form="static"), run._replace(form="dynamic")
+            static = run._replace(form="static")
             width: list[str] = []
             size = ""
             if run.form == "narrow":
-                width = narrower(run, result_of(like, run, out).cost["full_gmacs"]["avg"])
+                width = narrower(run, dynamic_of(run, out).cost["full_gmacs"]["avg"])
                 size = f"-{width[0].partition('=')[2]}"
             moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
             moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
@@ -125,7 +125,7 @@ def main() -> None:
             start = trained(static, clips, begun, moved, args.start_steps, of_start)
             options = args.dynamic_options if FORMS[run.form][0] else width
             if run.form in ITS_POLICY:
-                start = policy_of(run, like, clips, out, start, options)
+                start = policy_of(run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
@@ -135,9 +135,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
-    parser.add_argument(
-        "--networks", nargs="+", choices=list(NETWORKS), default=["i3d", "r2plus1d", "x3d"]
-    )
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=USUAL)
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
@@ -176,7 +174,7 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder whose finished runs had others: they would be told as these."""
     file = out / "settings.json"
     try:
-        # Folders of former studies do not tell of their clips
+        # Folders of former studies do not tell of all.
         former = json.loads(file.read_text()) if file.exists() else settings
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
@@ -219,14 +217,15 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def result_of(like: Run, run: Run, out: Path) -> Result:
-    """Of the seed's run whose choices or MACs `run` takes over."""
-    if not finished(out / like.name):
+def dynamic_of(run: Run, out: Path) -> Result:
+    """Of the seed's dynamic run, whose choices or MACs `run` takes over."""
+    dynamic = run._replace(form="dynamic")
+    if not finished(out / dynamic.name):
         raise SystemExit(
-            f"{run.name} takes after what {like.name} learned to do, which is not finished in "
-            f"{out}; name {like.form} among --forms, before {run.form}"
+            f"{run.name} takes after what {dynamic.name} learned to do, which is not finished in "
+            f"{out}; name dynamic among --forms, before {run.form}"
         )
-    return read_result(out / like.name)
+    return read_result(out / dynamic.name)
 
 
 def narrower(run: Run, most: float) -> list[str]:
@@ -239,16 +238,15 @@ def narrower(run: Run, most: float) -> list[str]:
     return [f"{key}={value}" for key, value in form.items()]
 
 
-def policy_of(
-    run: Run, like: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]
-) -> Path:
-    """The start with the gates that the run `like` leads to."""
-    result_of(like, run, out)
-    last = (out / like.name / "last_checkpoint").read_text()
-    judged = out / f"{like.name}-choices"
+def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
+    """The start with the gates that the seed's dynamic run leads to."""
+    dynamic_of(run, out)
+    dynamic = run._replace(form="dynamic")
+    last = (out / dynamic.name / "last_checkpoint").read_text()
+    judged = out / f"{dynamic.name}-choices"
     if not list(judged.glob("*/*/result.json")):
-        told = ["--no-speed", "--out", str(judged), *changed(like, *options)]
-        run_tool("tools/evaluate.py", like.config, last, *told, env=clips.environment())
+        told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
+        run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
     (result,) = judged.glob("*/*/result.json")
     begun = out / f"{run.name}-start.pth"
     kind = ITS_POLICY[run.form]

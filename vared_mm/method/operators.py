@@ -59,7 +59,6 @@ class Operator:
             definition: The same function, in operations that torch differentiates as often as
                 wanted.
         """
-
         self._definition = definition
         LIBRARY.impl(self._names[0], self._differentiated, "Autograd")
 

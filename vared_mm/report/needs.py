@@ -15,8 +15,8 @@ from vared_mm.report.same_model import spelled
 
 def needs_table(samples: Samples, file: Path) -> str:
     """In Markdown: for each half what is right, the share and its correlation with the difficulty;
-    for all together the correlation with the half and the difficulty within it, halves in the order
-    of the file's names.
+    for all together that with the half and the difficulty within it. The last half by name is taken
+    to need most.
 
     Args:
         file: A csv with the columns file, half and difficulty (a number), where each sample's file
@@ -44,7 +44,6 @@ def needs_table(samples: Samples, file: Path) -> str:
     table["share"], table["right"] = samples.share, samples.correct
     groups = {str(half): own for half, own in table.groupby("half")}
     rows = {half: (own, own["difficulty"]) for half, own in groups.items()}
-    # Whoever is of a later half needs more than any of an earlier one.
     ranks = table["half"].map({half: i for i, half in enumerate(groups)}) * 2 + table["difficulty"]
     rows["all"] = table, ranks
     lines = [
