@@ -1,12 +1,11 @@
-# The dynamic form of i3d_motion.py, fine-tuned from it. Gates stand where they save time: these
-# four convolutions are nine tenths of so narrow a network, the others take as long as their gates.
-_base_ = ['_base_motion.py', '../_base_/vared.py']
+# The dynamic form of i3d_motion.py, fine-tuned from it.
+_base_ = ['_base_motion.py', '../_base_/vared_i3d.py']
 
 model = dict(
     backbone=dict(
         type='VaRedInceptionI3d',
         width=0.25,
-        dynamic=dict(targets=r'(conv1a_7x7|conv2c_3x3|mixed_3\w\.branch_1\.1)\.conv'),
+        dynamic=dict(targets=_base_.four_largest),
     )
 )
 load_from = 'work_dirs/i3d_motion/epoch_20.pth'
