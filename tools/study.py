@@ -5,12 +5,12 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps. What choices have to beat: one-policy, same-macs and random take the
-most frequent policy of the dynamic form, one that takes as many MACs as it did, or answers drawn as
-often as it gave them, for all clips; narrow is a static network with fewer channels and no more
-MACs, which learns all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its
-width for square clips. Finished runs are kept and an interrupted one goes on; results.json and
-results.md tell of them.
+learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
+to beat: one-policy, same-macs and random take the most frequent policy of the form --like, one that
+takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow is a
+static network with fewer channels and no more MACs, which learns all from the motion clips on. The
+network i3d_w12 is an I3D of an eighth of its width for square clips. Finished runs are kept and an
+interrupted one goes on; results.json and results.md tell of them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ USUAL = ["i3d", "r2plus1d", "x3d"]
 FORMS = {
     "static": ("", []),
     "dynamic": ("vared_", []),
+    "taught": ("taught_", []),
     "time": ("vared_", ["model.backbone.dynamic.axes=time"]),
     "channel": ("vared_", ["model.backbone.dynamic.axes=channel"]),
     "one-policy": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
@@ -112,11 +113,11 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
-            static = run._replace(form="static")
+            static, like = run._replace(form="static"), run._replace(form=args.like)
             width: list[str] = []
             size = ""
             if run.form == "narrow":
-                width = narrower(run, dynamic_of(run, out).cost["full_gmacs"]["avg"])
+                width = narrower(run, leading(like, out).cost["full_gmacs"]["avg"])
                 size = f"-{width[0].partition('=')[2]}"
             moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
             moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
@@ -125,7 +126,7 @@ def main() -> None:
             start = trained(static, clips, begun, moved, args.start_steps, of_start)
             options = args.dynamic_options if FORMS[run.form][0] else width
             if run.form in ITS_POLICY:
-                start = policy_of(run, clips, out, start, options)
+                start = policy_of(like, run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
@@ -137,6 +138,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("clips", type=Path, help="folder with train.txt, val.txt, classes.txt")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=USUAL)
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=["static", "dynamic"])
+    parser.add_argument(
+        "--like", choices=["dynamic", "taught"], default="dynamic",
+        help="form whose choices one-policy, same-macs and random take over, and whose MACs narrow "
+        "may take; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
         "--start-steps", type=int, default=400,
@@ -217,15 +223,14 @@ def trained(
     return Path((folder / "last_checkpoint").read_text())
 
 
-def dynamic_of(run: Run, out: Path) -> Result:
-    """Of the seed's dynamic run, whose choices or MACs `run` takes over."""
-    dynamic = run._replace(form="dynamic")
-    if not finished(out / dynamic.name):
+def leading(like: Run, out: Path) -> Result:
+    """Of the run whose choices or MACs others take over."""
+    if not finished(out / like.name):
         raise SystemExit(
-            f"{run.name} takes after what {dynamic.name} learned to do, which is not finished in "
-            f"{out}; name dynamic among --forms, before {run.form}"
+            f"other forms take after what {like.name} learned to do, which is not finished in "
+            f"{out}; name {like.form} among --forms, before them, or another form with --like"
         )
-    return read_result(out / dynamic.name)
+    return read_result(out / like.name)
 
 
 def narrower(run: Run, most: float) -> list[str]:
@@ -238,15 +243,16 @@ def narrower(run: Run, most: float) -> list[str]:
     return [f"{key}={value}" for key, value in form.items()]
 
 
-def policy_of(run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]) -> Path:
-    """The start with the gates that the seed's dynamic run leads to."""
-    dynamic_of(run, out)
-    dynamic = run._replace(form="dynamic")
-    last = (out / dynamic.name / "last_checkpoint").read_text()
-    judged = out / f"{dynamic.name}-choices"
+def policy_of(
+    like: Run, run: Run, clips: Clips, out: Path, start: Path, options: Sequence[str]
+) -> Path:
+    """The start with the gates that the run `like` leads to."""
+    leading(like, out)
+    last = (out / like.name / "last_checkpoint").read_text()
+    judged = out / f"{like.name}-choices"
     if not list(judged.glob("*/*/result.json")):
-        told = ["--no-speed", "--out", str(judged), *changed(dynamic, *options)]
-        run_tool("tools/evaluate.py", dynamic.config, last, *told, env=clips.environment())
+        told = ["--no-speed", "--out", str(judged), *changed(like, *options)]
+        run_tool("tools/evaluate.py", like.config, last, *told, env=clips.environment())
     (result,) = judged.glob("*/*/result.json")
     begun = out / f"{run.name}-start.pth"
     kind = ITS_POLICY[run.form]

@@ -74,6 +74,7 @@ def whole_video_pipelines(
     size: tuple[int, int],
     area: tuple[float, float] = (0.6, 1.0),
     aspect: tuple[float, float] = (1.0, 1.6),
+    jitter: bool = True,
 ) -> tuple[Pipeline, Pipeline]:
     """For training and test on `frames` frames spread over all of a short video.
 
@@ -84,11 +85,14 @@ def whole_video_pipelines(
         size: width and height in pixels.
         area, aspect: of the part that is seen in training, of the video's area, and its width by
             its height.
+        jitter: whether colours are changed in training.
     """
     sample = dict(type="UniformSample", clip_len=frames, num_clips=1)
     whole = dict(type="Resize", scale=size, keep_ratio=False)
     crop = dict(type="RandomResizedCrop", area_range=area, aspect_ratio_range=aspect)
     return (
-        decord_pipeline(sample, "NCTHW", [crop, whole, dict(type="ColorJitter")]),
+        decord_pipeline(
+            sample, "NCTHW", [crop, whole, *([dict(type="ColorJitter")] if jitter else [])]
+        ),
         decord_pipeline(dict(sample, test_mode=True), "NCTHW", [whole]),
     )

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
 
+PerImage = Callable[[Any, list[Any]], Tensor]
 
-def pixels(model: nn.Module) -> tuple[nn.Module, Callable[[Any, list[Any]], Tensor]]:
-    """The images whose pixel accuracy is not below the batch's median.
+
+def pixels(model: nn.Module) -> tuple[nn.Module, PerImage, PerImage]:
+    """The images whose pixel accuracy is not below the batch's median, and what it lacks to 1.
 
     About half of a batch, whatever the network has learned so far: those of which it knows more
     than of the others.
@@ -31,7 +33,10 @@ def pixels(model: nn.Module) -> tuple[nn.Module, Callable[[Any, list[Any]], Tens
         labels = [sample.gt_sem_seg.data for sample in samples]
         return upper_half(pixel_accuracy(head, answer.detach(), labels))
 
-    return scores, right
+    def loss(answer: Tensor, samples: list[Any]) -> Tensor:
+        return 1 - pixel_accuracy(head, answer.detach(), [s.gt_sem_seg.data for s in samples])
+
+    return scores, right, loss
 
 
 def pixel_accuracy(head: Any, scores: Tensor, labels: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """μ0 of the efficiency loss by name: which samples of a batch the model has right.
 
-Each entry of `CORRECT` makes a `Judge` of a model: the module whose answer it reads, and a function
-from one such answer and the data samples of its batch to a Boolean tensor (N,).
+Each entry of `CORRECT` makes a `Judge` of a model: the module whose answer it reads, and functions
+from one such answer and the data samples of its batch to a Boolean tensor (N,) and to losses (N,).
 """
 
 from __future__ import annotations
@@ -17,20 +17,42 @@ from vared_mm.engine.correct_segmentation import pixels
 
 
 class Judge(NamedTuple):
-    """`reads` is None where no answer is needed."""
+    """`reads` is None where no answer is needed; without `loss`, that of a wrong sample is 1."""
 
     reads: nn.Module | None
     right: Callable[[Any, list[Any]], Tensor]
+    loss: Callable[[Any, list[Any]], Tensor] | None = None
+
+    def losses(self, answer: Any, samples: list[Any]) -> Tensor:
+        if self.loss is None:
+            return 1 - self.right(answer, samples).float()
+        return self.loss(answer, samples).float()
 
 
 def judged(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -> Tensor:
-    """(N,) of all batches' samples, from what `judge.reads` answered in the pass.
+    """(N,) which of all batches' samples are right, from what `judge.reads` answered in the pass.
+
+    Raises:
+        ValueError: It was not asked, or not once for each batch.
+    """
+    return torch.cat([judge.right(*pair) for pair in pairs_of(judge, answers, batches)])
+
+
+def judged_loss(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -> Tensor:
+    """(N,) as `judged`, the samples' losses."""
+    return torch.cat([judge.losses(*pair) for pair in pairs_of(judge, answers, batches)])
+
+
+def pairs_of(
+    judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]
+) -> list[tuple[Any, list[Any]]]:
+    """Each answer with the samples that it is of.
 
     Raises:
         ValueError: It was not asked, or not once for each batch.
     """
     if judge.reads is None:
-        return torch.cat([judge.right(None, samples) for samples in batches])
+        return [(None, samples) for samples in batches]
     if not answers:
         raise ValueError(
             f"correct reads what {type(judge.reads).__name__} answers, which the model did not "
@@ -44,8 +66,7 @@ def judged(judge: Judge, answers: Sequence[Any], batches: Sequence[list[Any]]) -
             f"model called it {len(answers)} times for {len(batches)}, and which answer counts is "
             "not known. Choose correct='always'"
         )
-    pairs = zip(answers, batches, strict=True)
-    return torch.cat([judge.right(answer, samples) for answer, samples in pairs])
+    return list(zip(answers, batches, strict=True))
 
 
 def top1(model: nn.Module) -> Judge:
@@ -61,12 +82,14 @@ def top1(model: nn.Module) -> Judge:
             f"choose another of {sorted(CORRECT)}"
         )
     return Judge(
-        head, lambda scores, samples: right_labels(fuse(scores), [s.gt_label for s in samples])
+        head,
+        lambda scores, samples: right_labels(fuse(scores), [s.gt_label for s in samples]),
+        lambda scores, samples: label_losses(fuse(scores), [s.gt_label for s in samples]),
     )
 
 
 def fuse(scores: Any) -> Tensor:
-    """(N·views, classes) of one modality, or of a dict of them."""
+    """(N·views, classes) of one modality, or the logarithm of the mean probabilities of a dict."""
     several = list(scores.values()) if isinstance(scores, Mapping) else [scores]
     if not several or not all(isinstance(one, Tensor) and one.ndim == 2 for one in several):
         raise ValueError(
@@ -75,7 +98,7 @@ def fuse(scores: Any) -> Tensor:
         )
     if len(several) == 1:
         return several[0].detach()
-    return torch.stack([one.detach().float().softmax(1) for one in several]).mean(0)
+    return torch.stack([one.detach().float().softmax(1) for one in several]).mean(0).log()
 
 
 def right_labels(scores: Tensor, labels: list[Tensor]) -> Tensor:
@@ -86,6 +109,16 @@ def right_labels(scores: Tensor, labels: list[Tensor]) -> Tensor:
         label = label.to(scores.device).flatten()
         rows.append((answers == label if len(label) == 1 else label[answers] == label.max()).all())
     return torch.stack(rows)
+
+
+def label_losses(scores: Tensor, labels: list[Tensor]) -> Tensor:
+    """The cross entropy (N,), mean over views, as `right_labels` takes them."""
+    rows = scores.float().log_softmax(1).unflatten(0, (len(labels), -1)).mean(1)
+    losses = []
+    for label, row in zip(labels, rows, strict=True):
+        label = label.to(scores.device).flatten()
+        losses.append(-row[label].mean() if len(label) == 1 else -(label * row).sum())
+    return torch.stack(losses)
 
 
 def always(model: nn.Module) -> Judge:

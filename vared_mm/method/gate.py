@@ -169,6 +169,7 @@ class Gate(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
+        self.logits = nn.Identity()  # In training z comes by here, where hooks see it.
         nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
         self.float()  # Whatever the default is.
         # `load_state_dict(assign=True)` takes a checkpoint's tensors as they are.
@@ -182,7 +183,7 @@ class Gate(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pooled = pooled_maps(x, self.weight1.dtype, self.change)
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
-            z = F.linear(hidden, self.weight2, self.beta)
+            z = self.logits(F.linear(hidden, self.weight2, self.beta))
             return gates_from(z, self.axes, self.floor, self.leak, self.normalised)
 
     def _normalise(self, h: Tensor) -> Tensor:

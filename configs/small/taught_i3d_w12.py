@@ -1,0 +1,15 @@
+# As vared_i3d_w12.py, with gates that are taught which clips lose most by the least computation.
+_base_ = 'vared_i3d_w12.py'
+model = dict(
+    backbone=dict(dynamic=dict(pool='change', normalised=True, gate_bias=(0.8, -0.3))))
+custom_hooks = [
+    dict(type='TeachGatesHook'),
+    dict(type='CostHook'),
+    dict(type='PolicyLogHook'),
+    dict(type='ChannelsLastHook'),
+    dict(type='ProgressBarHook'),
+]
+# Gates learn from their own loss, and have to be sure before the weights follow them.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(_delete_=True, **{'.gate.': dict(lr_mult=20.0, decay_mult=0.0)})))

@@ -1,0 +1,214 @@
+"""Gates learn who loses most by the least: labels and losses by hand, and a training."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from vared_mm.engine import TeachGatesHook
+from vared_mm.engine.correctness import label_losses
+from vared_mm.engine.teach_gates_hook import answering, ends_of, gate_loss
+from vared_mm.method import (
+    DynamicConfig,
+    DynamicError,
+    NoMatchingModuleError,
+    VaRedConv2d,
+    VaRedConv3d,
+    make_dynamic,
+)
+from vared_mm.method.observe import dynamic_convs, record_cost
+
+EVERY_STEP = dict(
+    default_hooks=dict(logger=dict(type="LoggerHook", interval=1)),
+    log_processor=dict(window_size=1),
+)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A checkpoint whose BatchNorm has learned statistics."""
+    model = MODELS.build(dict(type="ToyRecognizer"))
+    model(torch.randn(8, 2, 4, 6, 6))
+    torch.save(model.state_dict(), tmp_path / "start.pth")
+    return str(tmp_path / "start.pth")
+
+
+def train(folder, hook, dynamic=None, epochs=1, **settings):
+    hooks = [{"type": "TeachGatesHook", **hook}, {"type": "CostHook"}]
+    dynamic = {"normalised": True, "gate_bias": (0.8, -0.3), **(dynamic or {})}
+    runner = Runner(
+        **toy.runner_settings(folder, dynamic, hooks, epochs, **{**EVERY_STEP, **settings})
+    )
+    runner.train()
+    return runner
+
+
+def logged(runner):
+    lines = Path(runner.log_dir, "vis_data", "scalars.json").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "loss_cls" in row]
+
+
+def test_all_is_the_first_path_of_each_axis_and_the_least_the_last():
+    assert ends_of(VaRedConv3d(2, 4, 1)).tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
+    image = VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3))
+    assert ends_of(image).tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+def test_a_sample_counts_by_how_far_it_is_from_the_price():
+    hook = TeachGatesHook(open=0.25, window=4)
+    # A quarter lies above 0.525, from which they are 0.425, 0.125, 0.325 and 0.375 away.
+    gained = hook.gained(torch.tensor([0.1, 0.4, 0.2, 0.9]))
+    wanted = [value / 0.3125 for value in (-0.425, -0.125, -0.325, 0.375)]
+    assert gained.tolist() == pytest.approx(wanted)
+    # Of 0.2, 0.9, 0.0, 0.5 the upper quarter begins at 0.6.
+    assert hook.gained(torch.tensor([0.0, 0.5])).sign().tolist() == [-1, -1]
+    # The mean is 10, and the most three times that.
+    assert TeachGatesHook().gained(torch.tensor([0.0] * 9 + [100])).tolist() == [0] * 9 + [3]
+    # Where nobody loses anything, nothing is asked for.
+    assert TeachGatesHook().gained(torch.zeros(5)).tolist() == [0] * 5
+
+
+def test_gates_pay_for_the_first_and_the_last_path_that_are_otherwise():
+    gate = VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3)).gate
+    z = torch.tensor([[1.0, 9.0, -1.0], [0.5, 9.0, 2.0]])
+    loss = gate_loss([(gate, z)], torch.tensor([3.0, -0.5]))
+    all_, least = ([math.log1p(math.exp(v)) for v in pair] for pair in ((-2, -2), (1, -4)))
+    assert loss.item() == pytest.approx((3 * sum(all_) + 0.5 * sum(least)) / 4)
+    # Two views of each sample, and two gates.
+    twice = [(gate, z.repeat_interleave(2, 0))] * 2
+    assert gate_loss(twice, torch.tensor([3.0, -0.5])).item() == pytest.approx(loss.item())
+
+
+def test_the_loss_of_a_sample_is_its_cross_entropy_over_its_views():
+    scores = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0], [5.0, 0.0], [5.0, 0.0]])
+    labels = [torch.tensor([1]), torch.tensor([0.0, 1.0])]
+    sure = math.log1p(math.exp(-5)) + 5
+    wanted = [-(math.log(0.75) + math.log(0.5)) / 2, sure]
+    assert label_losses(scores, labels).tolist() == pytest.approx(wanted)
+
+
+def toy_model():
+    dynamic = dict(normalised=True, gate_bias=(0.8, -0.3))
+    return MODELS.build(dict(type="ToyRecognizer", dynamic=dynamic))
+
+
+def test_gates_answer_as_told_and_learn_from_their_own_loss_alone():
+    model, clips = toy_model(), torch.randn(3, 2, 4, 6, 6)
+    forced = torch.tensor([True, False, True])
+    with answering(dynamic_convs(model), forced), record_cost(model) as record:
+        model(clips)
+    assert record.share(3).tolist() == pytest.approx([1, 0.25, 1])
+    with answering(dynamic_convs(model), None) as logits:
+        scores = model(clips)
+    of_gates = [p for name, p in model.named_parameters() if ".gate." in name]
+    others = [p for name, p in model.named_parameters() if ".gate." not in name]
+    scores.square().sum().backward(retain_graph=True)
+    assert all(p.grad is None for p in of_gates)
+    weights = [p.grad.clone() for p in others if p.grad is not None]
+    gate_loss(logits, 2.0 * forced - 1).backward()
+    assert all(p.grad is not None for p in of_gates)
+    same = zip(weights, (p.grad for p in others if p.grad is not None), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_measuring_leaves_the_network_and_its_statistics_as_they_are():
+    model = toy_model()
+    model.backbone[2].eval()
+    samples = [BaseDataElement(gt_label=torch.tensor([i])) for i in range(3)]
+    clips = torch.randn(3, 2, 4, 6, 6)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    lost = TeachGatesHook().lost(model, dict(inputs=clips, data_samples=samples, mode="loss"))
+    assert model.training
+    assert not model.backbone[2].training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    model.eval()
+    losses = []
+    for everything in (False, True):
+        with answering(dynamic_convs(model), torch.full((3,), everything)), torch.no_grad():
+            losses.append(
+                nn.functional.cross_entropy(model(clips), torch.arange(3), reduction="none")
+            )
+    torch.testing.assert_close(lost, losses[0] - losses[1])
+
+
+def test_who_computes_all_is_drawn_and_then_chosen(tmp_path, start):
+    # Three steps an epoch of 4, 4 and 2 of 10 clips; the first half of 8 epochs is drawn.
+    runner = train(tmp_path, dict(open=0.5, draw=0.5, weight=5.0), epochs=8, load_from=start)
+    rows = logged(runner)
+    drawn = [row["mac_share"] for row in rows[:12]]
+    # Shares of 1 and 0.25 among four or two clips.
+    steps = [round((share - 0.25) / 0.75 * 4, 3) for share in drawn]
+    assert all(step % 1 == 0 for step in steps)
+    assert len(set(steps)) > 1
+    hook = next(hook for hook in runner.hooks if isinstance(hook, TeachGatesHook))
+    assert len(hook.losses) == 40
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
+
+
+def test_the_network_s_statistics_stay_and_its_gates_learn_theirs(tmp_path, start):
+    # Two epochs with a validation after each, which puts the whole model back into training.
+    model = train(tmp_path, {}, epochs=2, load_from=start).model
+    loaded = torch.load(start)
+    assert torch.equal(model.backbone[2].running_mean, loaded["backbone.2.running_mean"])
+    assert not torch.equal(model.backbone[2].weight, loaded["backbone.2.weight"])
+    assert model.backbone[1].gate.norm.num_batches_tracked == 6
+
+
+def test_an_untrained_network_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="1 of 1 BatchNorms, as backbone.2, have learned no"):
+        train(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(open=0), "open is 0; wanted a part of the samples between 0 and 1"),
+        (dict(open=1), "open is 1; wanted"),
+        (dict(weight=0), "weight is 0; wanted a number above 0"),
+        (dict(draw=2), "draw is 2; wanted a part of the training"),
+        (dict(interval=0), "interval=0, window=60; wanted 1 or more"),
+        (dict(correct="top5"), "correct is 'top5'; wanted one of"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TeachGatesHook(**settings)
+
+
+def test_it_stands_alone(tmp_path):
+    hooks = [{"type": "TeachGatesHook"}, {"type": "EfficiencyLossHook"}]
+    with pytest.raises(ValueError, match="leave one of them out of custom_hooks"):
+        Runner(**toy.runner_settings(tmp_path, {}, hooks)).train()
+
+
+def test_gates_that_no_gradient_reaches_are_refused(tmp_path, start):
+    hooks = [{"type": "TeachGatesHook"}]
+    settings = toy.runner_settings(tmp_path, {}, hooks, load_from=start)
+    settings["model"]["checkpointing"] = "reentrant"
+    with pytest.raises(DynamicError, match="loss_gates cannot reach the gate"):
+        Runner(**settings).train()
+
+
+def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1))
+    make_dynamic(model, DynamicConfig(share="block", targets=r"(?P<block>)[01]", normalised=True))
+    forced = torch.tensor([False, True])
+    with answering(dynamic_convs(model), forced) as logits, record_cost(model) as record:
+        model(torch.randn(2, 2, 5, 5))
+    assert len(logits) == 1
+    assert record.share(2).tolist() == pytest.approx([0.5, 1])
+
+
+@pytest.mark.parametrize("dynamic", [None, dict(gate="fixed")], ids=["static", "fixed gates"])
+def test_a_model_whose_gates_ask_no_input_has_nothing_to_teach(tmp_path, dynamic):
+    with pytest.raises(NoMatchingModuleError, match="no dynamic convolution whose gate asks"):
+        Runner(**toy.runner_settings(tmp_path, dynamic, [{"type": "TeachGatesHook"}])).train()
