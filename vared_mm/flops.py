@@ -25,6 +25,7 @@ from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.fast.same_answers import chosen
 from vared_mm.method.observe import record_cost
+from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.screen import tracked
 from vared_mm.tensor_form import answer_of, input_of
 from vared_mm.weights import load_weights
@@ -57,10 +58,13 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
     """Dense GMACs for one input of `shape`, T H W or H W, and the range the gates can choose from.
 
     An average needs real inputs (`measured`) and is None here. The ends of `full_gmacs` are those
-    of the cheapest and the costliest choice by the paper's formula.
+    of the cheapest and the costliest choice by the paper's formula, for which a weight that is zero
+    costs nothing.
     """
     inputs = input_of(model, shape)
-    seen, full, dense, parts = count(model, inputs)
+    with record_uses(model) as uses:
+        seen, full, dense, parts = count(model, inputs)
+    kept = seen - full - zero_macs(zeros_of(model), uses)
     report: dict[str, Any] = {
         "dense_gmacs": (seen - full + dense) / 1e9,
         "paper_gmacs": {"avg": None, "min": None, "max": None},
@@ -72,7 +76,7 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
         with chosen(model, (paths, paths)), record_cost(model) as record:
             full_macs = count(model, inputs)[0]
         paper = float(record.per_layer(1)["paper"].sum())
-        report["paper_gmacs"][end] = (seen - full + paper) / 1e9
+        report["paper_gmacs"][end] = (kept + paper) / 1e9
         report["full_gmacs"][end] = full_macs / 1e9
     return report
 

@@ -10,6 +10,7 @@ from vared_mm.engine.jhmdb_metric import JHMDBMetric
 from vared_mm.engine.merged_groups import MergedGroupsConstructor
 from vared_mm.engine.policy_log_hook import PolicyLogHook
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
+from vared_mm.engine.prune_weights_hook import PruneWeightsHook
 from vared_mm.engine.teach_gates_hook import TeachGatesHook
 from vared_mm.engine.tsm_groups import apply
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
@@ -25,6 +26,7 @@ __all__ = [
     "MergedGroupsConstructor",
     "PolicyLogHook",
     "ProgressBarHook",
+    "PruneWeightsHook",
     "TeachGatesHook",
     "ViewAccuracy",
     "ViewScoresHook",

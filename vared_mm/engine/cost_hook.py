@@ -21,6 +21,7 @@ from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
 from vared_mm.files import write_json
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import record_cost
+from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 
 
 @HOOKS.register_module()
@@ -69,15 +70,18 @@ class CostWatch:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = unwrapped(model)
-        self._static: dict[tuple, float] = {}
+        self._static: dict[tuple, tuple[float, float]] = {}
 
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
         inputs = input_tensors(model_inputs(arguments))
         shape = tuple(x.shape[1:] for x in inputs)
         # What is not dynamic costs the same for every input of one shape: counted once.
         counter = None
+        zeros, uses = {}, {}
         if shape not in self._static:
             counter = stack.enter_context(FlopCounterMode(display=False))
+            zeros = zeros_of(self.model)
+            uses = stack.enter_context(record_uses(self.model, zeros))
         record = stack.enter_context(record_cost(self.model))
 
         def finish(samples: list[Any]) -> list[Any]:
@@ -90,11 +94,13 @@ class CostWatch:
             decisions = {k: v.cpu().numpy() for k, v in record.decisions(len(samples)).items()}
             if counter is not None:
                 seen = counter.get_total_flops() / 2 - tables["full"].sum().item()
-                self._static[shape] = seen / len(samples)
+                self._static[shape] = seen / len(samples), zero_macs(zeros, uses) / len(samples)
+            static, zero = self._static[shape]
             for i, sample in enumerate(samples):
                 cost = SampleCost(
                     names=record.names,
-                    static=self._static[shape],
+                    static=static,
+                    zeros=zero,
                     views=views_of(inputs),
                     pixels=pixels_of(inputs),
                     gates={name: told[i] for name, told in decisions.items()},

@@ -22,6 +22,8 @@ class SampleCost:
 
     `names` are the L dynamic convolutions, `dense`, `paper` and `full` (L,) what they would cost
     plain, by the paper's formula, and what was really run; `static` is the rest of the network.
+    `zeros` is the part of it that multiplies by weights that are zero, as a pruned network does:
+    the formula leaves it out.
     `pixels` are those of an image as the network gets it, None for clips. `gates` are what decided
     it, (P, rows, G) of each, as `CostRecord.decisions` tells them.
 
@@ -37,6 +39,13 @@ class SampleCost:
     views: int
     pixels: int | None = None
     gates: dict[str, np.ndarray] = field(default_factory=dict)
+    zeros: float = 0.0
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """MACs of the whole network by each kind."""
+        sums = {kind: self.static + float(getattr(self, kind).sum()) for kind in KINDS}
+        return {**sums, "paper": sums["paper"] - self.zeros}
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         arrays = {kind: getattr(self, kind).tolist() for kind in KINDS}
@@ -63,6 +72,7 @@ def together(costs: Sequence[SampleCost]) -> SampleCost:
     return SampleCost(
         names=costs[0].names,
         static=sum(cost.static for cost in costs),
+        zeros=sum(cost.zeros for cost in costs),
         views=sum(cost.views for cost in costs),
         pixels=round(sum(sizes) / len(sizes)) if sizes else None,
         gates={name: np.concatenate([c.gates[name] for c in costs]) for name in costs[0].gates},
@@ -76,6 +86,8 @@ class CostMetric(BaseMetric):
 
     - `cost/share`: Σ paper / Σ dense over the dynamic convolutions.
     - `cost/dense_gmacs`, `cost/paper_gmacs`, `cost/full_gmacs`: the network, per clip or image.
+      `paper_gmacs` are by formula: of a pruned network without the weights that are zero, which it
+      computes all the same.
     - `cost/full_gmacs_per_megapixel`: of images, which may differ in size.
 
     Needs `dict(type='CostHook')` in `custom_hooks`, which observes the model. After an evaluation
@@ -109,9 +121,9 @@ class CostMetric(BaseMetric):
 def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
     """Average, maximum and minimum over the samples; `layers` the same of each convolution."""
     views = np.array([cost.views for cost in costs])
-    static = np.array([cost.static for cost in costs]) / views
     per_clip = {k: np.stack([getattr(c, k) for c in costs]) / views[:, None] for k in KINDS}
-    whole = {k: (static + table.sum(1)) / 1e9 for k, table in per_clip.items()}
+    totals = [cost.totals for cost in costs]
+    whole = {k: np.array([total[k] for total in totals]) / views / 1e9 for k in KINDS}
     dense, paper = per_clip["dense"], per_clip["paper"]
     # A static network computes all of what it could leave out: nothing.
     share = paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs))
@@ -120,6 +132,7 @@ def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
         for gmacs, cost in zip(whole["full"], costs, strict=True)
         if cost.pixels
     ]
+    zeros = {"zero_gmacs": float((np.array([c.zeros for c in costs]) / views).mean() / 1e9)}
     by_size = {"full_gmacs_per_megapixel": spread(np.array(per_megapixel))} if per_megapixel else {}
     return {
         "samples": len(costs),
@@ -127,6 +140,7 @@ def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
         "paper_gmacs": spread(whole["paper"]),
         "full_gmacs": spread(whole["full"]),
         "share": spread(share),
+        **(zeros if any(cost.zeros for cost in costs) else {}),
         **by_size,
         "layers": [
             {

@@ -17,7 +17,7 @@ from mmengine.evaluator import BaseMetric
 from torch import nn
 
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
-from vared_mm.engine.cost_metric import SampleCost
+from vared_mm.engine.cost_metric import KINDS, SampleCost
 from vared_mm.engine.jhmdb_metric import frame_result
 from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
@@ -186,10 +186,8 @@ def samples_from(
 ) -> Samples:
     """Of N samples; costs of several views are those of one clip, their mean."""
     views = np.array([cost.views for cost in costs], float)
-    static = np.array([cost.static for cost in costs])
-    dense, paper, full = (
-        np.stack([getattr(cost, kind) for cost in costs]) for kind in ("dense", "paper", "full")
-    )
+    dense, paper = (np.stack([getattr(cost, kind) for cost in costs]) for kind in KINDS[:2])
+    totals = [cost.totals for cost in costs]
     label, predicted, correct, loss = zip(*told, strict=True)
     gates = [cost.gates for cost in costs]
     return Samples(
@@ -198,8 +196,8 @@ def samples_from(
         predicted=np.array(predicted, np.int64),
         correct=np.array(correct, np.float64),
         share=paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs)),
-        paper_gmacs=(static + paper.sum(1)) / views / 1e9,
-        full_gmacs=(static + full.sum(1)) / views / 1e9,
+        paper_gmacs=np.array([total["paper"] for total in totals]) / views / 1e9,
+        full_gmacs=np.array([total["full"] for total in totals]) / views / 1e9,
         layer_names=np.array(costs[0].names, dtype=np.str_),
         layer_dense=dense / views[:, None],
         layer_share=paper / dense,

@@ -44,6 +44,7 @@ class Cost(TypedDict):
     full_gmacs: Spread
     share: Spread
     full_gmacs_per_megapixel: NotRequired[Spread]
+    zero_gmacs: NotRequired[Number]
     layers: list[LayerCost]
 
 

@@ -34,7 +34,17 @@ def speed_notes(results: Iterable[Result]) -> list[str]:
         whose_text = f" ({'; '.join(whose)})" if len(held) > 1 else ""
         told.append(f"Speed of ours{whose_text}: {where(how, sorted(names))}.")
     changed = (f"{r.name} was evaluated with {options_of(r)}." for r in results if r.options)
-    return [*told, *dict.fromkeys(changed)]
+    return [*told, *dict.fromkeys(changed), *zero_notes(results)]
+
+
+def zero_notes(results: Iterable[Result]) -> list[str]:
+    """Which costs are by formula alone, as no time is saved by a weight that is zero."""
+    pruned = (r.name for r in results if r.cost and r.cost.get("zero_gmacs"))
+    return [
+        f"{name} is pruned: its GMACs by formula leave out weights that are zero, which it "
+        "computes all the same: its speed is the dense network's."
+        for name in dict.fromkeys(pruned)
+    ]
 
 
 def where(held: dict[str, Any], differing: Sequence[str]) -> str:

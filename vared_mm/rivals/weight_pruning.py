@@ -1,0 +1,134 @@
+"""Weight-level pruning: of a whole network, the weights of least magnitude are zero.
+
+Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015; the rival
+of Table 7. The unit is the MAC. By formula a weight that is zero costs nothing, so a layer costs
+density · MACs. That is no time saved: the layer computes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from vared_mm.method.observe import dynamic_convs
+
+# How far below the wanted MACs a search may end, as a part of them.
+TOLERANCE = 1e-4
+
+
+def weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
+    """Convolutions and linear layers by name; dynamic ones, and what is in them, cost otherwise."""
+    others = tuple(f"{name}." for name in dynamic_convs(model))
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd | nn.Linear)
+        and isinstance(module.weight, nn.Parameter)
+        and not f"{name}.".startswith(others)
+    }
+
+
+@contextmanager
+def record_uses(model: nn.Module, names: Iterable[str] | None = None) -> Iterator[dict[str, int]]:
+    """How often a pass multiplies by each weight of a layer, in the order in which layers ran."""
+    uses: dict[str, int] = {}
+
+    def note(name: str, layer: _ConvNd | nn.Linear, args: tuple, out: Tensor) -> None:
+        positions = (args[0] if isinstance(layer, _ConvTransposeNd) else out).numel()
+        uses[name] = uses.get(name, 0) + positions // len(layer.weight)
+
+    layers = weighted_layers(model)
+    with ExitStack() as stack:
+        for name in layers if names is None else names:
+            stack.callback(layers[name].register_forward_hook(partial(note, name)).remove)
+        yield uses
+
+
+def zeros_of(model: nn.Module) -> dict[str, int]:
+    """How many weights are zero, of each layer that has such."""
+    counts = {
+        name: layer.weight.numel() - int(layer.weight.count_nonzero())
+        for name, layer in weighted_layers(model).items()
+        if not layer.weight.is_meta
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def zero_macs(zeros: Mapping[str, int], uses: Mapping[str, int]) -> int:
+    """MACs of a pass that multiply by a zero."""
+    return sum(uses.get(name, 0) * count for name, count in zeros.items())
+
+
+def prunable(uses: Mapping[str, int], layers: Mapping[str, nn.Module]) -> list[str]:
+    """All layers that ran but the first convolution and the last layer, which is the classifier."""
+    first = next((name for name in uses if isinstance(layers[name], _ConvNd)), None)
+    return [name for name in uses if name not in (first, list(uses)[-1])]
+
+
+def masks_for(
+    model: nn.Module, uses: Mapping[str, int], total: float, share: float
+) -> dict[str, Tensor]:
+    """What is kept of each layer's weights, so that the network costs `share` by formula.
+
+    Weights that are zero already stay so. Where they are enough, as in a checkpoint of the same
+    share, no other one is pruned.
+
+    Args:
+        uses: Of a pass, from `record_uses`.
+        total: Its MACs, those of what has no such weights too.
+        share: Wanted part of `total`, in (0, 1].
+
+    Raises:
+        ValueError: Nothing can be pruned, or what is left alone costs more than that.
+    """
+    layers = weighted_layers(model)
+    names = prunable(uses, layers)
+    if not names:
+        raise ValueError(
+            f"{type(model).__name__} has {len(uses)} convolutions and linear layers that ran; "
+            "wanted one at least beside the first convolution and the classifier, which are not "
+            "pruned"
+        )
+    weights = {name: layers[name].weight.detach() for name in names}
+    left = total - sum(uses[name] * weight.numel() for name, weight in weights.items())
+    if share * total < left:
+        raise ValueError(
+            f"share={share:g} of the MACs cannot be reached: the first convolution, the classifier "
+            f"and what has no weights cost {left / total:.4f}, the least there is"
+        )
+    threshold = threshold_for(weights, uses, share * total - left)
+    return {name: weight.abs() > threshold for name, weight in weights.items()}
+
+
+def threshold_for(weights: Mapping[str, Tensor], uses: Mapping[str, int], most: float) -> float:
+    """The magnitude above which weights take `most` MACs, or less by `TOLERANCE`; by bisection.
+
+    0 where the weights that are not zero take no more.
+    """
+
+    def taken(threshold: float) -> int:
+        return sum(uses[name] * int((w.abs() > threshold).sum()) for name, w in weights.items())
+
+    if taken(0.0) <= most:
+        return 0.0
+    low, high = 0.0, max(float(weight.abs().max()) for weight in weights.values())
+    # Then the ends are the same number in float32; equal weights leave a gap that stays.
+    for _ in range(60):
+        middle = (low + high) / 2
+        came = taken(middle)
+        low, high = (middle, high) if came > most else (low, middle)
+        if (1 - TOLERANCE) * most <= came <= most:
+            break
+    return high
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Makes the weights zero that are not kept."""
+    for name, mask in masks.items():
+        model.get_submodule(name).weight.mul_(mask)  # type: ignore[operator, union-attr]
