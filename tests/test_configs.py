@@ -140,7 +140,7 @@ def test_it_loads_and_its_model_builds_dynamic_as_its_name_says(leaf):
 
 def test_the_index_page_names_every_config():
     assert {row.config for row in ROWS} == set(TRAINED)
-    assert {row.table for row in ROWS} == {"1", "2", "3", "4", "5", "6", "9", "10", "13"}
+    assert {row.table for row in ROWS} == {"1", "2", "3", "4", "5", "6", "7", "9", "10", "13"}
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=name) for row, name in NAMED])
@@ -160,6 +160,17 @@ def test_the_gates_can_choose_what_the_paper_spends_on_average(row):
     assert f"{cheapest:.2f}" == f"{row.least:.2f}"
     if row.average is not None:
         assert cheapest <= row.average <= row.dense * 1.01
+
+
+NARROW = [row for row in ROWS if "fewer channels" in row.what]
+
+
+@pytest.mark.parametrize(("row", "dynamic"), [
+    pytest.param(*pair, id=pair[0].config)
+    for pair in zip(NARROW, (26.5, 5.03, 20.0, 40.4, 79.3), strict=True)
+])  # fmt: skip
+def test_a_narrow_network_costs_what_the_paper_s_dynamic_one_does_and_no_more(row, dynamic):
+    assert 0.97 * dynamic < row.dense <= dynamic
 
 
 def test_the_2d_resnet_50_has_23_917_832_parameters():

@@ -77,11 +77,24 @@ def test_a_static_row_has_the_static_speed():
     assert texts(board, "R(2+1)D")["speed"] == "90.0"
 
 
+def test_a_pruned_network_stands_with_its_cost_by_formula_and_the_time_of_the_dense_one():
+    name, speed = f"pruned-{STATIC}", {"static": {"median": 90.0, "low": 80.0, "high": 99.0}}
+    speed["conditions"] = {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"}
+    pruned = result(name, 0.58, 40.2, dynamic=False, speed=speed)
+    pruned = replace(pruned, cost={**pruned.cost, "zero_gmacs": 14.9})
+    board = paper_board(TABLES[7], inputs(pruned))
+    row = texts(board, "weight-level, 16 frames")
+    assert (row["gmacs"], row["gmacs paper"], row["clip-1 diff"]) == ("40.2", "40.3", "+0.3")
+    for one in (board, free_board(inputs(pruned))):
+        assert any(f"{name} is pruned: its GMACs by formula leave out" in n for n in one.notes)
+    assert not any("pruned" in note for note in free_board(inputs(result(STATIC))).notes)
+
+
 def test_missing_rows_are_said():
     board = paper_board(TABLES[2], inputs(result(STATIC)))
-    assert column(board, "results") == ["1", *["not evaluated"] * 5]
+    assert column(board, "results") == ["1", *["not evaluated"] * 7]
     pruning = paper_board(TABLES[7], inputs())
-    assert {*column(pruning, "results")} == {"no config"}
+    assert column(pruning, "results")[2:4] == ["not evaluated", "no config"]
     assert texts(pruning, "CGNet, 8 frames")["gmacs paper"] == "23.8"
 
 

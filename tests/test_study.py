@@ -1,6 +1,7 @@
 """The runs behind docs/results.md: which commands they are, what is kept, and what is told."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,8 +51,22 @@ def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(tmp_path):
     assert cells[4:7] == ["0.800", "0.600 ± 0.141", "0.300 to 0.900"]
     # 1 - 0.6 / 0.8 = 25 %.
     assert cells[7] == "25.0 ± 17.7"
+    assert cells[9] == "0.600 ± 0.141"
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [(row["seed"], row["top1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
+
+
+def test_the_table_says_that_a_pruned_network_takes_the_time_of_the_dense_one(tmp_path):
+    pruned = result(0.7, 0.8, 0.8)
+    half = {"avg": 0.4, "min": 0.4, "max": 0.4}
+    cost = {**pruned.cost, "paper_gmacs": half, "zero_gmacs": 0.4}
+    write_result(tmp_path / "i3d-pruned-0", replace(pruned, cost=cost))
+    write_result(tmp_path / "i3d-static-0", result(0.7, 0.8, 0.8))
+    table = study.report(tmp_path)
+    line, note = table.splitlines()[-3], table.splitlines()[-1]
+    assert [cell.strip() for cell in line.split("|")][6:11:4] == ["0.800", "0.400"]
+    assert note.startswith("pruned: the GMACs by formula leave out weights that are zero; they are")
+    assert "static:" not in table
 
 
 @pytest.fixture
@@ -139,7 +154,7 @@ def test_what_asks_no_input_takes_over_from_the_dynamic_run_and_starts_as_all_do
 
 
 def test_the_narrow_form_learns_all_from_the_motion_clips_on(calls, clips, monkeypatch):
-    monkeypatch.setattr(study, "narrower", lambda run, most: [f"width={most}", "in_channels=7"])
+    monkeypatch.setattr(study, "narrower", lambda *told: [f"width={told[2]}", "in_channels=7"])
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "narrow")
     trainings = [options for tool, options, _ in calls if tool == "tools/train.py"][3:]
     wide, out = ("width=0.5", "in_channels=7"), "work_dirs/study/clips"
@@ -172,17 +187,56 @@ def test_options_of_the_start_are_its_alone(calls, clips, monkeypatch):
 def test_the_narrow_form_has_no_more_macs_than_it_may(network, whole, monkeypatch):
     monkeypatch.chdir(ROOT)
     run = study.Run(network, "narrow", 0)
-    options = study.narrower(run, 0.6 * whole)
+    options = study.narrower(network, run.config, 0.6 * whole)
     values = {key: float(value) for key, value in (one.split("=") for one in options)}
-    size = study.NARROWER[network][0]
     config = Config.fromfile(run.config)
     config.merge_from_dict({k: v if v % 1 else int(v) for k, v in values.items()})
     model = build_model(config)
     # The head takes what the backbone gives: it runs.
-    assert 0.25 * whole < bounds(model, size)["dense_gmacs"] <= 0.6 * whole
+    assert 0.25 * whole < bounds(model, study.CLIPS[network])["dense_gmacs"] <= 0.6 * whole
 
 
-@pytest.mark.parametrize("form", ["random", "narrow"])
+def test_the_pruned_form_takes_the_macs_of_the_dynamic_one_by_formula(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "pruned",
+          "--dynamic-options", "custom_hooks.0.weight=3.0")  # fmt: skip
+    # The dynamic one took 0.5 of 0.8 GMACs.
+    last = [(tool, options[0], options[-2:]) for tool, options, _ in calls[-2:]]
+    begun = "load_from=work_dirs/study/clips/i3d-start-7/last.pth"
+    assert last == [
+        ("tools/train.py", "configs/small/pruned_i3d.py", ("custom_hooks.0.share=0.6250", begun)),
+        ("tools/test.py", "configs/small/pruned_i3d.py",
+         ("--cfg-options", "custom_hooks.0.share=0.6250")),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", list(study.NETWORKS))
+def test_a_pruned_config_is_the_static_one_with_its_hook_first(network):
+    static, pruned = (
+        Config.fromfile(ROOT / "configs" / "small" / f"{form}{network}.py")
+        for form in ("", "pruned_")
+    )
+    assert pruned.model == static.model
+    hook, *others = pruned.custom_hooks
+    assert hook.type == "PruneWeightsHook"
+    assert others == static.custom_hooks
+
+
+def test_the_channel_pruned_form_goes_on_from_what_is_left_of_the_start(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "dynamic",
+          "channel-pruned")  # fmt: skip
+    out = "work_dirs/study/clips"
+    left = f"{out}/i3d-channel-pruned-7-start"
+    (tool, pruning, _), (_, training, _), (_, testing, _) = calls[-3:]
+    # The dynamic one took 0.5 of 0.8 GMACs.
+    assert (tool, *pruning) == (
+        "tools/prune_channels.py", "configs/small/i3d.py", f"{out}/i3d-start-7/last.pth", left,
+        "--share", "0.6250", "--shape", "16", "36", "48", "--round-to", "2",
+    )  # fmt: skip
+    assert (training[0], training[-1]) == (f"{left}/pruned.py", f"load_from={left}/pruned.pth")
+    assert testing[0] == f"{left}/pruned.py"
+
+
+@pytest.mark.parametrize("form", ["random", "narrow", "pruned", "channel-pruned"])
 def test_what_takes_over_needs_the_dynamic_run(form, calls, clips, monkeypatch):
     with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", form)

@@ -1,13 +1,17 @@
 """The smallest weights of the whole network are zero, stay so, and cost nothing by formula."""
 
 import copy
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 import toy
-from mmengine.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import vared_mm  # noqa: F401
 from vared_mm.engine.prune_weights_hook import PruneWeightsHook, counted
@@ -20,6 +24,7 @@ from vared_mm.rivals.weight_pruning import (
     zeros_of,
 )
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 POSITIONS = 4 * 6 * 6
 # MACs of the toy for one clip, layer by layer: a stem, two convolutions, the classifier.
 STEM, WIDE, POINT, HEAD = POSITIONS * 2 * 4, POSITIONS * 4 * 8 * 27, POSITIONS * 8 * 8, 8 * 3
@@ -77,7 +82,7 @@ class Net(nn.Module):
 def test_uses_are_positions_and_the_macs_are_those_of_torch_s_counter():
     net = Net()
     with (
-        torch.utils.flop_counter.FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False) as counter,
         record_uses(net) as uses,
     ):
         net(torch.randn(2, 3, 13, 13))
@@ -164,6 +169,30 @@ def test_the_cost_metric_tells_it_by_formula_and_what_is_computed(tmp_path):
     assert told["cost/full_gmacs"] == told["cost/dense_gmacs"] == pytest.approx(TOTAL / 1e9)
     summary = runner.test_evaluator.metrics[1].summary
     assert summary["zero_gmacs"] == pytest.approx((1 - by_hand) * TOTAL / 1e9)
+
+
+@pytest.mark.parametrize(("clip", "frames", "gmacs"), [
+    ("8x8x1", 8, 19.9), ("16x4x1", 16, 40.3), ("32x2x1", 32, 79.6),
+])  # fmt: skip
+def test_the_paper_s_costs_are_reached_by_its_networks(clip, frames, gmacs):
+    name = f"pruned-r2plus1d_r18_8xb12-{clip}-120e_mini-kinetics200-rgb.py"
+    config = Config.fromfile(CONFIGS / "recognition" / "r2plus1d" / name)
+    (share,) = (h.share for h in config.custom_hooks if h.type == "PruneWeightsHook")
+    network = paper_network()
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        shapes = MODELS.build(config.model).eval()
+        with record_uses(shapes) as uses:
+            shapes(torch.empty(1, 1, 3, frames, 128, 128), mode="tensor", stage="head")
+    total = counter.get_total_flops() / 2
+    pruned = {n: int((~mask).sum()) for n, mask in masks_for(network, uses, total, share).items()}
+    assert (total - zero_macs(pruned, uses)) / 1e9 == pytest.approx(gmacs, rel=1e-3)
+
+
+@cache
+def paper_network():
+    init_default_scope("mmaction")
+    name = "r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py"
+    return MODELS.build(Config.fromfile(CONFIGS / "recognition" / "r2plus1d" / name).model)
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5])

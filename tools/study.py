@@ -7,10 +7,12 @@ Each static network of configs/small learns the generated motion clips, 400 step
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
 learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
 to beat: one-policy, same-macs and random take the most frequent policy of the form --like, one that
-takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow is a
-static network with fewer channels and no more MACs, which learns all from the motion clips on. The
-network i3d_w12 is an I3D of an eighth of its width for square clips. Finished runs are kept and an
-interrupted one goes on; results.json and results.md tell of them.
+takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; pruned is
+the static network whose smallest weights are zero, with as many MACs by formula; channel-pruned is
+what is left of it without the channels of least magnitude; narrow is a static network with fewer
+channels and no more MACs, which learns all from the motion clips on. The network i3d_w12 is an I3D
+of an eighth of its width for square clips. Finished runs are kept and an interrupted one goes on;
+results.json and results.md tell of them.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vared_mm.files import new_folder, read_names, write_json, write_text
-from vared_mm.flops import bounds, build_model
-from vared_mm.launch import Parser, config_of, extra, run_tool, told_in_a_line
+from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
 
 with extra("report"):
+    from vared_mm.report.narrower import CLIPS, narrower
     from vared_mm.report.result import Result, ResultError, read_result
     from vared_mm.report.study_table import row_of, table_of
 
@@ -45,29 +47,13 @@ FORMS = {
     "same-macs": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
     "random": ("vared_", ["model.backbone.dynamic.gate=random"]),
     "narrow": ("", []),
+    "pruned": ("pruned_", []),
+    "channel-pruned": ("", []),
 }
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
 ITS_POLICY: dict[str, list[str]] = {
     "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
 }  # fmt: skip
-BACKBONE, HEAD = "model.backbone", "model.cls_head.in_channels"
-
-
-def i3d(n: int) -> dict[str, Any]:
-    return {f"{BACKBONE}.width": n / 64, HEAD: 16 * n}
-
-
-def r2plus1d(n: int) -> dict[str, Any]:
-    return {f"{BACKBONE}.base_channels": n, HEAD: 8 * n}
-
-
-# Network: the size of its clips, and what makes it narrower, the widest first.
-NARROWER: dict[str, tuple[tuple[int, int, int], list[dict[str, Any]]]] = {
-    "i3d": ((16, 36, 48), [i3d(n) for n in range(15, 1, -1)]),
-    "i3d_w12": ((8, 48, 48), [i3d(n) for n in range(7, 1, -1)]),
-    "r2plus1d": ((8, 36, 48), [r2plus1d(n) for n in range(7, 0, -1)]),
-    "x3d": ((8, 36, 48), [{f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}]),
-}
 LISTS = ("train.txt", "val.txt", "classes.txt")
 
 
@@ -91,6 +77,8 @@ class Run(NamedTuple):
     network: str
     form: str
     seed: int
+    # That of channel pruning, which makes its own.
+    file: str = ""
 
     @property
     def name(self) -> str:
@@ -98,7 +86,7 @@ class Run(NamedTuple):
 
     @property
     def config(self) -> str:
-        return f"configs/small/{FORMS[self.form][0]}{self.network}.py"
+        return self.file or f"configs/small/{FORMS[self.form][0]}{self.network}.py"
 
 
 @told_in_a_line()
@@ -114,19 +102,18 @@ def main() -> None:
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
             static, like = run._replace(form="static"), run._replace(form=args.like)
-            width: list[str] = []
-            size = ""
-            if run.form == "narrow":
-                width = narrower(run, leading(like, out).cost["full_gmacs"]["avg"])
-                size = f"-{width[0].partition('=')[2]}"
+            options = options_of(run, like, out, args.dynamic_options)
+            width = options if run.form == "narrow" else []
+            size = f"-{width[0].partition('=')[2]}" if width else ""
             moving, steps = Path("work_dirs/study", run.network + size), NETWORKS[run.network]
             moved = trained(static._replace(seed=0), motion, moving, None, steps, width)
             begun = out / f"{run.network}{size}-start-{run.seed}"
             of_start = [*width, *args.start_options]
             start = trained(static, clips, begun, moved, args.start_steps, of_start)
-            options = args.dynamic_options if FORMS[run.form][0] else width
             if run.form in ITS_POLICY:
                 start = policy_of(like, run, clips, out, start, options)
+            if run.form == "channel-pruned":
+                run, start = channel_pruned(like, run, clips, out, start)
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
@@ -233,14 +220,35 @@ def leading(like: Run, out: Path) -> Result:
     return read_result(out / like.name)
 
 
-def narrower(run: Run, most: float) -> list[str]:
-    """Options for a network of no more than `most` GMACs; the narrowest, if none has less."""
-    size, forms = NARROWER[run.network]
-    for form in forms:
-        model = build_model(config_of(run.config, form))
-        if bounds(model, size)["dense_gmacs"] <= most:
-            break
-    return [f"{key}={value}" for key, value in form.items()]
+def options_of(run: Run, like: Run, out: Path, dynamic: list[str]) -> list[str]:
+    """What a form's config is changed by, beside `FORMS`; `dynamic` goes to the dynamic ones."""
+    if run.form == "narrow":
+        most = leading(like, out).cost["full_gmacs"]["avg"]
+        return narrower(run.network, run.config, most)
+    if run.form == "pruned":
+        # Gates and cheap operations may cost more than all of them save.
+        return [f"custom_hooks.0.share={min(1.0, share_of(like, out)):.4f}"]
+    return dynamic if FORMS[run.form][0] else []
+
+
+def share_of(like: Run, out: Path) -> float:
+    """What a run takes of the static network's MACs."""
+    cost = leading(like, out).cost
+    return cost["full_gmacs"]["avg"] / cost["dense_gmacs"]
+
+
+def channel_pruned(like: Run, run: Run, clips: Clips, out: Path, start: Path) -> tuple[Run, Path]:
+    """The run with the config of what is left of the start, and its checkpoint."""
+    folder = out / f"{run.name}-start"
+    config, checkpoint = folder / "pruned.py", folder / "pruned.pth"
+    if not config.exists():
+        size = map(str, CLIPS[run.network])
+        run_tool(
+            "tools/prune_channels.py", run.config, str(start), str(folder),
+            "--share", f"{share_of(like, out):.4f}", "--shape", *size, "--round-to", "2",
+            env=clips.environment(),
+        )  # fmt: skip
+    return run._replace(file=str(config)), checkpoint
 
 
 def policy_of(

@@ -1,0 +1,3 @@
+# i3d.py with its smallest weights at zero; tools/study.py sets the share.
+_base_ = 'i3d.py'
+custom_hooks = [dict(type='PruneWeightsHook', share=0.6), *_base_.custom_hooks]

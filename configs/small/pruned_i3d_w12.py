@@ -1,0 +1,3 @@
+# i3d_w12.py with its smallest weights at zero; tools/study.py sets the share.
+_base_ = 'i3d_w12.py'
+custom_hooks = [dict(type='PruneWeightsHook', share=0.6), *_base_.custom_hooks]
