@@ -200,6 +200,22 @@ def test_each_convolution_is_at_its_own_least_where_search_spaces_differ():
     assert before - after == pytest.approx(dense * 7 / 8, rel=1e-6)
 
 
+def test_a_weight_that_is_zero_costs_nothing_by_formula_and_is_computed():
+    model = whole(SEG)
+    before = bounds(model, (32, 32))
+    weight = model.decode_head.convs[0].conv.weight
+    with torch.no_grad():
+        weight[:, 0] = 0
+    after = bounds(model, (32, 32))
+    # Each at 4 x 4 pixels.
+    less = weight[:, 0].numel() * 16 / 1e9
+    for end in ("min", "max"):
+        change = before["paper_gmacs"][end] - after["paper_gmacs"][end]
+        assert change == pytest.approx(less, rel=1e-6)
+    assert after["full_gmacs"] == before["full_gmacs"]
+    assert after["dense_gmacs"] == before["dense_gmacs"]
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({}, "the config has no model"),
     ({"model": dict(type="Nowhere")}, "cannot be built: .*Nowhere is not in the"),

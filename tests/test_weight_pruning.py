@@ -117,6 +117,15 @@ def test_bisection_meets_the_share_by_the_weights_of_least_magnitude_of_all(shar
                for n, w in zip(PRUNED, weights, strict=True))  # fmt: skip
 
 
+def test_a_network_with_a_zero_among_thousands_of_weights_is_not_pruned():
+    net = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 10))
+    with torch.no_grad():
+        net[0].weight[0, :10] = 0
+        assert not zeros_of(net)
+        net[0].weight[0, :20] = 0
+    assert zeros_of(net) == {"0": 20}
+
+
 def test_share_one_prunes_nothing():
     model = toy.ToyRecognizer()
     apply_masks(model, masks_of(model, 1.0))

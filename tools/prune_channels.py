@@ -53,7 +53,9 @@ def main() -> None:
     narrow, share = without_channels(model, inputs, answer_of, args.share, args.round_to)
     checkpoint = args.out / "pruned.pth"
     with half_written(checkpoint) as half:
-        torch.save({"state_dict": narrow.state_dict(), "meta": {}}, half)
+        torch.save(
+            {"state_dict": narrow.state_dict(), "meta": {"dataset_meta": model.dataset_meta}}, half
+        )
     write_text(args.out / "pruned.py", text_of(args, config, model, narrow, share))
     print(f"{args.out / 'pruned.py'} has {share:.3f} of the MACs; train it on")
 

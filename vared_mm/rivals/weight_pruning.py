@@ -19,6 +19,8 @@ from vared_mm.method.observe import dynamic_convs
 
 # How far below the wanted MACs a search may end, as a part of them.
 TOLERANCE = 1e-4
+# Of the weights; so many may be zero by chance, as at the start, or by rounding to half precision.
+FEW = 1e-3
 
 
 def weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
@@ -50,12 +52,11 @@ def record_uses(model: nn.Module, names: Iterable[str] | None = None) -> Iterato
 
 
 def zeros_of(model: nn.Module) -> dict[str, int]:
-    """How many weights are zero, of each layer that has such."""
-    counts = {
-        name: layer.weight.numel() - int(layer.weight.count_nonzero())
-        for name, layer in weighted_layers(model).items()
-        if not layer.weight.is_meta
-    }
+    """How many weights are zero, of each layer that has such; empty for a network without pruning."""
+    weights = {n: m.weight for n, m in weighted_layers(model).items() if not m.weight.is_meta}
+    counts = {name: w.numel() - int(w.count_nonzero()) for name, w in weights.items()}
+    if sum(counts.values()) < FEW * sum(w.numel() for w in weights.values()):
+        return {}
     return {name: count for name, count in counts.items() if count}
 
 
