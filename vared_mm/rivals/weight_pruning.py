@@ -52,7 +52,7 @@ def record_uses(model: nn.Module, names: Iterable[str] | None = None) -> Iterato
 
 
 def zeros_of(model: nn.Module) -> dict[str, int]:
-    """How many weights are zero, of each layer that has such; empty for a network without pruning."""
+    """How many weights are zero, of each layer that has such; of a network not pruned, nothing."""
     weights = {n: m.weight for n, m in weighted_layers(model).items() if not m.weight.is_meta}
     counts = {name: w.numel() - int(w.count_nonzero()) for name, w in weights.items()}
     if sum(counts.values()) < FEW * sum(w.numel() for w in weights.values()):
