@@ -77,7 +77,8 @@ class CostWatch:
         shape = tuple(x.shape[1:] for x in inputs)
         # What is not dynamic costs the same for every input of one shape: counted once.
         counter = None
-        zeros, uses = {}, {}
+        zeros: dict[str, int] = {}
+        uses: dict[str, int] = {}
         if shape not in self._static:
             counter = stack.enter_context(FlopCounterMode(display=False))
             zeros = zeros_of(self.model)

@@ -64,7 +64,7 @@ class PruneWeightsHook(Hook):
             return
         model: Any = unwrapped(runner.model)
         # Processes whose inputs differ in size have to prune the same weights.
-        told = [*counted(model, data_batch)]
+        told: list[Any] = [*counted(model, data_batch)]
         broadcast_object_list(told)
         uses, total = told
         self._masks = masks_for(model, uses, total, self.share)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,4 +133,5 @@ def threshold_for(weights: Mapping[str, Tensor], uses: Mapping[str, int], most: 
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Makes the weights zero that are not kept."""
     for name, mask in masks.items():
-        model.get_submodule(name).weight.mul_(mask)  # type: ignore[operator, union-attr]
+        layer: Any = model.get_submodule(name)
+        layer.weight.mul_(mask)
