@@ -7,12 +7,11 @@ Each static network of configs/small learns the generated motion clips, 400 step
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
 learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
 to beat: one-policy, same-macs and random take the most frequent policy of the form --like, one that
-takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; pruned is
-the static network whose smallest weights are zero, with as many MACs by formula; channel-pruned is
-what is left of it without the channels of least magnitude; narrow is a static network with fewer
-channels and no more MACs, which learns all from the motion clips on. The network i3d_w12 is an I3D
-of an eighth of its width for square clips. Finished runs are kept and an interrupted one goes on;
-results.json and results.md tell of them.
+takes as many MACs as it did, or answers drawn as often as it gave them, for all clips. Static
+networks of as many MACs: pruned has its smallest weights at zero, channel-pruned lost the channels
+of least magnitude, narrow has fewer and learns all from the motion clips on. The network i3d_w12 is
+an I3D of an eighth of its width for square clips. Finished runs are kept and an interrupted one
+goes on; results.json and results.md tell of them.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ class Run(NamedTuple):
     network: str
     form: str
     seed: int
-    # That of channel pruning, which makes its own.
-    file: str = ""
+    file: str = ""  # of channel pruning, which writes a config
 
     @property
     def name(self) -> str:
@@ -223,8 +221,7 @@ def leading(like: Run, out: Path) -> Result:
 def options_of(run: Run, like: Run, out: Path, dynamic: list[str]) -> list[str]:
     """What a form's config is changed by, beside `FORMS`; `dynamic` goes to the dynamic ones."""
     if run.form == "narrow":
-        most = leading(like, out).cost["full_gmacs"]["avg"]
-        return narrower(run.network, run.config, most)
+        return narrower(run.network, run.config, leading(like, out).cost["full_gmacs"]["avg"])
     if run.form == "pruned":
         # Gates and cheap operations may cost more than all of them save.
         return [f"custom_hooks.0.share={min(1.0, share_of(like, out)):.4f}"]
@@ -240,15 +237,14 @@ def share_of(like: Run, out: Path) -> float:
 def channel_pruned(like: Run, run: Run, clips: Clips, out: Path, start: Path) -> tuple[Run, Path]:
     """The run with the config of what is left of the start, and its checkpoint."""
     folder = out / f"{run.name}-start"
-    config, checkpoint = folder / "pruned.py", folder / "pruned.pth"
-    if not config.exists():
+    if not (folder / "pruned.py").exists():
         size = map(str, CLIPS[run.network])
         run_tool(
             "tools/prune_channels.py", run.config, str(start), str(folder),
             "--share", f"{share_of(like, out):.4f}", "--shape", *size, "--round-to", "2",
             env=clips.environment(),
         )  # fmt: skip
-    return run._replace(file=str(config)), checkpoint
+    return run._replace(file=str(folder / "pruned.py")), folder / "pruned.pth"
 
 
 def policy_of(
