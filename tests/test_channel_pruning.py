@@ -112,7 +112,8 @@ def test_a_dynamic_network_is_refused():
 
 
 def test_a_network_with_more_than_a_backbone_and_a_head_is_refused():
-    parts = dict.fromkeys(("data_preprocessor", "backbone", "neck", "cls_head"), nn.Identity())
+    names = ("data_preprocessor", "backbone", "neck", "cls_head")
+    parts = {name: nn.Identity() for name in names}
     with pytest.raises(ValueError, match="has backbone, cls_head, neck; wanted a recogniser of"):
         tool_of("prune_channels").check(nn.ModuleDict(parts))
 
