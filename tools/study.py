@@ -45,6 +45,8 @@ FORMS = {
     "same-macs": ("vared_", ["model.backbone.dynamic.gate=fixed"]),
     "random": ("vared_", ["model.backbone.dynamic.gate=random"]),
     "narrow": ("", []),
+    "cgnet": ("cgnet_", []),
+    "ghost": ("ghost_", []),
 }
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
 ITS_POLICY: dict[str, list[str]] = {
@@ -124,7 +126,7 @@ def main() -> None:
             begun = out / f"{run.network}{size}-start-{run.seed}"
             of_start = [*width, *args.start_options]
             start = trained(static, clips, begun, moved, args.start_steps, of_start)
-            options = args.dynamic_options if FORMS[run.form][0] else width
+            options = args.dynamic_options if FORMS[run.form][0] == "vared_" else width
             if run.form in ITS_POLICY:
                 start = policy_of(like, run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)

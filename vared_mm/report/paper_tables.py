@@ -44,7 +44,9 @@ TABLES = {
         PaperTable(
             1, "Frames and search space: R(2+1)D-18 on Mini-Kinetics-200",
             (*ENDS, "speed", *VIDEO, "video-5")),
-        PaperTable(2, "Three networks on Mini-Kinetics-200, 16 frames", SPEED + VIDEO),
+        PaperTable(
+            2, "Three networks on Mini-Kinetics-200, 16 frames", SPEED + VIDEO,
+            "Those of CGNet and with Ghost modules are no rows of the paper."),
         PaperTable(3, "With a temporal pyramid (TPN) on Mini-Kinetics-200", COST + VIDEO),
         PaperTable(
             4, "CorrNet and AR-Net on Mini-Kinetics-200, 16 frames", ("params", *COST, *VIDEO),
@@ -54,7 +56,9 @@ TABLES = {
             "For X3D the paper counted BatchNorm here; Tables 2 and 6 have the same network with "
             "6.20."),
         PaperTable(6, "Moments in Time", SPEED + VIDEO),
-        PaperTable(7, "Pruning methods: R(2+1)D on Mini-Kinetics-200", ("gmacs", "clip-1")),
+        PaperTable(
+            7, "Pruning methods: R(2+1)D on Mini-Kinetics-200", ("gmacs", "clip-1"),
+            "The networks with Ghost modules are no rows of the paper."),
         PaperTable(
             8, "Localization on J-HMDB", (*SPEED, "mAP", "recall", "classif"),
             "The paper leaves the 2-D network out of the cost; ours is that of all networks "
