@@ -5,12 +5,13 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
-to beat: one-policy, same-macs and random take the most frequent policy of the form --like, one that
-takes as many MACs as it did, or answers drawn as often as it gave them, for all clips; narrow is a
-static network with fewer channels and no more MACs, which learns all from the motion clips on. The
-network i3d_w12 is an I3D of an eighth of its width for square clips. Finished runs are kept and an
-interrupted one goes on; results.json and results.md tell of them.
+learn on, all for --steps, and so do those of two rivals, cgnet and ghost. The form taught is a
+dynamic one with TeachGatesHook. What choices have to beat: one-policy, same-macs and random take
+the most frequent policy of the form --like, one that takes as many MACs as it did, or answers drawn
+as often as it gave them, for all clips; narrow is a static network with fewer channels and no more
+MACs, which learns all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its
+width for square clips. Finished runs are kept and an interrupted one goes on; results.json and
+results.md tell of them.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ FORMS = {
     "cgnet": ("cgnet_", []),
     "ghost": ("ghost_", []),
 }
+# Prefixes of the forms that --dynamic-options are for.
+GATED = ("vared_", "taught_")
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
 ITS_POLICY: dict[str, list[str]] = {
     "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
@@ -126,7 +129,7 @@ def main() -> None:
             begun = out / f"{run.network}{size}-start-{run.seed}"
             of_start = [*width, *args.start_options]
             start = trained(static, clips, begun, moved, args.start_steps, of_start)
-            options = args.dynamic_options if FORMS[run.form][0] == "vared_" else width
+            options = args.dynamic_options if FORMS[run.form][0] in GATED else width
             if run.form in ITS_POLICY:
                 start = policy_of(like, run, clips, out, start, options)
             last = trained(run, clips, out / run.name, start, args.steps, options)
