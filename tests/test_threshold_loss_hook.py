@@ -57,7 +57,7 @@ def test_it_pulls_the_thresholds_to_the_target(tmp_path):
 
 
 def test_a_test_tells_the_share_by_formula_and_that_all_runs(tmp_path):
-    metrics = runner_of(tmp_path).test()
+    metrics = runner_of(tmp_path, model=dict(cgnet=dict(threshold=0.0))).test()
     assert 0.25 < metrics["cost/share"] < 1
     assert metrics["cost/full_gmacs"] == metrics["cost/dense_gmacs"]
     dense = 4 * 36 * (8 * 4 * 27 + 8 * 8)
