@@ -55,7 +55,7 @@ def test_the_gradient_of_a_threshold_is_that_of_the_sigmoid_times_what_the_gate_
     conv, x = by_hand(), torch.tensor([2.0, 1, 1, 3]).view(1, 4, 1, 1)
     conv(x).sum().backward()
     # -alpha s (1 - s) (Y - Yp), s = sigmoid(2 (2 - 1)).
-    s = torch.sigmoid(torch.tensor(2.0))
+    s = torch.sigmoid(torch.tensor(2.0)).item()
     assert conv.gate.threshold.grad.item() == pytest.approx(-2 * s * (1 - s) * 5, rel=1e-6)
 
 
