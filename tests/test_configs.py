@@ -4,6 +4,7 @@ import math
 import re
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vared_mm  # noqa: F401
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.rivals.cgnet import channel_gated
+from vared_mm.rivals.ghost import ghosts
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LEAVES = sorted(
@@ -79,8 +82,10 @@ def build(leaf):
 def static_twin(config):
     model = config.model.copy()
     model.backbone = model.backbone.copy()
-    model.backbone.type = model.backbone.type.removeprefix("VaRed")
-    model.backbone.pop("dynamic", None)
+    # Ghost modules have no gates: they are what runs.
+    model.backbone.type = model.backbone.type.removeprefix("VaRed").removeprefix("CGNet")
+    for option in ("dynamic", "cgnet"):
+        model.backbone.pop(option, None)
     return model
 
 
@@ -122,8 +127,10 @@ def count(leaf):
 
 
 def least(leaf):
-    """MACs by the paper's formula when every gate opens its cheapest path alone."""
+    """MACs by formula when every gate opens its cheapest path alone."""
     dense, convs = count(leaf)
+    for name, conv in channel_gated(build(leaf)).items():
+        dense -= convs[name][2] * (1 - conv.base / conv.in_channels)
     for name, conv in dynamic_convs(build(leaf)).items():
         channels, frames, macs = convs[name]
         share = conv.widths[-1] / channels * math.ceil(frames / conv.strides[-1]) / frames
@@ -131,10 +138,20 @@ def least(leaf):
     return dense
 
 
+def at_threshold(leaf):
+    """MACs of CGNet by formula where BatchNorm has made its maps normal: Q(T) of them are open."""
+    macs, convs = count(leaf)
+    for name, conv in channel_gated(build(leaf)).items():
+        closed = NormalDist().cdf(conv.cgnet.threshold)
+        macs -= convs[name][2] * (1 - conv.base / conv.in_channels) * closed
+    return macs
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_it_loads_and_its_model_builds_dynamic_as_its_name_says(leaf):
     config, model = load(leaf), build(leaf)
-    assert bool(dynamic_convs(model)) == Path(leaf).name.startswith("vared")
+    for form, found in (("vared", dynamic_convs), ("cgnet", channel_gated), ("ghost", ghosts)):
+        assert bool(found(model)) == Path(leaf).name.startswith(form)
     assert Config.fromstring(config.pretty_text, ".py").model == config.model
 
 
@@ -171,6 +188,36 @@ NARROW = [row for row in ROWS if "fewer channels" in row.what]
 ])  # fmt: skip
 def test_a_narrow_network_costs_what_the_paper_s_dynamic_one_does_and_no_more(row, dynamic):
     assert 0.97 * dynamic < row.dense <= dynamic
+
+
+CGNET = [row for row in ROWS if row.what.startswith("CGNet")]
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.what) for row in CGNET])
+def test_cgnet_costs_by_formula_what_the_paper_has_at_its_configs_threshold(row):
+    gmacs = at_threshold(row.config) / 1e9
+    assert gmacs == pytest.approx(row.average, rel=1e-3)
+    # As the index page tells it.
+    assert f"{gmacs:.2f}" in (CONFIGS / "README.md").read_text()
+
+
+def test_the_small_rival_costs_what_the_dynamic_network_learns_to():
+    closed, spared = NormalDist().cdf(0.25), []
+
+    def note(conv, args, out):
+        macs = out.numel() * conv.weight[0].numel()
+        spared.append(macs * (1 - conv.base / conv.in_channels) * closed)
+
+    model = build("small/cgnet_i3d_w12.py")
+    handles = [c.register_forward_hook(note) for c in channel_gated(model).values()]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 1, 3, 8, 48, 48), mode="tensor", stage="head")
+    for handle in handles:
+        handle.remove()
+    assert len(spared) == 4
+    # docs/results.md: 0.0302 of 0.0487.
+    gmacs = (counter.get_total_flops() / 2 - sum(spared)) / 1e9
+    assert gmacs == pytest.approx(0.0302, rel=0.02)
 
 
 def test_the_2d_resnet_50_has_23_917_832_parameters():

@@ -56,8 +56,8 @@ def test_a_figure_is_the_paper_s(number, row, column, value):
 
 def test_there_are_all_tables_with_as_many_rows_as_the_paper_has():
     rows = {number: len(table.rows) for number, table in TABLES.items()}
-    # Tables 2 and 7 have networks of fewer channels besides, Table 4 the static ResNet-50, Table 13
-    # both data sets that it may be on.
+    # Tables 2 and 7 have rivals besides, Table 4 the static ResNet-50, Table 13 both data sets that
+    # it may be on.
     assert rows == {
         1: 7,
         2: 8,
@@ -79,7 +79,7 @@ def test_every_row_has_a_config_that_exists_or_none():
     assert {*FIGURES["config"]} <= {*STEMS, ""}
     assert TABLES[4].rows.query("config == ''")["row"].tolist() == ["AR-Net"]
     without = TABLES[7].rows.query("config == ''")["row"]
-    assert without.tolist() == [f"CGNet, {frames} frames" for frames in (8, 16, 32)]
+    assert not len(without)
 
 
 def test_every_column_is_one_that_results_have():
@@ -102,7 +102,7 @@ def index_rows():
         )
         if not named:
             continue
-        dynamic = named[1].startswith(("vared", "pruned"))
+        dynamic = named[1].startswith(("vared", "pruned", "cgnet"))
         if part == "Recognition":
             yield int(cells[0]), named[1], number(cells[7 if dynamic else 6])
         elif part == "Localization":

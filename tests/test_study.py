@@ -306,3 +306,29 @@ def test_every_narrow_network_builds_and_its_dynamic_form_is_dense_the_same(
     report = bounds(build_model(config), (frames, 36, 48))
     assert report["dense_gmacs"] == pytest.approx(dense, rel=1e-3)
     assert (report["paper_gmacs"]["min"] < 0.9 * dense) == bool(form)
+
+
+# At 8 x 48 x 48: dense, with the gates open and with them closed.
+@pytest.mark.parametrize(
+    ("form", "dense", "least"), [("cgnet_", 0.04868, 0.01739), ("ghost_", 0.02593, 0.02593)]
+)
+def test_the_rivals_of_i3d_w12_cost_what_they_do_by_hand(form, dense, least):
+    config = Config.fromfile(ROOT / "configs" / "small" / f"{form}i3d_w12.py")
+    report = bounds(build_model(config), (8, 48, 48))
+    assert report["dense_gmacs"] == report["full_gmacs"]["max"] == pytest.approx(dense, rel=1e-3)
+    assert report["paper_gmacs"]["max"] == pytest.approx(dense, rel=1e-3)
+    assert report["paper_gmacs"]["min"] == pytest.approx(least, rel=1e-3)
+    # What gates close is computed too.
+    assert report["full_gmacs"]["min"] == report["full_gmacs"]["max"]
+
+
+def test_rivals_start_as_all_do_and_have_no_options_of_the_dynamic_forms(calls, clips, monkeypatch):
+    start(monkeypatch, clips, "--networks", "i3d_w12", "--seeds", "7", "--forms", "cgnet", "ghost",
+          "--dynamic-options", "custom_hooks.0.weight=3.0")  # fmt: skip
+    begun = "load_from=work_dirs/study/clips/i3d_w12-start-7/last.pth"
+    trained = [options for tool, options, _ in calls if tool == "tools/train.py"][2:]
+    assert [(options[0], options[-2:]) for options in trained] == [
+        (f"configs/small/{form}_i3d_w12.py", ("--cfg-options", begun))
+        for form in ("cgnet", "ghost")
+    ]
+    assert not any("custom_hooks.0.weight=3.0" in options for _, options, _ in calls)

@@ -5,13 +5,14 @@
 
 Each static network of configs/small learns the generated motion clips, 400 steps or X3D 1200, and
 then, once for each seed, the set, --start-steps. From there its static form and its dynamic ones
-learn on, all for --steps. The form taught is a dynamic one with TeachGatesHook. What choices have
-to beat: one-policy, same-macs and random take the most frequent policy of the form --like, one that
-takes as many MACs as it did, or answers drawn as often as it gave them, for all clips. Static
-networks of as many MACs: pruned has its smallest weights at zero, channel-pruned lost the channels
-of least magnitude, narrow has fewer and learns all from the motion clips on. The network i3d_w12 is
-an I3D of an eighth of its width for square clips. Finished runs are kept and an interrupted one
-goes on; results.json and results.md tell of them.
+learn on, all for --steps, and so do those of two rivals, cgnet and ghost. The form taught is a
+dynamic one with TeachGatesHook. What choices have to beat: one-policy, same-macs and random take
+the most frequent policy of the form --like, one that takes as many MACs as it did, or answers drawn
+as often as it gave them, for all clips. Static networks of as many MACs: pruned has its smallest
+weights at zero, channel-pruned lost the channels of least magnitude, narrow has fewer and learns
+all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its width for square
+clips. Finished runs are kept and an interrupted one goes on; results.json and results.md tell of
+them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ FORMS = {
     "narrow": ("", []),
     "pruned": ("pruned_", []),
     "channel-pruned": ("", []),
+    "cgnet": ("cgnet_", []),
+    "ghost": ("ghost_", []),
 }
+# Prefixes of the forms that --dynamic-options are for.
+GATED = ("vared_", "taught_")
 # Forms that do what the dynamic one of the seed learned to do, without asking the input.
 ITS_POLICY: dict[str, list[str]] = {
     "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
@@ -225,7 +230,7 @@ def options_of(run: Run, like: Run, out: Path, dynamic: list[str]) -> list[str]:
     if run.form == "pruned":
         # Gates and cheap operations may cost more than all of them save.
         return [f"custom_hooks.0.share={min(1.0, share_of(like, out)):.4f}"]
-    return dynamic if FORMS[run.form][0] else []
+    return dynamic if FORMS[run.form][0] in GATED else []
 
 
 def share_of(like: Run, out: Path) -> float:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.method import DynamicError
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.observe import gated_convs
+from vared_mm.rivals.ghost import ghosts
 from vared_mm.screen import QuietRunner
 
 NEW_PARTS = ("gate", "cheap")
@@ -85,6 +86,7 @@ def put_into(
         # The first line names the class of the model, each other one a weight.
         _, *faults = str(error).strip().splitlines()
         raise SystemExit(other_network(file, faults, "do not fit")) from None
+    check_ghosts(model, state, file, gates_too)
     check_missing(model, state, missing, file, gates_too)
     check_left(model, state, left, file)
     odd = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
@@ -96,7 +98,7 @@ def check_missing(
     model: nn.Module, state: Mapping[str, Any], names: Iterable[str], file: str, gates_too: bool
 ) -> None:
     """Of what the model has and the checkpoint lacks, counters and gates are no fault."""
-    own = tuple(f"{name}.{part}." for name in dynamic_convs(model) for part in NEW_PARTS)
+    own = tuple(f"{name}.{part}." for name in gated_convs(model) for part in NEW_PARTS)
     is_static = not any(name.startswith(own) for name in state)
     names = [name for name in names if not name.endswith("num_batches_tracked")]
     gates = [name for name in names if name.startswith(own) and is_static]
@@ -109,6 +111,24 @@ def check_missing(
         )
     if gates:
         warn(f"{file} is of the static network: the gates of the config's are not trained")
+
+
+def check_ghosts(model: nn.Module, state: Mapping[str, Any], file: str, gates_too: bool) -> None:
+    """The static network's filters load into Ghost modules, which answer otherwise untrained."""
+    made = [name for name in ghosts(model) if f"{name}.weight" in state]
+    if made and gates_too:
+        raise SystemExit(
+            f"{file} is of the static network and has no {made[0]}.primary.weight; give the config "
+            "of the static network, or a checkpoint that was trained with this one"
+        )
+    if made:
+        warn(f"{file} is of the static network: the Ghost modules of the config's are not trained")
+    theirs = {name.rpartition(".primary.")[0] for name in state if ".primary.weight" in name}
+    if other := theirs - set(ghosts(model)):
+        raise SystemExit(
+            f"{file} is of a network with Ghost modules, as {min(other)}, which the config's "
+            "lacks; give the config that it was trained with"
+        )
 
 
 def check_left(model: nn.Module, state: Mapping[str, Any], names: Iterable[str], file: str) -> None:

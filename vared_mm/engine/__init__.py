@@ -12,6 +12,7 @@ from vared_mm.engine.policy_log_hook import PolicyLogHook
 from vared_mm.engine.progress_bar_hook import ProgressBarHook
 from vared_mm.engine.prune_weights_hook import PruneWeightsHook
 from vared_mm.engine.teach_gates_hook import TeachGatesHook
+from vared_mm.engine.threshold_loss_hook import ThresholdLossHook
 from vared_mm.engine.tsm_groups import apply
 from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
@@ -28,6 +29,7 @@ __all__ = [
     "ProgressBarHook",
     "PruneWeightsHook",
     "TeachGatesHook",
+    "ThresholdLossHook",
     "ViewAccuracy",
     "ViewScoresHook",
 ]

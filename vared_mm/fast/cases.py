@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.fast.engines import Network
 from vared_mm.fast.forced_shares import Plan, choices_of, everything_open, forced, plan_for
-from vared_mm.method.observe import dynamic_convs, record_cost
+from vared_mm.method.observe import dynamic_convs, gated_convs, record_cost
 
 # Average GMACs by those of the dense network, of the paper's tables.
 PAPER_SHARES = {"R2Plus1d18": 0.73, "InceptionI3d": 0.47, "X3D": 0.81}
@@ -26,9 +26,14 @@ class Case:
 
 
 def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Case]:
-    """What the gates are told, and the share of MACs that comes of it; none in a static network."""
+    """What the gates are told, and the share of MACs that comes of it; none in a static network.
+
+    Those of a rival, which decide for every position, are never told.
+    """
     if not dynamic_convs(model):
-        return []
+        total = network_macs(model, inputs[:1])
+        own = "as the data wants"
+        return [Case(own, None, reached(model, inputs, None, total))] if gated_convs(model) else []
     choices = choices_of(model, lambda: Network(model)(inputs[:1]))
     batch = len(inputs)
     total = network_macs(model, inputs[:1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.equations import CONVOLUTIONS, LAYOUTS
-from vared_mm.method.layer import _Dynamic
+from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.suitable import is_plain
 
 
@@ -52,8 +52,8 @@ def is_packable(conv: nn.Module) -> bool:
 
 def is_itself(conv: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether its class computes what ours or torch's does, and nothing else."""
-    if isinstance(conv, _Dynamic):
-        return type(conv).forward is _Dynamic.forward
+    if isinstance(conv, GatedConv):
+        return type(conv).forward is GatedConv.forward
     return is_plain(conv)
 
 

@@ -15,6 +15,7 @@ from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.gated_parts import GatedParts
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import (
@@ -37,6 +38,7 @@ from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
 from vared_mm.method import observe
+from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 
 
@@ -96,6 +98,8 @@ class Exchanged(PreparedForward):
         kind: Callable = StaticConv
         if isinstance(conv, _Dynamic):
             kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
+        elif isinstance(conv, GatedConv):
+            kind = GatedParts
         self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain, product
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 
 # Of the largest number of an output. In half precision a gate near zero may turn over.
@@ -49,11 +51,20 @@ def chosen(model: nn.Module, choice: Choice) -> Iterator[None]:
     """The gates answer with `choice`; an axis's numbers come to 1, so that maps keep their size."""
     with ExitStack() as stack:
         for conv in model.modules():
-            if choice is not None and isinstance(conv, _Dynamic):
-                row = list(chain(*(_numbers(conv, axis, choice) for axis in conv.axes)))
-                hook = _Answer(row)
+            if choice is not None and isinstance(conv, GatedConv):
+                hook = _answer(conv, choice)
                 stack.callback(conv.gate.register_forward_hook(hook, prepend=True).remove)
         yield
+
+
+def _answer(conv: GatedConv, choice: tuple[str, str]) -> Callable:
+    if not isinstance(conv, _Dynamic):
+        return partial(_everywhere, float(choice[0] == "all"))
+    return _Answer(list(chain(*(_numbers(conv, axis, choice) for axis in conv.axes))))
+
+
+def _everywhere(value: float, gate: nn.Module, args: tuple, answer: Tensor) -> Tensor:
+    return torch.full_like(answer, value)
 
 
 def _numbers(conv: _Dynamic, axis: str, choice: tuple[str, str]) -> list[float]:

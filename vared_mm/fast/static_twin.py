@@ -9,20 +9,20 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.layer import _Dynamic
+from vared_mm.method.gated_conv import GatedConv
 
 
 def static_twin(model: nn.Module) -> nn.Module:
-    """A copy whose dynamic convolutions are plain ones of the same weights; no gates, no Φ."""
+    """A copy whose convolutions with gates are plain ones of the same weights; no gates, no Φ."""
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _Dynamic):
+            if isinstance(child, GatedConv):
                 setattr(parent, name, plain_conv(child))
     return twin
 
 
-def plain_conv(conv: _Dynamic) -> _ConvNd:
+def plain_conv(conv: GatedConv) -> _ConvNd:
     kind: type[Any] = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
     with torch.device("meta"):
         plain = kind(

@@ -1,4 +1,4 @@
-"""The settings of a dynamic convolution, checked when they are made.
+"""The settings of what takes a convolution's place, checked when they are made.
 
 Section and equation numbers refer to VA-RED², ICLR 2021.
 """
@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
+
+from typing_extensions import Self
 
 AXES = ("channel", "time")
 SHARED_BY = ("conv", "block")
@@ -19,14 +21,62 @@ SEARCH_SPACES = range(2, 5)
 
 
 @dataclass(frozen=True)
-class DynamicConfig:
-    """How the convolutions of a model become dynamic.
+class Targets:
+    """Which convolutions of a model are exchanged.
 
     Args:
         targets: Regular expression that a convolution's full name in the model has to match
-            (`re.fullmatch`). With `share="block"` its group `(?P<block>...)` names the block.
-        exclude: Full names of convolutions that stay plain though `targets` matches them, as those
-            whose gate costs more time than it saves.
+            (`re.fullmatch`).
+        exclude: Full names of convolutions that stay plain though `targets` matches them.
+    """
+
+    # What a config calls these settings, and how the convolutions become by them.
+    option: ClassVar[str]
+    becomes: ClassVar[str]
+
+    targets: str = r".*"
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            exclude = names_in(self.exclude)
+        except TypeError:
+            raise ValueError(f"exclude={self.exclude!r} is no list; wanted names") from None
+        object.__setattr__(self, "exclude", exclude)
+        try:
+            re.compile(self.targets)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"targets={self.targets!r} is not a regular expression: {error}"
+            ) from error
+
+    @classmethod
+    def make(cls, settings: Self | Mapping[str, Any] | None) -> Self:
+        """From what a config file holds: nothing, a mapping, or the finished settings."""
+        if isinstance(settings, cls):
+            return settings
+        given: Any = settings or {}
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {known}"
+                raise ValueError(f"{cls.option} has no setting {name!r}{hint}")
+        return cls(**given)
+
+
+def names_in(value: Any) -> tuple[str, ...]:
+    """Config files write one name, or a list of them."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@dataclass(frozen=True)
+class DynamicConfig(Targets):
+    """How the convolutions of a model become dynamic.
+
+    Args:
+        targets: As of `Targets`. With `share="block"` its group `(?P<block>...)` names the block.
+        exclude: Convolutions whose gate costs more time than it saves, for example.
         search_space: S, the number of choices an axis has: 1, 1/2, ..., (1/2)^(S-1).
         axes: Which redundancy is reduced, of "channel" and "time". 2-D convolutions have no time.
         share: "conv" gives each convolution its own gate, "block" one gate to all convolutions of
@@ -44,8 +94,9 @@ class DynamicConfig:
         leak: Part of the gradient that passes a closed gate, so that it can open again.
     """
 
-    targets: str = r".*"
-    exclude: tuple[str, ...] = ()
+    option = "dynamic"
+    becomes = "dynamic"
+
     search_space: int = 2
     axes: tuple[str, ...] = AXES
     share: str = "conv"
@@ -60,6 +111,7 @@ class DynamicConfig:
 
     def __post_init__(self) -> None:
         self._normalise()
+        super().__post_init__()
         axes = self.axes
         if type(self.search_space) is not int or self.search_space not in SEARCH_SPACES:
             raise ValueError(
@@ -95,15 +147,16 @@ class DynamicConfig:
             raise ValueError(f"floor is {self.floor!r}; wanted a number between 0 and 1")
         if self.leak < 0:
             raise ValueError(f"leak is {self.leak!r}; wanted 0 or more")
-        self._check_targets()
+        if self.share == "block" and "block" not in re.compile(self.targets).groupindex:
+            raise ValueError(
+                f"share='block' needs a group (?P<block>...) in targets that names the block of a "
+                f"convolution, as in '(?P<block>layer\\d\\.\\d+)\\.conv\\d'; came {self.targets!r}"
+            )
 
     def _normalise(self) -> None:
         """What config files write as a name, a list or whole numbers."""
         try:
-            axes, exclude = (
-                (value,) if isinstance(value, str) else tuple(value)
-                for value in (self.axes, self.exclude)
-            )
+            axes, exclude = names_in(self.axes), names_in(self.exclude)
             bias = tuple(map(float, self.gate_bias))
         except (TypeError, ValueError):
             raise ValueError(
@@ -113,33 +166,6 @@ class DynamicConfig:
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "exclude", exclude)
         object.__setattr__(self, "gate_bias", bias)
-
-    def _check_targets(self) -> None:
-        try:
-            pattern = re.compile(self.targets)
-        except (re.error, TypeError) as error:
-            raise ValueError(
-                f"targets={self.targets!r} is not a regular expression: {error}"
-            ) from error
-        if self.share == "block" and "block" not in pattern.groupindex:
-            raise ValueError(
-                f"share='block' needs a group (?P<block>...) in targets that names the block of a "
-                f"convolution, as in '(?P<block>layer\\d\\.\\d+)\\.conv\\d'; came {self.targets!r}"
-            )
-
-    @classmethod
-    def make(cls, settings: DynamicConfig | Mapping[str, Any] | None) -> DynamicConfig:
-        """From what a config file holds: nothing, a mapping, or the finished settings."""
-        if isinstance(settings, DynamicConfig):
-            return settings
-        settings = dict(settings or {})
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {known}"
-                raise ValueError(f"dynamic has no setting {name!r}{hint}")
-        return cls(**settings)
 
     @property
     def gate_start(self) -> tuple[float, ...]:

@@ -8,6 +8,9 @@ factor, of a sample's largest open path.
 - `paper`: C(f) · r/R, the cost formula of section 3.4.
 - `full`: what evaluation runs: the convolution, the cheap operations of the open paths, the gate.
 
+Of a rival that computes all whatever its gates decide, `paper` is its own formula and `full` is
+`dense`.
+
 Where R does not divide the frames or 2 the channels, r and 1/R are the shares really computed.
 
 Milliseconds can stand in the place of MACs, where a measured table tells them for each choice
@@ -23,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate import FollowerGate
@@ -52,7 +56,7 @@ class Pass(NamedTuple):
     """One pass: its gates (N, G) and its output's shape (N, C, [T,] H, W)."""
 
     name: str
-    conv: _Dynamic
+    conv: Any  # a GatedConv, mostly a dynamic one
     gates: Tensor
     shape: tuple[int, ...]
 
@@ -100,7 +104,7 @@ class CostRecord:
         """
         found: dict[str, list[Tensor]] = {}
         for name, conv, gates, _ in self.seen:
-            if not isinstance(conv.gate, FollowerGate):
+            if isinstance(conv, _Dynamic) and not isinstance(conv.gate, FollowerGate):
                 rows = gates.detach().float().unflatten(0, (samples, -1))
                 found.setdefault(name, []).append(rows)
         alike = {name: len({rows.shape for rows in parts}) == 1 for name, parts in found.items()}
@@ -190,16 +194,23 @@ def conv_costs(passes: Sequence[Pass]) -> list[ConvCost]:
     Those with gates alike are computed at once: so many small operations for each of dozens of
     layers would take longer than the layers of a small network.
     """
-    costs: dict[int, ConvCost] = {}
+    numbered = list(enumerate(passes))
+    costs = {i: by_formula(one) for i, one in numbered if not isinstance(one.conv, _Dynamic)}
 
     def likeness(numbered: tuple[int, Pass]) -> tuple:
         _, (_, conv, gates, _) = numbered
         return conv.axes, conv.dynamic.search_space, gates.shape, gates.dtype, gates.device
 
-    for same in grouped(list(enumerate(passes)), likeness):
+    for same in grouped([one for one in numbered if one[0] not in costs], likeness):
         places, alike = zip(*same, strict=True)
         costs.update(zip(places, costs_of_alike(alike), strict=True))
     return [costs[i] for i in range(len(passes))]
+
+
+def by_formula(one: Pass) -> ConvCost:
+    """Of a rival, which computes all whatever its gate decides: the share is what it could be."""
+    dense, share = dense_macs(one.conv, one.shape), one.gates.detach().double().squeeze(1)
+    return ConvCost(one.name, dense, share, torch.full_like(share, dense), share)
 
 
 def costs_of_alike(passes: Sequence[Pass]) -> list[ConvCost]:
@@ -239,7 +250,7 @@ def costs_of_alike(passes: Sequence[Pass]) -> list[ConvCost]:
     return list(map(ConvCost, names, dense, share, full, expected))
 
 
-def dense_macs(conv: _Dynamic, shape: tuple[int, ...]) -> int:
+def dense_macs(conv: _ConvNd, shape: tuple[int, ...]) -> int:
     """C(f)."""
     kernel = (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
     return math.prod(shape[1:]) * kernel

@@ -9,51 +9,35 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx import Proxy
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.cheap import CheapOperations
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.equations import Rebuild, frames_of, rebuild_by_definition, strides, widths
-from vared_mm.method.errors import DynamicError, UnsupportedConvError
+from vared_mm.method.errors import DynamicError
 from vared_mm.method.fixed_gate import KINDS, FixedGate
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.operators import is_exported, uncompiled
 from vared_mm.method.prefix_conv import is_pointwise, like_layout, output_shape, prefix_conv
 from vared_mm.method.rebuild import rebuild
-from vared_mm.method.suitable import check_checkpoint, check_conv, check_settings, dynamic_axes
+from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
 
 Pattern = tuple[bool, ...]
-NOT_AFFINE = (
-    "a dynamic convolution is not affine in its weight: its gate and cheap operations come after "
-    "the product, so no BatchNorm can be folded into it (mmcv's fuse_conv_bn, torch's "
-    "fuse_conv_bn_eval, efficient_conv_bn_eval, deploy switches). Leave the fusion out; "
-    "vared_mm.fast.prepare_for_inference folds rightly. To put other weights into it, copy them: "
-    "conv.weight.data.copy_(weight)"
-)
-NO_TRACE = (
-    "a dynamic convolution asks for the sizes and the numbers of its input, which torch.fx and "
-    "torch.jit.script do not know; torch.export.export and torch.jit.trace serve it, where it "
-    "computes all paths and multiplies those that are closed by zero"
-)
-# Whether somebody looks at modules by `observe.Look`: code that was compiled without those
-# hooks is left there.
-is_watched = False
 
 
-class _Dynamic(_ConvNd):
+class _Dynamic(GatedConv):
     """What the 2-D and the 3-D dynamic convolution share. Mixed into `nn.Conv2d`, `nn.Conv3d`."""
 
     gate: Gate | FollowerGate | FixedGate
     cheap: CheapOperations
     dynamic: DynamicConfig
     axes: tuple[str, ...]
-    _loading = False
 
     def __init__(
         self, *args: Any, dynamic: DynamicConfig | Mapping[str, Any] | None = None, **kwargs: Any
@@ -76,19 +60,7 @@ class _Dynamic(_ConvNd):
             UnsupportedConvError: The dynamic form would not compute what `conv` does.
         """
         check_conv(conv, config)
-        if conv.weight.ndim != (5 if issubclass(cls, nn.Conv3d) else 4):
-            wanted = "Conv3d" if issubclass(cls, nn.Conv3d) else "Conv2d"
-            raise UnsupportedConvError(
-                f"{cls.__name__} is made from a {wanted}; came {type(conv).__name__}"
-            )
-        new = cls.__new__(cls)
-        plain: Any = super(_Dynamic, new)
-        with torch.device("meta"):
-            plain.__init__(
-                conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode,
-            )  # fmt: skip
-        new.weight, new.bias = conv.weight, conv.bias
+        new = cls._sharing(conv)
         new._become_dynamic(config, leader)
         return new.train(conv.training)
 
@@ -110,10 +82,9 @@ class _Dynamic(_ConvNd):
         r = strides(config.search_space)
         self.strides = r if "time" in self.axes else r[:1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, Proxy):
-            raise DynamicError(NO_TRACE)
-        return uncompiled(self._forward, x) if is_watched else self._forward(x)
+    @property
+    def config(self) -> DynamicConfig:
+        return self.dynamic
 
     def _forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.weight.ndim:
@@ -162,26 +133,8 @@ class _Dynamic(_ConvNd):
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
         return like_layout(self.plain(x), x)
 
-    def plain(self, x: Tensor) -> Tensor:
-        """What the convolution that it replaces would answer."""
-        return super()._conv_forward(x, self.weight, self.bias)
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
-        # What asks a convolution for its product with other weights, as `efficient_conv_bn_eval`
-        # does, goes past the gate.
-        raise DynamicError(NOT_AFFINE)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Folding ends in an assignment; loading may assign too, and is no folding.
-        if (
-            isinstance(value, nn.Parameter)
-            and name in ("weight", "bias")
-            and "gate" in self._modules
-            and name in self._parameters
-            and not self._loading
-        ):
-            raise DynamicError(NOT_AFFINE)
-        super().__setattr__(name, value)
+    def decision(self, x: Tensor, answer: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        return answer, output_shape(self, x.shape)
 
     def _forward_open(self, x: Tensor, gates: Tensor) -> Tensor:
         """Evaluation: what the open paths need, once for all samples that chose alike."""
@@ -237,21 +190,6 @@ class _Dynamic(_ConvNd):
         k = self.widths[parts["channel"].index(True) if "channel" in parts else 0]
         r = self.strides[parts["time"].index(True) if "time" in parts else 0]
         return k, r
-
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        # mmengine turns torch's size mismatches into warnings and would go on with random gates.
-        check_checkpoint(self, state_dict, prefix)
-        self._loading = True
-        try:
-            super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        finally:
-            del self._loading
-
-    def __prepare_scriptable__(self) -> NoReturn:
-        # `torch.jit.script` asks each module for what it is to take in its place.
-        raise DynamicError(NO_TRACE)
 
     def extra_repr(self) -> str:
         axes = "+".join(self.axes)

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vared_mm.method import layer
+from vared_mm.method import gated_conv
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.prefix_conv import output_shape
 
 Hook = Callable[[nn.Module, tuple, Any], Any]
 
@@ -27,6 +27,11 @@ Hook = Callable[[nn.Module, tuple, Any], Any]
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
     """The dynamic convolutions of a model by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, _Dynamic)}
+
+
+def gated_convs(model: nn.Module) -> dict[str, GatedConv]:
+    """All convolutions that a gate decides for, those of rivals too, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, GatedConv)}
 
 
 class Look:
@@ -47,21 +52,21 @@ class Look:
         self._handle = module.register_forward_hook(of_this_thread, prepend=prepend)
         with self._lock:
             self._looks.add(self)
-            layer.is_watched = True
+            gated_conv.is_watched = True
 
     def remove(self) -> None:
         self._handle.remove()
         with self._lock:
             self._looks.discard(self)
-            layer.is_watched = bool(self._looks)
+            gated_conv.is_watched = bool(self._looks)
 
 
 @contextmanager
 def record_cost(model: nn.Module) -> Iterator[CostRecord]:
-    """Records what the model's dynamic convolutions compute in this thread."""
+    """Records what the model's gates decide in this thread."""
     record = CostRecord()
     with ExitStack() as stack:
-        for name, conv in dynamic_convs(model).items():
+        for name, conv in gated_convs(model).items():
             stack.callback(Look(conv.gate, _note(name, conv, record)).remove)
             # What fuses convolutions leaves those alone that have hooks, and calls their gates
             # with their own input.
@@ -73,9 +78,9 @@ def _nothing(*args: Any) -> None:
     """Compiled code may go past a convolution's own hooks; the gate's are always seen."""
 
 
-def _note(name: str, conv: _Dynamic, record: CostRecord) -> Callable:
+def _note(name: str, conv: GatedConv, record: CostRecord) -> Callable:
     def note(gate: nn.Module, args: tuple, answer: Tensor) -> None:
-        record.seen.append(Pass(name, conv, answer, output_shape(conv, args[0].shape)))
+        record.seen.append(Pass(name, conv, *conv.decision(args[0], answer)))
 
     return note
 

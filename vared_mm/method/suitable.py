@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.config import DynamicConfig
+from vared_mm.method.config import DynamicConfig, Targets
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
 
 
@@ -31,40 +31,49 @@ def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
 
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
     """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
-    if isinstance(getattr(conv, "dynamic", None), DynamicConfig):
-        _refuse(conv, "it already is")
-    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
-        _refuse(conv, "wanted an nn.Conv2d or nn.Conv3d")
-    if not is_plain(conv):
-        base = "Conv3d" if isinstance(conv, nn.Conv3d) else "Conv2d"
-        _refuse(conv, f"it computes something else than {base}; leave it out of the targets")
-    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
-        _refuse(conv, "its input channels are not known yet; run a batch through the model first")
-    if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
-        _refuse(conv, "it has hooks or parametrizations, which would be lost; remove them first")
+    check_exchange(conv, config)
     check_settings(conv, config)
 
 
-def _refuse(conv: nn.Module, reason: str) -> NoReturn:
-    raise UnsupportedConvError(f"{type(conv).__name__} cannot be made dynamic: {reason}")
+def check_exchange(conv: nn.Module, config: Targets) -> None:
+    """Raises `UnsupportedConvError` where `conv` is more than a convolution, or none."""
+    if isinstance(getattr(conv, "config", None), type(config)):
+        refuse(conv, config, "it already is")
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
+        refuse(conv, config, "wanted an nn.Conv2d or nn.Conv3d")
+    if not is_plain(conv):
+        base = "Conv3d" if isinstance(conv, nn.Conv3d) else "Conv2d"
+        refuse(conv, config, f"it computes something else than {base}; leave it out of the targets")
+    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        reason = "its input channels are not known yet; run a batch through the model first"
+        refuse(conv, config, reason)
+    if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
+        reason = "it has hooks or parametrizations, which would be lost; remove them first"
+        refuse(conv, config, reason)
+
+
+def refuse(conv: nn.Module, config: Targets, reason: str) -> NoReturn:
+    raise UnsupportedConvError(f"{type(conv).__name__} cannot be made {config.becomes}: {reason}")
 
 
 def check_settings(conv: _ConvNd, config: DynamicConfig) -> None:
     """Raises `UnsupportedConvError` where the convolution has nothing to choose from."""
     if not dynamic_axes(conv, config):
-        _refuse(
-            conv, f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone"
-        )
+        reason = f"axes={config.axes} names nothing it has; a 2-D convolution has channels alone"
+        refuse(conv, config, reason)
     least = 2 ** (config.search_space - 1)
     if "channel" in config.axes and conv.out_channels < least:
-        _refuse(
+        refuse(
             conv,
+            config,
             f"its {conv.out_channels} output channels cannot be halved "
             f"{config.search_space - 1} times; leave it out of the targets",
         )
 
 
-def check_checkpoint(conv: nn.Module, state: Mapping[str, Any], prefix: str) -> None:
+def check_checkpoint(
+    conv: nn.Module, config: Targets, state: Mapping[str, Any], prefix: str
+) -> None:
     """Refuses the gate and Φ of other settings; a checkpoint without any is the plain network's."""
     own = {f"{prefix}{key}": value for key, value in conv.state_dict().items()}
     stems = (f"{prefix}gate.", f"{prefix}cheap.")
@@ -82,5 +91,6 @@ def check_checkpoint(conv: nn.Module, state: Mapping[str, Any], prefix: str) -> 
         raise DynamicError(
             f"the checkpoint's {key} is {theirs.get(key, 'missing')}, the model's is "
             f"{ours.get(key, 'missing')}: it was trained with other settings than "
-            f"{conv.dynamic}; give the model those, above all search_space, axes and share"
+            f"{config}, or in another form; give the model those, above all search_space, axes and "
+            "share"
         )

@@ -1,18 +1,21 @@
-"""Makes the convolutions of a model dynamic: check all, then change, then say what changed."""
+"""Exchanges the convolutions of a model: check all, then change, then say what changed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.config import DynamicConfig
+from vared_mm.method.config import DynamicConfig, Targets
 from vared_mm.method.errors import NoMatchingModuleError, UnsupportedConvError
-from vared_mm.method.layer import VaRedConv2d, VaRedConv3d, _Dynamic
+from vared_mm.method.layer import VaRedConv2d, VaRedConv3d
 from vared_mm.method.suitable import check_conv, dynamic_axes
+
+Settings = TypeVar("Settings", bound=Targets)
 
 
 def make_dynamic(
@@ -32,29 +35,50 @@ def make_dynamic(
         UnsupportedConvError: A matched convolution cannot be made dynamic.
     """
     matched = matching_convs(model, config, except_for)
-    for name, conv in matched.items():
-        try:
-            check_conv(conv, config)
-        except UnsupportedConvError as error:
-            raise UnsupportedConvError(f"{name}: {error}") from None
+    check_each(matched, config, check_conv)
     leaders = _leaders(matched, config)
-    made: dict[int, _Dynamic] = {}
+    made: dict[int, Any] = {}
     for name, conv in matched.items():
         kind = VaRedConv3d if isinstance(conv, nn.Conv3d) else VaRedConv2d
         leader = leaders.get(name)
         made[id(conv)] = kind.from_conv(conv, config, made[id(leader)] if leader else None)
-    _exchange(model, made)
+    exchange(model, made)
     return list(matched)
 
 
+def exchange_each(
+    model: nn.Module,
+    config: Settings,
+    except_for: Collection[str],
+    check: Callable[[nn.Module, Settings], None],
+    make: Callable[[_ConvNd, Settings], nn.Module],
+) -> list[str]:
+    """As `make_dynamic`, for what `make` makes of each convolution by itself."""
+    matched = matching_convs(model, config, except_for)
+    check_each(matched, config, check)
+    exchange(model, {id(conv): make(conv, config) for conv in matched.values()})
+    return list(matched)
+
+
+def check_each(
+    convs: Mapping[str, _ConvNd], config: Settings, check: Callable[[nn.Module, Settings], None]
+) -> None:
+    """Raises what `check` does, with the convolution's name."""
+    for name, conv in convs.items():
+        try:
+            check(conv, config)
+        except UnsupportedConvError as error:
+            raise UnsupportedConvError(f"{name}: {error}") from None
+
+
 def matching_convs(
-    model: nn.Module, config: DynamicConfig, except_for: Collection[str] = ()
+    model: nn.Module, config: Targets, except_for: Collection[str] = ()
 ) -> dict[str, _ConvNd]:
     """The convolutions that the targets name, or `NoMatchingModuleError` with candidates."""
     if isinstance(model, nn.Conv2d | nn.Conv3d):
         raise NoMatchingModuleError(
             "the model is itself a convolution, which cannot be exchanged within it; use "
-            "VaRedConv2d.from_conv or VaRedConv3d.from_conv"
+            "VaRedConv2d.from_conv or VaRedConv3d.from_conv, or that of a rival's"
         )
     convs: dict[str, _ConvNd] = {
         name: module
@@ -63,7 +87,7 @@ def matching_convs(
     }
     if not convs:
         raise NoMatchingModuleError(
-            f"{type(model).__name__} has no Conv2d or Conv3d that could be made dynamic"
+            f"{type(model).__name__} has no Conv2d or Conv3d that could be made {config.becomes}"
         )
     targets = {name: m for name, m in convs.items() if re.fullmatch(config.targets, name)}
     if not targets:
@@ -114,8 +138,9 @@ def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _C
     return leaders
 
 
-def _exchange(model: nn.Module, made: dict[int, _Dynamic]) -> None:
-    # A module may stand in several places; all of them get the one dynamic form.
+def exchange(model: nn.Module, made: Mapping[int, nn.Module]) -> None:
+    """Puts what was made for each convolution, by its id, in its place."""
+    # A module may stand in several places; all of them get the one new form.
     places = [
         (parent, name, made[id(child)])
         for parent in model.modules()

@@ -1,4 +1,5 @@
-"""The prefix rule: `VaRedX` is the backbone `X` of any toolbox with dynamic convolutions.
+"""The prefix rule: `VaRedX` is the backbone `X` of any toolbox with dynamic convolutions, `CGNetX`
+that with those of CGNet, `GhostX` that with Ghost modules.
 
 What is built is an `X`, of the toolbox whose scope the config is in; its convolutions alone are
 exchanged, so that checkpoints of `X` load.
@@ -9,37 +10,74 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope, Registry
 from torch import nn
 
-from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
+from vared_mm.method import (
+    DynamicConfig,
+    UnsupportedConvError,
+    VaRedConv2d,
+    VaRedConv3d,
+    make_dynamic,
+)
+from vared_mm.method.config import Targets
+from vared_mm.method.suitable import check_conv
 from vared_mm.method.surgery import matching_convs
-from vared_mm.models.presets import PRESETS
+from vared_mm.models.presets import PRESETS, RIVAL_PRESETS
+from vared_mm.rivals.cgnet import (
+    CGConv2d,
+    CGConv3d,
+    CGNetConfig,
+    check_channel_gated,
+    make_cgnet,
+)
+from vared_mm.rivals.ghost import GhostConfig, check_ghost, make_ghost
 from vared_mm.settings import kind
 
-PREFIX = "VaRed"
 TOOLBOXES = ("mmaction", "mmseg", "mmdet")
 
-Dynamic = DynamicConfig | Mapping[str, Any] | None
 # What a config names: "ResNet", "mmdet.ResNet", or the class itself.
 Kind = str | type[nn.Module]
 
 
-def build_dynamic(
-    backbone: dict[str, Any], dynamic: Dynamic, toolbox: str | None = None
+class Form(NamedTuple):
+    """What convolutions become: `<prefix>X` is X with the argument that `config.option` names.
+
+    With `leaves`, those that a preset names and `check` refuses stay plain.
+    """
+
+    prefix: str
+    config: type[Targets]
+    check: Callable[[nn.Module, Any], None]
+    make: Callable[..., list[str]]
+    presets: Mapping[str, Mapping[str, Any]]
+    leaves: bool = True
+
+
+FORMS = (
+    Form("VaRed", DynamicConfig, check_conv, make_dynamic, PRESETS, leaves=False),
+    Form("CGNet", CGNetConfig, check_channel_gated, make_cgnet, RIVAL_PRESETS),
+    Form("Ghost", GhostConfig, check_ghost, make_ghost, RIVAL_PRESETS),
+)
+
+
+def build_exchanged(
+    form: Form, backbone: dict[str, Any], given: Any = None, toolbox: str | None = None
 ) -> nn.Module:
     """Builds `backbone` and exchanges its convolutions.
 
     Args:
         backbone: Its config, as without us.
-        dynamic: Settings of `DynamicConfig`; those given go before the preset's.
+        given: Settings of `form.config`, finished or a mapping, which goes before the preset's.
         toolbox: Where a type without a scope is looked for first; else in the current scope.
     """
-    if not isinstance(dynamic, DynamicConfig):
-        dynamic = DynamicConfig.make({**PRESETS.get(kind(backbone), {}), **(dynamic or {})})
+    finished = isinstance(given, form.config)
+    preset = form.presets.get(kind(backbone), {})
+    settings = form.config.make(given if finished else {**preset, **(given or {})})
+    named = finished or "targets" in (given or {})
     registry = registry_of(backbone["type"], toolbox)
     # What it builds inside belongs to its toolbox too, whichever scope asked for it.
     scope = {} if registry is MODELS else {"_scope_": registry.scope}
@@ -47,11 +85,26 @@ def build_dynamic(
     # Many backbones freeze their `frozen_stages` here alone, and not all return themselves. A gate
     # there could not learn, and an untrained one would spoil what the frozen weights compute.
     model.train()
-    frozen = {name for name, conv in matching_convs(model, dynamic).items() if is_frozen(conv)}
-    names = make_dynamic(model, dynamic, except_for=frozen)
-    left = f"; {len(frozen)} frozen ones stay as they are" if frozen else ""
-    print_log(f"{kind(backbone)}: {len(names)} convolutions are dynamic{left}", "current")
+    matched = matching_convs(model, settings)
+    stay = {name for name, conv in matched.items() if is_frozen(conv)}
+    left = f"; {len(stay)} frozen ones stay as they are" if stay else ""
+    if form.leaves and not named:
+        odd = {name for name, conv in matched.items() if not suits(form, conv, settings)}
+        left += f"; {len(odd)} cannot be: {', '.join(sorted(odd))}" if odd else ""
+        stay |= odd
+    names = form.make(model, settings, except_for=stay)
+    print_log(
+        f"{kind(backbone)}: {len(names)} convolutions are {form.config.becomes}{left}", "current"
+    )
     return model
+
+
+def suits(form: Form, conv: nn.Module, settings: Targets) -> bool:
+    try:
+        form.check(conv, settings)
+    except UnsupportedConvError:
+        return False
+    return True
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -89,24 +142,30 @@ def registry_in(package: str) -> Registry | None:
     return getattr(module, "MODELS", None)
 
 
-@MODELS.register_module(name=f"{PREFIX}Backbone")
-def dynamic_backbone(backbone: dict[str, Any], dynamic: Dynamic = None) -> nn.Module:
-    """Any backbone, one of your own too: `dict(type='VaRedBackbone', backbone=dict(type='X'))`."""
-    return build_dynamic(backbone, dynamic)
+def prefixed(form: Form, name: str, toolbox: str | None = None) -> Callable[..., nn.Module]:
+    """The builder of `<prefix><name>`: the arguments of `<name>` and those of the form."""
 
+    def build(**settings: Any) -> nn.Module:
+        own = settings.pop(form.config.option, None)
+        return build_exchanged(form, {"type": name, **settings}, own, toolbox)
 
-def prefixed(name: str, toolbox: str | None = None) -> Callable[..., nn.Module]:
-    """The builder of `VaRed<name>`: the arguments of `<name>` and `dynamic=dict(...)`."""
-
-    def build(dynamic: Dynamic = None, **settings: Any) -> nn.Module:
-        return build_dynamic({"type": name, **settings}, dynamic, toolbox)
-
-    build.__name__ = f"{PREFIX}{name}"
-    build.of_toolbox = partial(prefixed, name)  # type: ignore[attr-defined]
+    build.__name__ = f"{form.prefix}{name}"
+    build.of_toolbox = partial(prefixed, form, name)  # type: ignore[attr-defined]
     return build
 
 
-for _name in PRESETS:
-    MODELS.register_module(name=f"{PREFIX}{_name}", module=prefixed(_name))
-for _conv in (VaRedConv2d, VaRedConv3d):
+def any_backbone(form: Form) -> Callable[..., nn.Module]:
+    """Any backbone, one of your own too: `dict(type='VaRedBackbone', backbone=dict(type='X'))`."""
+
+    def build(backbone: dict[str, Any], **settings: Any) -> nn.Module:
+        return build_exchanged(form, backbone, settings.pop(form.config.option, None), **settings)
+
+    return build
+
+
+for _form in FORMS:
+    MODELS.register_module(name=f"{_form.prefix}Backbone", module=any_backbone(_form))
+    for _name in PRESETS:
+        MODELS.register_module(name=f"{_form.prefix}{_name}", module=prefixed(_form, _name))
+for _conv in (VaRedConv2d, VaRedConv3d, CGConv2d, CGConv3d):
     MODELS.register_module(module=_conv)

@@ -14,6 +14,7 @@ RESIDUAL = {"targets": r"layer\d+\.\d+(\.block)?\.convs?\d?(\.\d)?(\.conv)?(\.ne
 INVERTED_RESIDUAL = {
     "targets": r"layer\d+\.\d+\.(conv\.\d(\.net)?|(expand|depthwise|linear)_conv)\.conv"
 }
+BOTH_FACTORS = {"targets": r"layer\d\.\d\.(conv\d|downsample)\.(spatial|temporal)\.conv"}
 FACTORED = {"targets": r"layer\d\.\d\.conv\d\.spatial\.conv"}
 
 # Backbone: settings of `DynamicConfig` that its "VaRed" form starts from.
@@ -46,4 +47,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "MobileNetV3": {"targets": r"layer\d+\.(expand|linear)_conv\.conv"},
     "HRNet": {"targets": r"layer1\.\d\.conv\d|stage\d\.\d\.branches\.\d\.\d\.conv\d"},
     "UNet": {"targets": r"(encoder|decoder)\.\d\.(\d|conv_block)\.convs\.\d\.conv"},
+}
+
+# What the rivals' forms start from: both factors of a convolution, and nothing shared in a block.
+# What they cannot serve, as CGNet a stem of three channels, stays plain.
+RIVAL_PRESETS: dict[str, dict[str, Any]] = {
+    **PRESETS,
+    "R2Plus1d18": BOTH_FACTORS,
+    "CorrNet": BOTH_FACTORS,
+    "X3D": {"targets": r"layer\d+\.\d+\.conv[13]\.conv"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def measured_how(result: Result) -> str:
 
 
 def speed_notes(results: Iterable[Result]) -> list[str]:
-    """Where the speeds were measured, and what was changed in a config."""
+    """Where the speeds were measured, what was changed in a config, what is by formula."""
     results = list(results)
     timed: dict[str, list[Result]] = {}
     for result in results:
@@ -34,7 +35,7 @@ def speed_notes(results: Iterable[Result]) -> list[str]:
         whose_text = f" ({'; '.join(whose)})" if len(held) > 1 else ""
         told.append(f"Speed of ours{whose_text}: {where(how, sorted(names))}.")
     changed = (f"{r.name} was evaluated with {options_of(r)}." for r in results if r.options)
-    return [*told, *dict.fromkeys(changed), *zero_notes(results)]
+    return [*told, *dict.fromkeys(changed), *zero_notes(results), *gated_notes(results)]
 
 
 def zero_notes(results: Iterable[Result]) -> list[str]:
@@ -44,6 +45,21 @@ def zero_notes(results: Iterable[Result]) -> list[str]:
         f"{name} is pruned: its GMACs by formula leave out weights that are zero, which it "
         "computes all the same: its speed is the dense network's."
         for name in dict.fromkeys(pruned)
+    ]
+
+
+def gated_notes(results: Iterable[Result]) -> list[str]:
+    """Which costs are by formula alone, as all that the gates decide about is computed."""
+    costs = ((r.name, r.cost) for r in results if r.cost and r.dynamic)
+    return [
+        f"{name} is gated: its GMACs by formula leave out what its gates close, which it computes "
+        "all the same, in the time of the dense network at least."
+        for name in dict.fromkeys(
+            name
+            for name, cost in costs
+            if cost["share"]["avg"] < 1
+            and math.isclose(cost["full_gmacs"]["avg"], cost["dense_gmacs"], rel_tol=1e-9)
+        )
     ]
 
 

@@ -7,8 +7,13 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4),
     clip_grad=dict(max_norm=40, norm_type=2),
-    # Weight decay on the gates' bias would shut them whatever is learned.
-    paramwise_cfg=dict(custom_keys={'gate.beta': dict(decay_mult=0.0)}))
+    # Weight decay on the gates' bias would shut them whatever is learned; CGNet's thresholds have a
+    # loss of their own.
+    paramwise_cfg=dict(
+        custom_keys={
+            'gate.beta': dict(decay_mult=0.0),
+            'gate.threshold': dict(decay_mult=0.0),
+        }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=True, end=5, convert_to_iter_based=True),
     dict(

@@ -65,6 +65,7 @@ optim_wrapper = dict(
         custom_keys={
             'gate.beta': dict(lr_mult=5.0, decay_mult=0.0),
             'gate.weight2': dict(lr_mult=2.0),
+            'gate.threshold': dict(decay_mult=0.0),
         }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=iters // 10),
