@@ -32,6 +32,7 @@ def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
     """Raises `UnsupportedConvError` with the reason where `conv` cannot be made dynamic."""
     check_exchange(conv, config)
+    assert isinstance(conv, _ConvNd)
     check_settings(conv, config)
 
 

@@ -38,7 +38,7 @@ class PaperTable:
 
 COST, SPEED, VIDEO = ("gmacs",), ("gmacs", "speed"), ("clip-1", "video-1")
 ENDS = ("gmacs", "gmacs_max", "gmacs_min")
-RIVALS = "The other rivals, of fewer channels, with Ghost modules and I3D as CGNet, are no rows of the paper."
+RIVALS = "Fewer channels, Ghost modules, and I3D as CGNet are no rows of the paper."
 TABLES = {
     table.number: table
     for table in (

@@ -102,7 +102,8 @@ class _Ghost(nn.Module):
         first = weight[:m].repeat_interleave(each, 0).flatten(1)
         scale = (filters.flatten(1) * first).sum(1) / first.square().sum(1).clamp(min=1e-12)
         cheap = torch.zeros_like(self.cheap.weight)
-        cheap[(..., *(n // 2 for n in cheap.shape[2:]))] = scale.unsqueeze(1)
+        centre: tuple[Any, ...] = (..., *(n // 2 for n in cheap.shape[2:]))
+        cheap[centre] = scale.unsqueeze(1)
         state = {"primary.weight": weight[:m], "cheap.weight": cheap}
         if bias is not None:
             bias = bias.detach()
