@@ -100,7 +100,7 @@ def test_the_rows_of_a_size_are_the_frames_that_chose_it():
 
 
 def test_the_record_tells_each_clip_what_its_frames_cost_and_what_all_at_the_largest_size_would():
-    record = FrameRecord(macs=torch.tensor([100.0, 7.0, 0, 0, 0], dtype=torch.float64))
+    record = FrameRecord(macs=[100.0, 7.0, 0.0, 0.0, 0.0])
     record.choices.append(torch.eye(5)[[[LARGE, SKIP1, SMALL], [SMALL, SKIP2, SKIP2]]])
     table = record.per_layer(2)
     assert record.names == ["backbones"]

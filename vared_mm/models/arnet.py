@@ -84,10 +84,11 @@ class ARNet(BaseModel):
         self.policy = FramePolicy(channels[-1], hidden, len(sizes), skips)
         self.cls_head: FramesHead = MODELS.build({**cls_head, "in_channels": channels})
         # Of a frame by action; the loss leaves the classifiers out.
-        larger, none = torch.tensor([*macs[:-1], 0], dtype=torch.float64), torch.zeros(len(skips))
-        self.costs = torch.cat([larger / cost_unit, none])
-        classifiers = torch.tensor(channels) * self.cls_head.num_classes
-        self.frame_macs = torch.cat([larger + classifiers, none])
+        larger, none = [*macs[:-1], 0], [0.0] * len(skips)
+        classes = self.cls_head.num_classes
+        self.costs = [m / cost_unit for m in larger] + none
+        self.frame_macs = [float(m + c * classes) for m, c in zip(larger, channels, strict=True)]
+        self.frame_macs += none
 
     @property
     def tau(self) -> float:
@@ -145,14 +146,14 @@ class ARNet(BaseModel):
         """With `mac_share`, what evaluation would run of all frames at the largest size, and τ."""
         w = self.efficiency_weight
         losses = self.cls_head.losses(logits, data_samples)
-        macs = (choices.detach() * self.frame_macs.to(choices)).sum(2).mean()
+        share = choices.new_tensor([macs / self.frame_macs[0] for macs in self.frame_macs])
         return {
             **losses,
             "loss_cls": (1 - w) * losses["loss_cls"],
-            "loss_cost": w * (choices * self.costs.to(choices)).sum(2).mean(),
+            "loss_cost": w * (choices * choices.new_tensor(self.costs)).sum(2).mean(),
             "loss_usage": w * self.balance * uneven_use(choices),
-            "mac_share": macs / float(self.frame_macs[0]),
-            "tau": macs.new_tensor(self.tau),
+            "mac_share": (choices.detach() * share).sum(2).mean(),
+            "tau": share.new_tensor(self.tau),
         }
 
     @contextmanager

@@ -97,7 +97,7 @@ class FrameRecord(CostRecord):
         choices: Of each pass.
     """
 
-    macs: Tensor = field(kw_only=True)
+    macs: Sequence[float] = field(kw_only=True)
     choices: list[Tensor] = field(default_factory=list)
 
     @property
@@ -108,8 +108,8 @@ class FrameRecord(CostRecord):
         """(samples, 1) each. What the formula tells is what ran."""
         choices = torch.cat(self.choices).detach().double().cpu()
         frames = choices.unflatten(0, (samples, -1)).flatten(1, 2)
-        ran = (frames @ self.macs).sum(1, keepdim=True)
-        dense = torch.full_like(ran, frames.shape[1] * float(self.macs[0]))
+        ran = (frames * frames.new_tensor(self.macs)).sum((1, 2))[:, None]
+        dense = torch.full_like(ran, frames.shape[1] * self.macs[0])
         return {"dense": dense, "paper": ran, "full": ran}
 
     def decisions(self, samples: int) -> dict[str, Tensor]:
