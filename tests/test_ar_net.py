@@ -19,6 +19,10 @@ class Sum(nn.Module):
         return total, total
 
 
+def one_hot(*clips):
+    return torch.eye(5)[torch.tensor(clips)]
+
+
 def policy_of_scores():
     """A policy that scores its actions by the sum of the frames it saw."""
     policy = FramePolicy(5, 5, sizes=2, skips=(1, 2, 4))
@@ -94,14 +98,14 @@ def test_use_that_is_even_costs_nothing_and_that_of_two_of_three_the_root_of_a_s
 
 
 def test_the_rows_of_a_size_are_the_frames_that_chose_it():
-    choices = torch.eye(5)[[[LARGE, SKIP1, SMALL], [SMALL, SMALL, LARGE]]]
+    choices = one_hot([LARGE, SKIP1, SMALL], [SMALL, SMALL, LARGE])
     large, small = rows_of(choices, 2)
     assert (large.tolist(), small.tolist()) == ([0, 5], [2, 3, 4])
 
 
 def test_the_record_tells_each_clip_what_its_frames_cost_and_what_all_at_the_largest_size_would():
     record = FrameRecord(macs=[100.0, 7.0, 0.0, 0.0, 0.0])
-    record.choices.append(torch.eye(5)[[[LARGE, SKIP1, SMALL], [SMALL, SKIP2, SKIP2]]])
+    record.choices.append(one_hot([LARGE, SKIP1, SMALL], [SMALL, SKIP2, SKIP2]))
     table = record.per_layer(2)
     assert record.names == ["backbones"]
     assert table["dense"].tolist() == [[300], [300]]

@@ -76,6 +76,10 @@ def samples(labels):
     return [ActionDataSample().set_gt_label(label) for label in labels]
 
 
+def one_hot(*clips):
+    return torch.eye(ACTIONS)[torch.tensor(clips)]
+
+
 def choosing(model, choices):
     return model.policy.register_forward_hook(lambda *_: choices)
 
@@ -106,13 +110,13 @@ def test_each_backbone_runs_once_on_its_frames_alone_and_not_at_all_without_any(
     model, seen = model_of(), []
     for i, net in enumerate(model.backbones):
         net.register_forward_hook(lambda m, args, out, i=i: seen.append((i, *args[0].shape)))
-    choices = torch.eye(ACTIONS)[[[0, 3, 1, 0], [0, 2, 4, 4]]]
+    choices = one_hot([0, 3, 1, 0], [0, 2, 4, 4])
     hook = choosing(model, choices)
     model(clips(2, 4))
     assert seen == [(0, 3, 3, 16, 16), (1, 1, 3, 12, 12)]
     hook.remove()
     seen.clear()
-    choosing(model, torch.eye(ACTIONS)[[[2, 3, 2, 2], [2, 2, 4, 4]]])
+    choosing(model, one_hot([2, 3, 2, 2], [2, 2, 4, 4]))
     model(clips(2, 4))
     assert seen == []
 
@@ -121,7 +125,7 @@ def test_the_logits_are_the_mean_of_the_frames_that_are_kept():
     model = model_of()
     inputs = clips(1, 3)
     with torch.no_grad():
-        choosing(model, torch.eye(ACTIONS)[[[0, 4, 4]]])
+        choosing(model, one_hot([0, 4, 4]))
         one = model(inputs)
         torch.testing.assert_close(model(inputs.repeat(1, 1, 1, 1, 1)[:, [0, 1, 1]]), one)
         features = model.backbones[0](inputs[:, 0]).mean((2, 3))

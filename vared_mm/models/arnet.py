@@ -18,8 +18,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vared_mm.method.observe import Look
+from vared_mm.models.frame_sizes import channels_and_macs, check_actions, features_at
 from vared_mm.models.frames_head import FramesHead, Seen
-from vared_mm.models.frame_sizes import check_actions, channels_and_macs, features_at
 from vared_mm.rivals.ar_net import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
 
 
@@ -170,8 +170,8 @@ class ARNet(BaseModel):
         side = self.sizes[0]
         if inputs.ndim != 5 or inputs.shape[-2:] != (side, side):
             raise ValueError(
-                f"ARNet wants 2-D frames (N, T, C, {side}, {side}), of the first of its sizes; came "
-                f"{tuple(inputs.shape)}. FormatShape of the pipelines and format_shape of the "
+                f"ARNet wants 2-D frames (N, T, C, {side}, {side}), of the first of its sizes; "
+                f"came {tuple(inputs.shape)}. FormatShape of the pipelines and format_shape of the "
                 "data_preprocessor have to be 'NCHW', and the crop as large"
             )
         if mode not in ("tensor", "loss", "predict"):

@@ -79,7 +79,7 @@ def labels_of(data_samples: Sequence[Any], classes: int) -> Tensor:
     labels = [sample.gt_label.flatten() for sample in data_samples]
     if odd := [one for one in labels if len(one) != 1 or not 0 <= int(one) < classes]:
         raise ValueError(
-            f"a sample has the gt_label {odd[0].tolist()}; wanted one label from 0 to {classes - 1},"
-            f" as num_classes is {classes}"
+            f"a sample has the gt_label {odd[0].tolist()}; wanted one label from 0 to "
+            f"{classes - 1}, as num_classes is {classes}"
         )
     return torch.cat(labels)
