@@ -18,7 +18,7 @@ model = dict(
     data_preprocessor=dict(format_shape='NCHW'))
 
 train_pipeline, test_pipeline = whole_video_pipelines(
-    frames=8, size=(48, 48), area=(0.8, 1.0), aspect=(0.9, 1.1), shape='NCHW')
+    frames=8, size=(48, 48), area=(0.8, 1.0), aspect=(0.9, 1.1), jitter=False, shape='NCHW')
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
