@@ -270,7 +270,7 @@ def test_it_trains_in_half_precision_goes_on_and_tells_accuracy_and_cost(tmp_pat
     assert metrics["cost/full_gmacs"] == metrics["cost/paper_gmacs"]
 
 
-def test_the_paper_s_has_62_741_563_parameters_and_costs_66_gmacs_all_at_224():
+def test_the_paper_s_has_62_741_991_parameters_and_costs_66_gmacs_all_at_224():
     config = Config.fromfile(CONFIGS / "recognition/_base_/recognizer_arnet.py")
     with torch.device("meta"):
         model = MODELS.build(config.model)

@@ -55,7 +55,7 @@ class FramePolicy(nn.Module):
         for frame in others:
             new = self.cell(frame, state)
             held = left > 0
-            state = tuple(torch.where(held, *pair) for pair in zip(state, new, strict=True))
+            state = (torch.where(held, state[0], new[0]), torch.where(held, state[1], new[1]))
             choice = torch.where(held, choice, chosen(self.scores(new[0]), tau))
             begun = (choice.detach() * self.lengths).sum(1, keepdim=True)
             left = torch.where(held, left, begun) - 1
