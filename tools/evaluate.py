@@ -64,7 +64,9 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
         if args.needs:
             print(needs_table(read_samples(job.folder), args.needs))
         if job.deals and not (result.choices and result.choices["judged"]):
-            why = "fewer than two samples tell what is right"
+            why = (
+                "fewer than two samples tell what is right" if result.choices else "no gate chooses"
+            )
             print(f"the choices are not judged, as {why if result.dynamic else 'it is static'}")
     # The others wait, as they would slow down what is timed.
     barrier()

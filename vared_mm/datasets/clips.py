@@ -75,6 +75,7 @@ def whole_video_pipelines(
     area: tuple[float, float] = (0.6, 1.0),
     aspect: tuple[float, float] = (1.0, 1.6),
     jitter: bool = True,
+    shape: str = "NCTHW",
 ) -> tuple[Pipeline, Pipeline]:
     """For training and test on `frames` frames spread over all of a short video.
 
@@ -86,13 +87,14 @@ def whole_video_pipelines(
         area, aspect: of the part that is seen in training, of the video's area, and its width by
             its height.
         jitter: whether colours are changed in training.
+        shape: "NCHW" for a network that takes frames.
     """
     sample = dict(type="UniformSample", clip_len=frames, num_clips=1)
     whole = dict(type="Resize", scale=size, keep_ratio=False)
     crop = dict(type="RandomResizedCrop", area_range=area, aspect_ratio_range=aspect)
     return (
         decord_pipeline(
-            sample, "NCTHW", [crop, whole, *([dict(type="ColorJitter")] if jitter else [])]
+            sample, shape, [crop, whole, *([dict(type="ColorJitter")] if jitter else [])]
         ),
-        decord_pipeline(dict(sample, test_mode=True), "NCTHW", [whole]),
+        decord_pipeline(dict(sample, test_mode=True), shape, [whole]),
     )

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
+from vared_mm.rivals.ar_net import FramePolicy
 
 # Of the largest number of an output. In half precision a gate near zero may turn over.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -39,6 +40,8 @@ def answers_of(model: nn.Module, example: tuple, call: dict) -> dict[Choice, Any
 
 def ways_to_open(model: nn.Module) -> list[Choice]:
     convs = [m for m in model.modules() if isinstance(m, _Dynamic)]
+    if any(isinstance(m, FramePolicy) for m in model.modules()):
+        return [None, ("all", "all"), ("least", "least")]
     if not convs:
         return [None]
     if any(len(conv.axes) == 2 for conv in convs):
@@ -48,12 +51,16 @@ def ways_to_open(model: nn.Module) -> list[Choice]:
 
 @contextmanager
 def chosen(model: nn.Module, choice: Choice) -> Iterator[None]:
-    """The gates answer with `choice`; an axis's numbers come to 1, so that maps keep their size."""
+    """The gates answer with `choice`; an axis's numbers come to 1, so that maps keep their size.
+    What chooses sizes of frames takes the largest for all of them, or the least."""
     with ExitStack() as stack:
         for conv in model.modules():
             if choice is not None and isinstance(conv, GatedConv):
-                hook = _answer(conv, choice)
+                hook: Any = _answer(conv, choice)
                 stack.callback(conv.gate.register_forward_hook(hook, prepend=True).remove)
+            elif choice is not None and isinstance(conv, FramePolicy):
+                hook = _same_size(0 if choice[0] == "all" else conv.sizes - 1)
+                stack.callback(conv.register_forward_hook(hook, prepend=True).remove)
         yield
 
 
@@ -65,6 +72,15 @@ def _answer(conv: GatedConv, choice: tuple[str, str]) -> Callable:
 
 def _everywhere(value: float, gate: nn.Module, args: tuple, answer: Tensor) -> Tensor:
     return torch.full_like(answer, value)
+
+
+def _same_size(size: int) -> Any:
+    def force(policy: nn.Module, args: tuple, choices: Tensor) -> Tensor:
+        forced = torch.zeros_like(choices)
+        forced[..., size] = 1
+        return forced
+
+    return force
 
 
 def _numbers(conv: _Dynamic, axis: str, choice: tuple[str, str]) -> list[float]:

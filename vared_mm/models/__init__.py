@@ -1,3 +1,4 @@
+from vared_mm.models import arnet as arnet
 from vared_mm.models import corrnet as corrnet
 from vared_mm.models import dynamic_backbones as dynamic_backbones
 from vared_mm.models import inception_i3d as inception_i3d

@@ -23,7 +23,9 @@ def speeds(model: BaseModel, config: Config, settings: Settings) -> dict[str, An
     inputs = timed_batch(model, config, settings.batches[0])
     with torch.no_grad():
         rows = measure(model, inputs, settings)
-    sides = {row.network: rates_of(row) for row in rows}
+    # What chooses past gates has no static twin, and is timed as it is.
+    chooses = hasattr(model, "record_cost")
+    sides = {"dynamic" if chooses else row.network: rates_of(row) for row in rows}
     held = conditions(settings) | {
         "shape": list(inputs.shape),
         "batch": len(inputs),
