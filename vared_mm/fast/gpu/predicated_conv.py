@@ -19,6 +19,7 @@ from torch import Tensor
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import refuse_other_sizes
 from vared_mm.fast.packed_conv import as_channels_last, empty_maps, output_size, residual
+from vared_mm.fast.tf32 import rounds_to_tf32
 from vared_mm.method.layer import Pattern, _Dynamic
 
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
@@ -42,10 +43,9 @@ def is_predicated(weight: Tensor) -> bool:
 class PredicatedConv:
     """activate(scale · Y + bias + other) of a dynamic convolution and its epilogue.
 
-    Products of float32 are rounded to TF32 where torch's own convolutions are, that is, unless
-    `torch.backends.cudnn.allow_tf32` is False. Convolutions with groups that are neither one nor
-    depthwise, and those with uncommon padding, are computed whole by torch before the rebuilding:
-    they follow their gates, but save nothing.
+    Products of float32 are rounded to TF32 where torch's own convolutions are. Convolutions with
+    groups that are neither one nor depthwise, and those with uncommon padding, are computed whole
+    by torch before the rebuilding: they follow their gates, but save nothing.
     """
 
     def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
@@ -133,7 +133,7 @@ class PredicatedConv:
             "DILATION": over_time(conv.dilation, 1),
             "DEPTHWISE": conv.groups > 1,
             "BIAS": conv.bias is not None,
-            "PRECISION": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",
+            "PRECISION": "tf32" if rounds_to_tf32() else "ieee",
         }
 
 
