@@ -14,6 +14,7 @@ python=${PYTHON:-python3}
 lacking=(
   'mmengine>=0.10.5,<0.11' 'mmcv-lite>=2.0.0,<2.2.0' mmaction2==1.2.0 addict yapf platformdirs
   termcolor decord importlib_metadata zipp 'pydantic>=2.10' annotated-types typing-inspection
+  typing-extensions
 )
 
 pack() {
