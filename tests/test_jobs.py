@@ -23,13 +23,13 @@ def writing(file, text='{"ms": 1.5}'):
 
 def test_what_fails_is_told_with_its_last_words_and_the_others_go_on(tmp_path):
     first, second, third = (tmp_path / f"{i}.tmp" for i in range(3))
-    bad = Part("bad", 60, [
+    bad = Part("bad", 200, [
         job("boom", first, writing(first), "raise KeyError('luck')", writing(second)),
         job("half", second, writing(second, "{")),
         job("fine", third, writing(third)),
     ], read)  # fmt: skip
-    good = Part("good", 60, [job("after", third, writing(third, '{"ms": [1.0, 250.4]}'))], read)
-    outcomes = run_parts([bad, good], 60, tmp_path / "out", "a card")
+    good = Part("good", 200, [job("after", third, writing(third, '{"ms": [1.0, 250.4]}'))], read)
+    outcomes = run_parts([bad, good], 200, tmp_path / "out", "a card")
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     # Also what was written before the failure counts.
     assert outcomes[0].rows == [{"net": "boom", "ms": 1.5}, {"net": "fine", "ms": 1.5}]
