@@ -77,9 +77,10 @@ def run_parts(parts: Sequence[Part], seconds: float, out: Path, about: str) -> l
     Args:
         about: What the summary says of all rows, as the device.
     """
-    end, ended, log = time.monotonic() + seconds, [], b""
+    end, log = time.monotonic() + seconds, b""
+    ended: list[Outcome] = []
     for part in parts:
-        last = None
+        last: Outcome | None = None
         for last, printed in run_part(part, min(end, time.monotonic() + part.seconds)):
             log += printed
             write_text(out / "log.txt", log.decode(errors="replace"))
