@@ -17,7 +17,12 @@ from vared_mm.fast import fused, prepare_for_inference
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.gpu.device_gate import DeviceGate
-from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_skippable
+from vared_mm.fast.gpu.predicated_conv import (
+    PredicatedConv,
+    is_skippable,
+    packed_weight,
+    taps_at_once,
+)
 from vared_mm.fast.packed_conv import LAYOUTS, empty_maps
 from vared_mm.method import DynamicConfig, VaRedConv3d, make_dynamic
 from vared_mm.method.gate import Gate
@@ -105,6 +110,20 @@ def test_every_way_to_open_paths_follows_the_equations(space, side, frames):
     assert len(ways) == (2**space - 1) ** 2
     x = torch.randn(4, 2, frames, 3, 4, dtype=torch.float64)
     check_all_in_one_batch(dynamic, plain, x, ways)
+
+
+@torch.no_grad()
+def test_many_input_channels_are_read_tap_by_tap_and_few_with_all_taps_of_a_row():
+    torch.manual_seed(0)
+    plain = nn.Conv3d(17, 4, (1, 3, 3), padding=(0, 1, 1)).double()
+    dynamic = VaRedConv3d.from_conv(plain, DynamicConfig())
+    few = VaRedConv3d.from_conv(nn.Conv3d(3, 4, (1, 3, 5)), DynamicConfig())
+    assert (taps_at_once(dynamic), taps_at_once(few)) == (1, 5)
+    # 3 taps of T and H, each of 5 x 3 inputs, rounded up to 16.
+    assert packed_weight(few).shape == (3, 4, 16)
+    check_all_in_one_batch(
+        dynamic, plain, torch.randn(1, 17, 2, 3, 3).double(), patterns(dynamic)[:1]
+    )
 
 
 @torch.no_grad()

@@ -2,15 +2,15 @@
 
 Every comparison is between sides that were seen to compute the same function: each static engine
 answers as the eager network does, each dynamic one as the plain evaluation form with the same
-gates. A gate whose answer is forced computes its own all the same. Several engines run in a process
-each, and take turns.
+gates. A gate whose answer is forced computes its own all the same. Several engines take turns, on a
+CPU in a process each.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,8 +27,10 @@ from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
 from vared_mm.fast.isolated import isolated
 from vared_mm.fast.latency import latency_table
 from vared_mm.fast.sides import PRECISIONS, Settings, Side, sides
+from vared_mm.fast.tf32 import round_to_tf32, rounds_to_tf32
 from vared_mm.fast.training_step import StepRow, training_steps
 from vared_mm.flops import build_model, loader_of
+from vared_mm.launch import use_amp
 from vared_mm.speed import Speed, in_turn, timed
 from vared_mm.tensor_form import answer_of, input_of
 
@@ -51,10 +53,14 @@ class Row:
     efficiency: float | None
 
 
-def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dict[str, Any]:
-    """The rows, and the conditions they hold under."""
+def benchmark(
+    config: Config, checkpoint: str | None, settings: Settings,
+    after_batch: Callable[[dict[str, Any]], object] = lambda report: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The rows, and the conditions they hold under; `after_batch` is told of those so far."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    set_up_device(settings)
     model = build_model(config, checkpoint).to(settings.device)
     rows: list[Row] = []
     layers: dict[int, list[dict]] = {}
@@ -64,17 +70,39 @@ def benchmark(config: Config, checkpoint: str | None, settings: Settings) -> dic
         if settings.train:
             with torch.no_grad():
                 answer_of(model, inputs[:1])
+            if settings.precision == "bf16":
+                use_amp(config, "bfloat16")
             wrapper = config.optim_wrapper
             steps += training_steps(model, wrapper, inputs, settings.repeats, settings.warm_up)
-            continue
-        with torch.no_grad():
-            rows += measure(model, inputs, settings)
-            if settings.layers:
-                network = ENGINES["prepared"](Network(model), inputs)
-                table = latency_table(network.model, partial(network, inputs))
-                layers[batch] = [layer.as_json() for layer in table]
-    report: dict[str, Any] = {"conditions": conditions(settings), "layers": layers}
-    return {**report, "rows": list(map(asdict, rows)), "training": list(map(asdict, steps))}
+        else:
+            with torch.no_grad():
+                rows += measure(model, inputs, settings)
+                if settings.layers:
+                    network = ENGINES["prepared"](Network(model), inputs)
+                    table = latency_table(network.model, partial(network, inputs))
+                    layers[batch] = [layer.as_json() for layer in table]
+        report = {
+            "conditions": conditions(settings), "layers": layers,
+            "rows": list(map(asdict, rows)), "training": list(map(asdict, steps)),
+        }  # fmt: skip
+        after_batch(report)
+    return report
+
+
+def set_up_device(settings: Settings) -> None:
+    """The precision of float32 on a GPU, where cuDNN tries its algorithms for each size."""
+    if is_on_gpu(settings):
+        round_to_tf32(settings.precision == "tf32")
+        torch.backends.cudnn.benchmark = True
+    elif settings.precision == "tf32":
+        raise ValueError(
+            f"a GPU alone has the precision tf32; came with --device {settings.device}, where fp32 "
+            "and bf16 would do"
+        )
+
+
+def is_on_gpu(settings: Settings) -> bool:
+    return torch.device(settings.device).type == "cuda"
 
 
 def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) -> Tensor:
@@ -97,11 +125,11 @@ def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:
     engines = dict.fromkeys((*settings.engines, *settings.against))
     jobs = {engine: partial(sides, engine, model, inputs, settings, cases) for engine in engines}
     with ExitStack() as stack:
-        if len(jobs) > 1:
+        if len(jobs) > 1 and not is_on_gpu(settings):
             clocks = stack.enter_context(isolated(jobs, settings.warm_up))
         else:
-            runs = next(iter(jobs.values()))(stack)
-            clocks = {side: partial(timed, run, settings.warm_up) for side, run in runs.items()}
+            runs = [side for job in jobs.values() for side in job(stack).items()]
+            clocks = {side: partial(timed, run, settings.warm_up) for side, run in runs}
         speeds = in_turn(clocks, len(inputs), settings.repeats)
     return rows_of(speeds, cases, len(inputs), settings)
 
@@ -114,13 +142,14 @@ def rows_of(
     rows = []
     for network, engine, gates in sorted(speeds, key=lambda side: side[0] != "static"):
         speed = speeds[network, engine, gates]
-        dtype = OTHER_PRECISIONS.get(engine, PRECISIONS[settings.precision])
+        dtype = str(OTHER_PRECISIONS.get(engine, PRECISIONS[settings.precision]))
+        tf32 = settings.precision == "tf32"
         static = speeds["static", engine, ""]
         ideal = 1 / shares.get(gates.removesuffix(", one by one"), 1.0)
         speedup = speed.median / static.median
         rows.append(Row(
             batch=batch, network=network, engine=engine, gates=gates, share=1 / ideal,
-            precision=str(dtype).removeprefix("torch."),
+            precision="tf32" if tf32 else dtype.removeprefix("torch."),
             ms=1000 * batch / speed.median,
             ms_quartiles=(1000 * batch / speed.high, 1000 * batch / speed.low),
             clips_per_s=speed.median, speedup=speedup, ideal=ideal, efficiency=speedup / ideal,
@@ -129,18 +158,18 @@ def rows_of(
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    on_gpu = settings.device.startswith("cuda")
+    on_gpu = is_on_gpu(settings)
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else processor_name(),
+        "device": torch.cuda.get_device_name(settings.device) if on_gpu else processor_name(),
         "threads": torch.get_num_threads(),
         "precision": settings.precision,
-        "tf32": torch.backends.cudnn.allow_tf32 if on_gpu else False,
+        "tf32": rounds_to_tf32() if on_gpu else False,
         "shape": settings.shape,
         "repeats": settings.repeats,
         "warm_up": settings.warm_up,
         "statistic": "median and quartiles of interleaved rounds",
         "processes": "one for each engine, stopped while another is timed"
-        if len({*settings.engines, *settings.against}) > 1
+        if len({*settings.engines, *settings.against}) > 1 and not on_gpu
         else "one",
         "decoding": "not included",
         "torch": torch.__version__,

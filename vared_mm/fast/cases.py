@@ -42,13 +42,18 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
         if name == "data":
             plans["as the data wants"] = None
         elif name == "all":
-            plans["all open"] = everything_open(choices, batch)
+            plans["all open"] = placed(everything_open(choices, batch), inputs)
         else:
             share = share_named(name, model)
             for kind in ("alike", "different") if batch > 1 and share > 0 else ("alike",):
                 plan = plan_for(choices, total, share, batch, kind == "alike")
-                plans[f"{name}, {kind}"] = plan
+                plans[f"{name}, {kind}"] = placed(plan, inputs)
     return [Case(name, plan, reached(model, inputs, plan, total)) for name, plan in plans.items()]
+
+
+def placed(plan: Plan, inputs: Tensor) -> Plan:
+    """Where the network is: the host would wait for each answer that it has to send there."""
+    return {name: answers.to(inputs.device) for name, answers in plan.items()}
 
 
 def network_macs(model: nn.Module, inputs: Tensor) -> float:

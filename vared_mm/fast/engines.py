@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.prepare import prepare_for_inference, tensors_in
 
 Run = Callable[[Tensor], Tensor]
@@ -44,13 +45,18 @@ def prepared(network: Network, example: Tensor) -> Network:
     return cast(Network, prepare_for_inference(network, example))
 
 
+def captured(network: Network, example: Tensor) -> Run:
+    """As prepared, replayed from a CUDA graph."""
+    return Captured(prepared(network, example))
+
+
 def compiled_network(network: Network, example: Tensor) -> Run:
-    """torch.compile, weights frozen."""
+    """torch.compile, weights frozen; on a GPU replayed from CUDA graphs."""
     import torch._inductor.config as inductor
 
     inductor.freezing = True
     torch._dynamo.reset()
-    return torch.compile(network)
+    return torch.compile(network, mode="reduce-overhead" if example.is_cuda else None)
 
 
 def onnxruntime(network: Network, example: Tensor) -> Run:
@@ -96,13 +102,16 @@ def openvino(network: Network, example: Tensor, precision: str = "f32") -> Run:
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
 
 
-# Those that can run a dynamic network, and keep its gates where `forced_shares` finds them.
+# Those that can run a dynamic network, and keep its gates where `forced_shares` finds them. A CUDA
+# graph is recorded of what they run, once for each answer that is forced.
 ENGINES: dict[str, Callable[[Network, Tensor], Network]] = {
     "plain": lambda network, example: network,
     "prepared": prepared,
+    "captured": prepared,
 }
 RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
     "eager": eager,
+    "captured": captured,
     "compile": compiled_network,
     "onnxruntime": onnxruntime,
     "openvino": openvino,

@@ -11,16 +11,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast.cases import Case
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, RIVALS, Network, Run
 from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
-from vared_mm.fast.prepare import apart
+from vared_mm.fast.gpu.captured import Captured
+from vared_mm.fast.same_answers import apart, tolerance_of
 from vared_mm.fast.static_twin import static_twin
 
 Side = tuple[str, str, str]  # network, engine, what the gates are told
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.2}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 class DifferentFunctionError(RuntimeError):
@@ -54,9 +55,13 @@ def sides(
     dtype = PRECISIONS[settings.precision]
     inputs, twin = inputs.to(dtype), Network(static_twin(model)).to(dtype)
     every: dict[str, Callable[[Network, Tensor], Run]] = {**ENGINES, **RIVALS}
+    if inputs.is_cuda:
+        # As cuDNN is fastest.
+        channels_last(twin)
     run = every[engine](twin, inputs)
-    lowest = TOLERANCES[OTHER_PRECISIONS.get(engine, dtype)]
-    refuse_difference(f"the static network in {engine}", run(inputs), twin(inputs), lowest)
+    expected = twin(inputs)
+    lowest = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, dtype)))
+    refuse_difference(f"the static network in {engine}", run(inputs), expected, lowest)
     runs: dict[Side, Callable] = {("static", engine, ""): partial(run, inputs)}
     if engine in settings.engines and cases:
         dynamic = Network(copy.deepcopy(model)).to(dtype)
@@ -74,9 +79,12 @@ def dynamic_runs(
     planned = judge if network is dynamic else Planned(network, hooks)
     runs: dict[Side, Callable] = {}
     for case in cases:
-        came, expected = (p.run(case.plan, inputs) for p in (planned, judge))
+        run: Run = partial(planned.run, case.plan)
+        if engine == "captured":
+            run = Captured(run)
+        came, expected = run(inputs), judge.run(case.plan, inputs)
         refuse_difference(f"the dynamic network in {engine}, {case.name}", came, expected)
-        runs["dynamic", engine, case.name] = partial(planned.run, case.plan, inputs)
+        runs["dynamic", engine, case.name] = partial(run, inputs)
         if mixed and case.name.endswith("different"):
             apart = partial(planned.run_apart, case.plan, inputs)
             runs["dynamic", engine, f"{case.name}, one by one"] = apart
@@ -108,7 +116,7 @@ def refuse_difference(
     Args:
         tolerance: Of the largest number; by default that of the precision expected.
     """
-    tolerance = tolerance or TOLERANCES[expected.dtype]
+    tolerance = tolerance or tolerance_of(expected)
     error = apart(came, expected)
     if not error <= tolerance:
         raise DifferentFunctionError(

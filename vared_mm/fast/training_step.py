@@ -49,8 +49,9 @@ def training_steps(
     kept: dict[str, float] = {}
     for name, network in networks.items():
         channels_last(network.train())
-        kept[name] = kept_bytes(network, inputs) / 1e6
         wrapper = build_optim_wrapper(network, optimizer)
+        with wrapper.optim_context(network):
+            kept[name] = kept_bytes(network, inputs) / 1e6
         steps[name] = partial(step, network, wrapper, inputs)
     speeds = interleaved(steps, 1, repeats, warm_up)
     static = speeds["static"].median
@@ -65,7 +66,9 @@ def training_steps(
 
 
 def step(network: nn.Module, wrapper: OptimWrapper, inputs: Tensor) -> None:
-    wrapper.update_params(loss_of(network, inputs))
+    with wrapper.optim_context(network):
+        loss = loss_of(network, inputs)
+    wrapper.update_params(loss)
 
 
 def loss_of(network: nn.Module, inputs: Tensor) -> Tensor:

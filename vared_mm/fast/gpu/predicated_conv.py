@@ -19,8 +19,11 @@ from torch import Tensor
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import refuse_other_sizes
 from vared_mm.fast.packed_conv import as_channels_last, empty_maps, output_size, residual
+from vared_mm.fast.tf32 import rounds_to_tf32
 from vared_mm.method.layer import Pattern, _Dynamic
 
+# Input channels up to which the taps along W are read at once.
+FEW = 15
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -42,10 +45,9 @@ def is_predicated(weight: Tensor) -> bool:
 class PredicatedConv:
     """activate(scale · Y + bias + other) of a dynamic convolution and its epilogue.
 
-    Products of float32 are rounded to TF32 where torch's own convolutions are, that is, unless
-    `torch.backends.cudnn.allow_tf32` is False. Convolutions with groups that are neither one nor
-    depthwise, and those with uncommon padding, are computed whole by torch before the rebuilding:
-    they follow their gates, but save nothing.
+    Products of float32 are rounded to TF32 where torch's own convolutions are. Convolutions with
+    groups that are neither one nor depthwise, and those with uncommon padding, are computed whole
+    by torch before the rebuilding: they follow their gates, but save nothing.
     """
 
     def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
@@ -79,7 +81,7 @@ class PredicatedConv:
         both = len(conv.widths) > 1 and len(conv.strides) > 1
         z = empty_maps(x, tuple(y.shape)) if both else y
         size = clip_size(y)
-        told = {**self._told(gates, other), "out": out, "size": size, "N": len(y)}
+        told = {**self._told(gates, other), "out": out, "N": len(y), **named(size, "")}
         frames, image = size[0], size[1] * size[2]
         with torch.cuda.device_of(x):
             if self.weight is not None:
@@ -121,25 +123,31 @@ class PredicatedConv:
 
     def _convolution(self, x: Tensor) -> dict[str, Any]:
         """What `compute` alone is told."""
-        conv = self.conv
+        conv, along = self.conv, taps_at_once(self.conv)
+        *others, columns = over_time(conv.kernel_size, 1)
         return {
             "weight": self.weight,
             "bias": self.weight if conv.bias is None else conv.bias.detach(),
-            "input_size": clip_size(x),
+            **named(clip_size(x), "_IN"),
             "C_IN": conv.in_channels,
-            "KERNEL": over_time(conv.kernel_size, 1),
+            "KERNEL": (*others, columns // along),
             "STRIDE": over_time(conv.stride, 1),
             "PADDING": over_time(conv.padding, 0),
             "DILATION": over_time(conv.dilation, 1),
+            "ALONG": along,
             "DEPTHWISE": conv.groups > 1,
             "BIAS": conv.bias is not None,
-            "PRECISION": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",
+            "PRECISION": "tf32" if rounds_to_tf32() else "ieee",
         }
 
 
 def clip_size(maps: Tensor) -> tuple[int, ...]:
     """(T, H, W), an image being a clip of one frame."""
     return tuple(maps.shape[2:]) if maps.ndim == 5 else (1, *maps.shape[2:])
+
+
+def named(size: tuple[int, ...], ending: str) -> dict[str, int]:
+    return {f"{axis}{ending}": length for axis, length in zip("THW", size, strict=True)}
 
 
 def over_time(setting: Any, still: int) -> tuple[int, ...]:
@@ -153,15 +161,22 @@ def is_skippable(conv: _Dynamic) -> bool:
     return plain_padding and conv.groups in (1, conv.in_channels)
 
 
+def taps_at_once(conv: _Dynamic) -> int:
+    """How many taps along W are read as if they were input channels, all or one."""
+    few = conv.groups == 1 and conv.in_channels <= FEW and conv.dilation[-1] == 1
+    return conv.kernel_size[-1] if few else 1
+
+
 def packed_weight(conv: _Dynamic) -> Tensor:
-    """(taps, C, C_in), of whole vectors of input channels; depthwise (taps, C).
+    """(taps, C, along · C_in), of whole vectors of inputs; depthwise (taps, C).
 
     Tensor cores take float32 with the input channels side by side, and no other way.
     """
     weight = conv.weight.detach().flatten(2)
     if conv.groups > 1:
         return weight[:, 0].t().contiguous()
-    return F.pad(weight.permute(2, 0, 1), (0, -conv.in_channels % 16)).contiguous()
+    taps = weight.unflatten(2, (-1, taps_at_once(conv))).permute(2, 0, 3, 1).flatten(2)
+    return F.pad(taps, (0, -taps.shape[2] % 16)).contiguous()
 
 
 def channel_taps(conv: _Dynamic) -> Tensor:

@@ -1,7 +1,7 @@
 """What every kernel asks first: which part of its work a sample needs.
 
 gates      pointer to the (N, S) gates of an axis, and what lies between two samples
-size       (T, H, W) of the output
+T, H, W    of the output, and within a kernel also `size`
 epilogue   pointers to scale and shift (C,), and to `other`, which is of the shape of `out`
 """
 
@@ -15,7 +15,9 @@ import triton
 import triton.language as tl
 from triton import Config
 
-INTERPRETED = triton.knobs.runtime.interpret
+# Whose numbers come and go with the network and the batch: a kernel made for one of them would
+# serve few layers, and there are hundreds of block sizes and layers to be compiled for.
+UNKNOWN = ["N", "T", "H", "W", "T_IN", "H_IN", "W_IN"]
 
 
 def blocks(names: str, *choices: tuple[int, ...]) -> list[Config]:
@@ -37,9 +39,17 @@ def programs(images: int, pixels: int) -> Callable[[dict], tuple[int, int]]:
     return grid
 
 
+def in_few_calls(call: Callable[[], object], quantiles: tuple[float, ...]) -> list[float]:
+    """Milliseconds; a hundredth of the time that Triton takes for it by itself."""
+    return triton.testing.do_bench(call, warmup=1, rep=3, quantiles=quantiles)
+
+
 @triton.jit
 def is_open(gate):
     return (gate > 0) | (gate != gate)
+
+
+INTERPRETED = not isinstance(is_open, triton.JITFunction)
 
 
 @triton.jit
@@ -57,7 +67,7 @@ def first_alone(gates, PATHS: tl.constexpr):
 
 
 @triton.jit
-def most_channels(gates, C: tl.constexpr, PATHS: tl.constexpr):
+def most_channels(gates, C, PATHS: tl.constexpr):
     """k of the widest open path."""
     k = 0
     for i in tl.static_range(PATHS):
@@ -76,8 +86,7 @@ def least_step(gates, PATHS: tl.constexpr):
 
 @triton.jit
 def finish(
-    acc, at, c, mask, epilogue, out,
-    C: tl.constexpr, OTHER: tl.constexpr, RELU: tl.constexpr,
+    acc, at, c, mask, epilogue, out, C, OTHER: tl.constexpr, RELU: tl.constexpr,
 ):  # fmt: skip
     """Writes activate(scale · acc + shift + other)."""
     scale = tl.load(epilogue[0] + c, mask=c < C, other=0)

@@ -8,9 +8,11 @@ import triton
 import triton.language as tl
 
 from vared_mm.kernels.gpu.choices import (
+    UNKNOWN,
     blocks,
     finish,
     first_alone,
+    in_few_calls,
     is_open,
     least_step,
     most_channels,
@@ -21,7 +23,7 @@ REBUILD_BLOCKS = blocks("PIXELS CHANNELS", (32, 64, 4, 1), (16, 128, 4, 1), (64,
 
 
 @triton.jit
-def depthwise(frame, kernel, pixel, c, source, keep, size, C: tl.constexpr, SIDE: tl.constexpr):
+def depthwise(frame, kernel, pixel, c, source, keep, size, C, SIDE: tl.constexpr):
     """Φ at some pixels of one frame: output channel c from channel `source`, where `keep`."""
     h, w = pixel // size[2], pixel % size[2]
     acc = tl.full((pixel.shape[0], c.shape[0]), 0, tl.float32)
@@ -35,11 +37,11 @@ def depthwise(frame, kernel, pixel, c, source, keep, size, C: tl.constexpr, SIDE
     return acc
 
 
-@triton.autotune(REBUILD_BLOCKS, key=["N", "size", "C", "SIDE"])
-@triton.jit
+@triton.autotune(REBUILD_BLOCKS, key=["N", "T", "H", "W", "C", "SIDE"], do_bench=in_few_calls)
+@triton.jit(do_not_specialize=UNKNOWN)
 def rebuild_channels(
-    y, phi, channel_gates, time_gates, epilogue, z, out, N, size,
-    C: tl.constexpr, CHANNEL_PATHS: tl.constexpr, TIME_PATHS: tl.constexpr, SIDE: tl.constexpr,
+    y, phi, channel_gates, time_gates, epilogue, z, out, N, T, H, W,
+    C, CHANNEL_PATHS: tl.constexpr, TIME_PATHS: tl.constexpr, SIDE: tl.constexpr,
     FINISHED: tl.constexpr, OTHER: tl.constexpr, RELU: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -50,11 +52,12 @@ def rebuild_channels(
         FINISHED: Whether the maps of samples that rebuild nothing are finished already.
     """
     n = tl.program_id(1)
+    size = (T, H, W)
     v_c, v_t = of_sample(channel_gates, n), of_sample(time_gates, n)
     all_frames = first_alone(v_t, TIME_PATHS)
     if first_alone(v_c, CHANNEL_PATHS) & ((all_frames == 0) | FINISHED):
         return
-    tiles: tl.constexpr = (C + CHANNELS - 1) // CHANNELS
+    tiles = (C + CHANNELS - 1) // CHANNELS
     image = size[1] * size[2]
     first_c = tl.program_id(0) % tiles * CHANNELS
     c = first_c + tl.arange(0, CHANNELS)
@@ -87,11 +90,11 @@ def rebuild_channels(
         tl.store(z + at, acc.to(z.dtype.element_ty), mask=mask)
 
 
-@triton.autotune(REBUILD_BLOCKS, key=["N", "size", "C", "SIDE"])
-@triton.jit
+@triton.autotune(REBUILD_BLOCKS, key=["N", "T", "H", "W", "C", "SIDE"], do_bench=in_few_calls)
+@triton.jit(do_not_specialize=UNKNOWN)
 def rebuild_frames(
-    y, z, phi, channel_gates, time_gates, epilogue, out, N, size,
-    C: tl.constexpr, CHANNEL_PATHS: tl.constexpr, TIME_PATHS: tl.constexpr, SIDE: tl.constexpr,
+    y, z, phi, channel_gates, time_gates, epilogue, out, N, T, H, W,
+    C, CHANNEL_PATHS: tl.constexpr, TIME_PATHS: tl.constexpr, SIDE: tl.constexpr,
     OTHER: tl.constexpr, RELU: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -101,10 +104,11 @@ def rebuild_frames(
         phi: (S - 1, most R, taps, C), Φt_{j,q} at [j - 1, q], float32.
     """
     n = tl.program_id(1)
+    size = (T, H, W)
     v_c, v_t = of_sample(channel_gates, n), of_sample(time_gates, n)
     if first_alone(v_t, TIME_PATHS):
         return
-    tiles: tl.constexpr = (C + CHANNELS - 1) // CHANNELS
+    tiles = (C + CHANNELS - 1) // CHANNELS
     image = size[1] * size[2]
     c = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
     place, strips = tl.program_id(0) // tiles, (image + PIXELS - 1) // PIXELS
