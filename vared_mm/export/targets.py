@@ -71,6 +71,8 @@ def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
         import openvino as ov
     with refused(network):
         model = ov.convert_model(exported(network, example))
+        # It takes every size of an exported program for unknown, and not the batch alone.
+        model.reshape([-1, *example.shape[1:]])
         model.inputs[0].set_names({INPUT})
         model.outputs[0].set_names({OUTPUT})
     ov.save_model(model, path, compress_to_fp16=False)
