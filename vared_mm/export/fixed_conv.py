@@ -55,13 +55,13 @@ class FixedConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.prefix(x[:, : self.inputs])[:, : self.computed]
+        y = first(self.prefix(first(x, self.inputs)), self.computed)
         made = y
         for rebuilt in self.rebuilt:
-            others, first = rebuilt(y), rebuilt.scale
-            if first < made.shape[1]:
-                others = made[:, first:] + others
-            made = torch.cat([made[:, :first], others], 1)
+            others, own = rebuilt(y), rebuilt.scale
+            if own < made.shape[1]:
+                others = made[:, own:] + others
+            made = torch.cat([made[:, :own], others], 1)
         if not self.phases:
             return made
         parts = [phases(made, self.frames) for phases in self.phases]
@@ -125,7 +125,7 @@ class RebuiltChannels(nn.Module):
         )
 
     def forward(self, y: Tensor) -> Tensor:
-        made = [conv(y[:, : conv.in_channels]) for conv in self.parts]
+        made = [conv(first(y, conv.in_channels)) for conv in self.parts]
         return torch.cat(made, 1) if len(made) > 1 else made[0]
 
 
@@ -146,7 +146,12 @@ class Phases(nn.Module):
         if not self.others:
             return own
         phases = torch.stack([own, *(conv(base) for conv in self.others)], 3)
-        return phases.flatten(2, 3)[:, :, :frames]
+        return first(phases.flatten(2, 3), frames, 2)
+
+
+def first(x: Tensor, count: int, dim: int = 1) -> Tensor:
+    """Its first channels, or frames; no operation where that is all of them."""
+    return x if x.shape[dim] == count else x.narrow(dim, 0, count)
 
 
 def depthwise_conv(phi: Tensor, weights: Tensor) -> _ConvNd:

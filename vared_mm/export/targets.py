@@ -5,7 +5,7 @@ Files take any batch size. Engines run in the precision that they choose by them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +120,7 @@ def exported(network: nn.Module, example: Tensor) -> torch.export.ExportedProgra
 
 
 @contextmanager
-def refused(network: nn.Module) -> Any:
+def refused(network: nn.Module) -> Iterator[None]:
     """Whatever an exporter raises, as an `ExportError`."""
     try:
         with torch.no_grad():
@@ -138,7 +138,7 @@ def refused(network: nn.Module) -> Any:
 
 
 @contextmanager
-def needed(*packages: str) -> Any:
+def needed(*packages: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
