@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import vared_mm  # noqa: F401  applies the cures
-from vared_mm import compat
+from vared_mm import compat, shipped
 from vared_mm.compat import compiled_operators, config_scope, localizer_drn, numpy2, stand_in
 from vared_mm.compat import installed_packages as packages
 from vared_mm.compat.safe_checkpoints import _getattr
@@ -278,7 +278,7 @@ def configs(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "configs"
     (folder / "recognition").mkdir(parents=True)
     (folder / "recognition" / "vared_x3d.py").write_text("model = dict(type='X')")
-    monkeypatch.setattr(config_scope, "config_folder", lambda: folder)
+    monkeypatch.setattr(config_scope, "shipped", lambda kind: folder)
     return folder
 
 
@@ -298,7 +298,7 @@ def test_a_config_that_is_not_there_names_those_like_it(configs):
 
 
 def test_configs_in_the_package_go_before_those_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(config_scope, "_PACKAGE", tmp_path / "vared_mm")
-    assert config_scope.config_folder() == tmp_path / "configs"
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "vared_mm")
+    assert shipped.shipped("configs") == tmp_path / "configs"
     (tmp_path / "vared_mm" / ".mim" / "configs").mkdir(parents=True)
-    assert config_scope.config_folder() == tmp_path / "vared_mm" / ".mim" / "configs"
+    assert shipped.shipped("configs") == tmp_path / "vared_mm" / ".mim" / "configs"

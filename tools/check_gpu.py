@@ -192,8 +192,10 @@ def learning(name: str, seed: int, steps: int, work: Path, dry: bool) -> Job:
 
 def speed_rows(file: Path, known: Row) -> list[Row]:
     report = json.loads(file.read_text())
-    keys = ("batch", "network", "engine", "gates", "share", "ms", "ms_quartiles", "clips_per_s")
-    keys += ("speedup", "ideal", "efficiency")
+    keys = [
+        "batch", "network", "engine", "gates", "share", "ms", "ms_quartiles", "clips_per_s",
+        "speedup", "ideal", "efficiency",
+    ]  # fmt: skip
     about = {**known, **conditions_of(report)}
     return [{**about, **{key: row[key] for key in keys}} for row in report["rows"]]
 

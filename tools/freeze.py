@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,12 +24,12 @@ from vared_mm.files import half_written, new_file
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, extra, told_in_a_line
 from vared_mm.method.fixed_gate import ROWS
-from vared_mm.method.frozen import frozen, leaders_of
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.frozen import frozen
 
 with extra("report"):
     from vared_mm.report.evaluation_key import weights_digest
-    from vared_mm.report.policies import Policies, by_gate, rates
+    from vared_mm.report.policies import Policies, by_gate
+    from vared_mm.report.policy_of_share import policy_of_share
     from vared_mm.report.result import Samples, read_result, read_samples
 
 
@@ -98,50 +97,10 @@ def drawn_from(policies: Policies) -> dict[str, dict[str, Tensor]]:
 
 
 def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tensor]]:
-    """One open path on each axis of each gate, so that no fewer MACs are taken than by the clips in
-    the mean.
-
-    From all on the first path, an axis steps to its next one where the fewest clips opened more, as
-    long as the share stays at least theirs.
-    """
-    policies, convs = samples.policies, dynamic_convs(model)
-    assert policies is not None
-    answers = by_gate(policies.names, policies.answers.T)
-    weights = rates(policies.chosen, len(policies.answers)).sum(0)
-    axes = {name: len(convs[name].axes) for name in answers}
-    # (axes, S, P)
-    parted = {name: rows.reshape(axes[name], -1, len(weights)) for name, rows in answers.items()}
-    dense = dict.fromkeys(answers, 0.0)
-    leaders = leaders_of(model)
-    for layer, macs in zip(samples.layer_names.tolist(), samples.layer_dense.mean(0), strict=True):
-        dense[leaders[layer]] += macs
-    taken = {(name, axis): 0 for name in answers for axis in range(axes[name])}
-
-    def share() -> float:
-        parts = {n: 0.5 ** sum(taken[n, axis] for axis in range(axes[n])) for n in answers}
-        return sum(parts[n] * dense[n] for n in answers) / sum(dense.values())
-
-    def losers(step: tuple[str, int]) -> float:
-        """How many clips have an open path up to the one that is left."""
-        name, axis = step
-        return float(weights[(parted[name][axis, : taken[step] + 1] > 0).any(0)].sum())
-
-    steps = set(taken)
-    while steps:
-        step = min(steps, key=lambda one: (losers(one), one))
-        taken[step] += 1
-        if taken[step] == parted[step[0]].shape[1] or share() < samples.share.mean():
-            taken[step] -= 1
-            steps.remove(step)
-    gates = {}
-    for name, rows in parted.items():
-        values = torch.zeros(rows.shape[:2])
-        for axis in range(axes[name]):
-            path = rows[axis, taken[name, axis]]
-            often = weights * (path > 0)
-            values[axis, taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
-        gates[name] = {"values": values.flatten()}
-    return gates
+    """A policy of no fewer MACs than the clips took in the mean."""
+    assert samples.policies is not None
+    macs = zip(samples.layer_names.tolist(), samples.layer_dense.mean(0).tolist(), strict=True)
+    return policy_of_share(model, samples.policies, dict(macs), float(samples.share.mean()))
 
 
 def dynamic_keys(settings: Any, key: str) -> list[str]:

@@ -29,6 +29,7 @@ from rich.text import Text
 
 from vared_mm.screen import quiet
 from vared_mm.settings import kind
+from vared_mm.shipped import command_file, shipped
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,7 +81,11 @@ def read_config(args: argparse.Namespace) -> Config:
 def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     """The config file with `options` merged into it."""
     if not Path(file).is_file():
-        raise SystemExit(f"there is no config file {file}")
+        # Away from the repository, `configs/...` are those that came with the package.
+        own = shipped("configs").parent / file
+        if not file.startswith("configs/") or not own.is_file():
+            raise SystemExit(f"there is no config file {file}")
+        file = str(own)
     quiet(MMLogger.get_current_instance())
     try:
         config = Config.fromfile(file)
@@ -131,7 +136,9 @@ def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> 
         ValueError: It failed.
     """
     print(f"$ python {tool} {' '.join(options)}", flush=True)
-    call = subprocess.run([sys.executable, tool, *options], env={**os.environ, **(env or {})})
+    call = subprocess.run(
+        [sys.executable, str(command_file(tool)), *options], env={**os.environ, **(env or {})}
+    )
     if call.returncode:
         raise ValueError(f"{tool} ended with {call.returncode}; what it says stands above")
 

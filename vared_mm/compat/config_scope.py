@@ -7,22 +7,15 @@ a feature, not a cure: it is always there.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from pathlib import Path
+
+from vared_mm.shipped import shipped
 
 SCOPE = "vared_mm"
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def config_folder() -> Path:
-    """Our configs: inside the package when installed from a wheel, beside it in a checkout."""
-    shipped = _PACKAGE / ".mim" / "configs"
-    return shipped if shipped.is_dir() else _PACKAGE.parent / "configs"
 
 
 def config_path(relative: str) -> str:
     """Path of the config `relative`, as it is written after `vared_mm::`."""
-    folder = config_folder()
+    folder = shipped("configs")
     path = folder / relative
     if path.is_file():
         return str(path)

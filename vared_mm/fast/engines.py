@@ -37,7 +37,7 @@ class Network(nn.Module):
         return next(tensors_in(self.model(x, **self.call)))
 
 
-def eager(network: Network, example: Tensor) -> Run:
+def eager(network: nn.Module, example: Tensor) -> Run:
     return network
 
 
@@ -59,7 +59,7 @@ def compiled_network(network: Network, example: Tensor) -> Run:
     return torch.compile(network, mode="reduce-overhead" if example.is_cuda else None)
 
 
-def onnxruntime(network: Network, example: Tensor) -> Run:
+def onnxruntime(network: nn.Module, example: Tensor) -> Run:
     try:
         import onnx  # noqa: F401  (the exporter wants it)
         import onnxruntime as ort
@@ -78,8 +78,8 @@ def onnxruntime(network: Network, example: Tensor) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {source.name: x.cpu().numpy()})[0])
 
 
-def openvino(network: Network, example: Tensor, precision: str = "f32") -> Run:
-    """Left to itself it takes bfloat16 where the processor has it."""
+def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32") -> Run:
+    """Left to itself, with None, it takes bfloat16 where the processor has it."""
     try:
         import openvino as ov
     except ImportError as error:
@@ -87,11 +87,12 @@ def openvino(network: Network, example: Tensor, precision: str = "f32") -> Run:
     refuse_half("openvino", example)
     if example.is_cuda:
         raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
-    settings = {
+    settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
+    if precision:
+        settings["INFERENCE_PRECISION_HINT"] = precision
     model = ov.convert_model(network, example_input=example)
     # Its own best case: a size that is known when it compiles.
     model.reshape(list(example.shape))

@@ -57,6 +57,30 @@ def traced(module: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(module, ConvTracer().trace(module, concrete_args=flags_of(module)))
 
 
+def traced_parts(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]]:
+    """The module with its graph where it can be traced, else its parts with theirs."""
+    if not any(is_packable(m) for m in module.modules()):
+        return
+    try:
+        if _is_walked_through(module):
+            raise fx.proxy.TraceError("its parent may call the parts one by one")
+        if "forward" in vars(module):
+            raise fx.proxy.TraceError("it was given another forward, and a trace is of its class's")
+        graph = traced(module)
+    except Exception:
+        # Whatever a forward does with a proxy that it would not do with a tensor.
+        for child in module.children():
+            if not is_leaf(child):
+                yield from traced_parts(child)
+        return
+    yield module, graph
+
+
+def _is_walked_through(module: nn.Module) -> bool:
+    containers = nn.Sequential | nn.ModuleList | nn.ModuleDict
+    return isinstance(module, containers) and not all(map(is_leaf, module.children()))
+
+
 def flags_of(module: nn.Module) -> dict[str, bool | None]:
     """What its `forward` asks about with `if`, like the switches of mmcv's ConvModule and inputs
     that may be missing, as it is by default.

@@ -24,12 +24,11 @@ from vared_mm.fast.graph import (
     fuse,
     fuse_silu,
     has_hooks,
-    is_leaf,
-    traced,
+    traced_parts,
 )
 from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
-from vared_mm.fast.packed_conv import is_packable, output_size
+from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
@@ -72,7 +71,8 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
                 module.forward = gate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
-        prepare_part(prepared)
+        for part, graph in traced_parts(prepared):
+            prepare_part(part, graph)
         refuse_other_answers(answers_of(prepared, example, call), expected)
     refuse_changes(prepared)
     return prepared
@@ -159,22 +159,7 @@ def sees_more(conv: nn.Module) -> bool:
     return any(getattr(hook, "__module__", None) != observe.__name__ for hook in hooks)
 
 
-def prepare_part(module: nn.Module) -> None:
-    """As one graph where it can be traced, else part by part."""
-    if not any(is_packable(m) for m in module.modules()):
-        return
-    try:
-        if _is_walked_through(module):
-            raise fx.proxy.TraceError("its parent may call the parts one by one")
-        if "forward" in vars(module):
-            raise fx.proxy.TraceError("it was given another forward, and a trace is of its class's")
-        graph = traced(module)
-    except Exception:
-        # Whatever a forward does with a proxy that it would not do with a tensor.
-        for child in module.children():
-            if not is_leaf(child):
-                prepare_part(child)
-        return
+def prepare_part(module: nn.Module, graph: fx.GraphModule) -> None:
     for chain in chains(graph):
         conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
@@ -187,8 +172,3 @@ def prepare_part(module: nn.Module) -> None:
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module)
-
-
-def _is_walked_through(module: nn.Module) -> bool:
-    containers = nn.Sequential | nn.ModuleList | nn.ModuleDict
-    return isinstance(module, containers) and not all(map(is_leaf, module.children()))

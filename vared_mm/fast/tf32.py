@@ -5,11 +5,13 @@ TF32 has the exponent of float32 and the mantissa of float16.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
 def rounds_to_tf32() -> bool:
-    conv = getattr(torch.backends.cudnn, "conv", None)
+    conv: Any = getattr(torch.backends.cudnn, "conv", None)
     # Since torch 2.9; the older flag cannot be read where somebody set the newer one.
     if hasattr(conv, "fp32_precision"):
         return bool(conv.fp32_precision == "tf32")

@@ -7,8 +7,9 @@ the thread that the block is in, for several threads may share a model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Lock, get_ident
 from typing import Any, ClassVar
 
@@ -91,28 +92,32 @@ def _note(name: str, conv: GatedConv, record: CostRecord) -> Callable:
 
 
 @contextmanager
-def forced_gates(model: nn.Module, choices: Sequence[float]) -> Iterator[None]:
+def forced_gates(
+    model: nn.Module, choices: Sequence[float] | Mapping[str, Sequence[float]]
+) -> Iterator[None]:
     """Every gate answers `choices`, the same for all samples, in this thread.
 
     Args:
         choices: S numbers for each axis, channel first, as (0, 1, 1, 0): half the channels, all
-            frames. A convolution with the channel axis alone takes the first S.
+            frames. A convolution with the channel axis alone takes the first S. Or such numbers for
+            each convolution, by name.
 
     Raises:
         DynamicError: They are too few, negative or not finite, or open no path of an axis.
     """
     convs = dynamic_convs(model)
+    own = {name: choices[name] if isinstance(choices, Mapping) else choices for name in convs}
     for name, conv in convs.items():
-        check_choices(name, conv, choices)
+        check_choices(name, conv, own[name])
 
-    def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-        row = torch.tensor(choices, dtype=answer.dtype, device=answer.device)
+    def force(name: str, module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
+        row = torch.tensor(own[name], dtype=answer.dtype, device=answer.device)
         return row[: answer.shape[1]].expand(len(answer), -1)
 
     with ExitStack() as stack:
-        for conv in convs.values():
+        for name, conv in convs.items():
             # Before all other hooks, so that those see what is really used.
-            stack.callback(Look(conv.gate, force, prepend=True).remove)
+            stack.callback(Look(conv.gate, partial(force, name), prepend=True).remove)
         yield
 
 

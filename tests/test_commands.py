@@ -1,0 +1,65 @@
+"""`vared-mm COMMAND`: the command lines of tools/ by name, and what a wheel carries of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vared_mm import commands, launch, shipped
+
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+@pytest.fixture
+def called(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["vared-mm", *words])
+        commands.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_help_lists_every_tool_with_its_first_line_and_an_example(called):
+    told = called("--help")
+    assert told == called()
+    names = [line.split()[0] for line in told.splitlines()[2::2]]
+    files = {f.stem.replace("_", "-") for f in [*TOOLS.glob("*.py"), *TOOLS.glob("data/*.py")]}
+    assert set(names) == files | {"doctor"}
+    assert {"train", "test", "evaluate", "infer", "benchmark", "export", "demo"} <= set(names)
+    rows = told.splitlines()
+    at = next(i for i, row in enumerate(rows) if row.startswith("train "))
+    assert (
+        rows[at].split(maxsplit=1)[1]
+        == "Trains a model, on one device or, with --launcher, on many."
+    )
+    assert rows[at + 1].strip() == "$ vared-mm train configs/recognition/vared_i3d_k400.py"
+    # One that gives no example.
+    assert "$ vared-mm make-need-clips --help" in told
+
+
+def test_a_command_gets_its_options_and_tells_its_name(called, capsys):
+    with pytest.raises(SystemExit) as ended:
+        called("gates-that-pay", "--help")
+    assert ended.value.code == 0
+    assert "usage: vared-mm gates-that-pay" in capsys.readouterr().out
+
+
+def test_another_command_is_refused_with_the_one_that_was_meant(called):
+    with pytest.raises(SystemExit, match="no command 'trian'; did you mean 'train'?"):
+        called("trian")
+    with pytest.raises(SystemExit, match="vared-mm --help lists all"):
+        called("zzz")
+
+
+def test_away_from_the_repository_our_own_configs_and_tools_serve(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.config_of("configs/demo/i3d_motion.py").model.backbone.width == 0.25
+    assert shipped.command_file("tools/train.py") == TOOLS / "train.py"
+    with pytest.raises(SystemExit, match=r"there is no config file configs/demo/gone\.py"):
+        launch.config_of("configs/demo/gone.py")
+    with pytest.raises(SystemExit, match=r"there is no config file demo/i3d_motion\.py"):
+        launch.config_of("demo/i3d_motion.py")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "train.py").touch()
+    assert shipped.command_file("tools/train.py") == Path("tools/train.py")

@@ -1,0 +1,122 @@
+"""Writes a dynamic network as a static one that other engines run, and tries it on real clips.
+
+    python tools/export.py CONFIG CHECKPOINT --to onnx
+    python tools/export.py CONFIG CHECKPOINT --to openvino --policy share=0.5 --out net.xml
+
+Every clip gets the same policy: `full` computes all, `most-frequent` is what most clips of the
+validation set chose, `share=0.5` takes that share of the dynamic convolutions' MACs, FILE is what
+--json of this tool or tools/evaluate.py wrote. Layers that are not faster so than by computing all,
+timed on the engine itself, compute all (--no-gates-that-pay leaves them); their filters are fitted
+to what they answered. The file is never slower than the static network's.
+
+It takes any batch of clips of the validation set's size, after the data preprocessor.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import DictAction
+from rich.table import Table
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.export.exported import Settings, export
+from vared_mm.export.targets import TARGETS
+from vared_mm.fast.engines import EngineError
+from vared_mm.fast.isolated import WorkerError
+from vared_mm.fast.sides import DifferentFunctionError
+from vared_mm.files import new_file, write_json
+from vared_mm.launch import Parser, config_of, console, told_in_a_line
+
+
+@told_in_a_line()
+def main() -> None:
+    args = parsed()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    config = config_of(args.config, args.cfg_options)
+    suffix = TARGETS[args.to].suffix
+    out = args.out or Path(args.checkpoint).with_suffix(suffix)
+    if out.suffix != suffix:
+        raise SystemExit(f"error: --out is {out}; wanted the ending {suffix} of --to {args.to}")
+    settings = Settings(args.to, args.policy, args.clips, args.gates_that_pay, args.repeats)
+    try:
+        report = export(config, args.checkpoint, out, settings)
+    except (DifferentFunctionError, EngineError, WorkerError) as error:
+        raise SystemExit(f"error: {error}") from error
+    report = {"config": args.config, "checkpoint": args.checkpoint, **report}
+    show(report)
+    if args.json:
+        write_json(args.json, report)
+
+
+def parsed() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("config")
+    parser.add_argument("checkpoint")
+    parser.add_argument("--to", choices=list(TARGETS), default="onnx")
+    parser.add_argument(
+        "--policy", default="most-frequent", help="full, most-frequent, share=0.5 or FILE"
+    )
+    parser.add_argument("--out", type=new_file, metavar="FILE", help="default: by the checkpoint")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=64,
+        metavar="N",
+        help="to count choices on, and as many others to try the file on",
+    )
+    parser.add_argument("--gates-that-pay", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
+    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="of each timing")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    args = parser.parse_args()
+    for name in ("clips", "threads", "repeats"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            parser.error(f"--{name} is {number}; wanted 1 or more")
+    return args
+
+
+def show(report: dict[str, Any]) -> None:
+    screen = console()
+    table = Table("network", "engine", "GMACs", "ms (quartiles), batch 1")
+    for row in report["rows"]:
+        low, high = row["ms_quartiles"]
+        engine = "torch, prepared" if row["network"] == "dynamic" else report["engine"]
+        table.add_row(row["network"], engine, f"{row['gmacs']:.3f}",
+                      f"{row['ms']:.2f} ({low:.2f} to {high:.2f})")  # fmt: skip
+    screen.print(table)
+    screen.print("\n".join(lines(report)))
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    size = ", ".join(map(str, report["inputs"]))
+    told = [f"{report['file']}: inputs ({size}) after the data preprocessor; {report['engine']}, "
+            f"{report['precision']}, {report['threads']} threads"]  # fmt: skip
+    frozen, convolutions = len(report["frozen"]), report["convolutions"]
+    if report["fell_back"]:
+        told.append("the snapshot was slower than the static network: full is exported")
+    told.append(f"{frozen} of {convolutions} dynamic convolutions stand at the policy's choice, "
+                "the others compute all")  # fmt: skip
+    if report["coverage"] is not None:
+        told.append(f"coverage: {100 * report['coverage']:.1f} % of {report['clips']} clips choose "
+                    "this policy by themselves")  # fmt: skip
+    for name, what in (("dynamic", "the dynamic model"), ("policy_model", "it with this policy")):
+        if (parity := report[name]) is not None:
+            told.append(
+                f"against {what}: top-1 agreement {100 * parity['agreement']:.1f} %, largest "
+                f"difference {parity['difference']:.2g} of scores up to "
+                f"{parity['largest_score']:.3g}"
+            )
+    if accuracy := report.get("accuracy"):
+        told.append(f"top-1 accuracy: {100 * accuracy['file']:.1f} %, the dynamic model's "
+                    f"{100 * accuracy['dynamic']:.1f} %")  # fmt: skip
+    return told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A dynamic network as a static one that other engines run."""

@@ -1,0 +1,131 @@
+"""Which policy is fixed: by how the clips chose, or as a file tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vared_mm.method.errors import DynamicError
+from vared_mm.method.frozen import leaders_of
+from vared_mm.method.observe import check_choices, dynamic_convs
+from vared_mm.report.policies import Policies, by_gate, policies_of
+from vared_mm.report.policy_of_share import policy_of_share
+
+# The answers of each gate, by the convolution that asks it.
+Rows = dict[str, list[float]]
+
+
+def rows_named(
+    name: str, model: nn.Module, gates: Sequence[Mapping[str, Tensor]], dense: Mapping[str, float]
+) -> Rows | None:
+    """The policy that `--policy` names; None stands for full.
+
+    Args:
+        gates: What each clip's gates answered.
+        dense: MACs of the plain convolutions.
+
+    Raises:
+        ValueError: There is no such policy, or it is another model's.
+    """
+    if name == "full":
+        return None
+    if not gates or not gates[0]:
+        raise ValueError(
+            f"--policy is {name} and the network has no gate: it is static, or VaRed is missing in "
+            "its backbone's type; give --policy full, or the dynamic model's config"
+        )
+    if name == "most-frequent":
+        return most_frequent(counted(gates))
+    if name.startswith("share="):
+        return of_share(model, counted(gates), dense, number(name))
+    return from_file(name, model)
+
+
+def counted(gates: Sequence[Mapping[str, Tensor]]) -> Policies:
+    return policies_of([{name: rows.numpy() for name, rows in one.items()} for one in gates])
+
+
+def most_frequent(policies: Policies) -> Rows:
+    """Each gate's mean answer over the clips that chose it."""
+    return {k: v.tolist() for k, v in by_gate(policies.names, policies.answers[0]).items()}
+
+
+def number(name: str) -> float:
+    try:
+        share = float(name.removeprefix("share="))
+    except ValueError:
+        share = np.nan
+    if not 0 < share <= 1:
+        raise ValueError(f"--policy is {name}; wanted a share of the MACs up to 1, like share=0.5")
+    return share
+
+
+def of_share(
+    model: nn.Module, policies: Policies, dense: Mapping[str, float], share: float
+) -> Rows:
+    gates = policy_of_share(model, policies, dense, share)
+    return {name: one["values"].tolist() for name, one in gates.items()}
+
+
+def from_file(name: str, model: nn.Module) -> Rows:
+    """What tools/export.py or tools/evaluate.py wrote: `policy`, by itself or among `choices`."""
+    path = Path(name, "result.json") if Path(name).is_dir() else Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"--policy is {name}; wanted full, most-frequent, share=0.5, or a file with a policy, "
+            "as tools/export.py and tools/evaluate.py write"
+        )
+    try:
+        content: Any = json.loads(path.read_text())
+        policy = content.get("policy") or (content.get("choices") or {}).get("policy")
+        rows = {str(k): [float(v) for v in row] for k, row in policy.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no policy; wanted JSON with the answers of each gate by its "
+            'convolution, as {"policy": {"backbone.conv1": [0, 0.5, 1, 0]}}'
+        ) from error
+    check_rows(rows, model)
+    return rows
+
+
+def check_rows(rows: Rows, model: nn.Module) -> None:
+    convs, asking = dynamic_convs(model), set(leaders_of(model).values())
+    if set(rows) != asking:
+        raise ValueError(
+            f"the policy is of {len(rows)} gates, as that of {next(iter(rows), None)}, and the "
+            f"model has {len(asking)}, as that of {next(iter(sorted(asking)), None)}; give the "
+            "policy of this config and checkpoint"
+        )
+    for name, row in rows.items():
+        wanted = len(convs[name].axes) * convs[name].dynamic.search_space
+        if len(row) != wanted:
+            raise ValueError(f"the policy has {len(row)} answers of {name}; wanted {wanted}")
+        try:
+            check_choices(name, convs[name], row)
+        except DynamicError as error:
+            raise ValueError(str(error)) from error
+
+
+def of_convs(rows: Rows, model: nn.Module) -> Rows:
+    """For every convolution, what its gate or that of its block answers."""
+    return {name: rows[leader] for name, leader in leaders_of(model).items()}
+
+
+def covered(rows: Rows, gates: Sequence[Mapping[str, Tensor]]) -> float:
+    """Which part of the clips has the same paths open by itself."""
+    same = [
+        all(torch.equal(answers.flatten(0, -2) > 0, _like(rows[k], answers) > 0)
+            for k, answers in one.items())
+        for one in gates
+    ]  # fmt: skip
+    return float(np.mean(same))
+
+
+def _like(row: Sequence[float], answers: Tensor) -> Tensor:
+    return torch.tensor(row).expand(answers.flatten(0, -2).shape)

@@ -1,0 +1,147 @@
+"""The formats that a network is written in, and the engines that run them.
+
+Files take any batch size. Engines run in the precision that they choose by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vared_mm.fast import engines
+from vared_mm.fast.engines import EngineError, Run
+
+# Operators of 2021, which ONNX Runtime has from 1.14 on, and all that our networks need.
+OPSET = 18
+INPUT, OUTPUT = "inputs", "scores"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format and its engine.
+
+    Args:
+        write: The network, an example of two or more samples, and where to.
+        load: What runs a file.
+        run: What runs a network in memory, for one size, as layers are timed.
+    """
+
+    engine: str
+    suffix: str
+    write: Callable[[nn.Module, Tensor, Path], None]
+    load: Callable[[Path], Run]
+    run: Callable[[Any, Tensor], Run]
+    precision: Callable[[], torch.dtype] = lambda: torch.float32
+
+
+class ExportError(ValueError):
+    """A network cannot be exported."""
+
+
+def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
+    with needed("onnx", "onnxscript"):
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    with refused(network):
+        torch.onnx.export(
+            network, (example,), path, dynamo=True, opset_version=OPSET, external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},), input_names=[INPUT],
+            output_names=[OUTPUT], verbose=False,
+        )  # fmt: skip
+
+
+def load_onnx(path: Path) -> Run:
+    with needed("onnxruntime"):
+        import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
+
+
+def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
+    with needed("openvino"):
+        import openvino as ov
+    with refused(network):
+        model = ov.convert_model(exported(network, example))
+        # It takes every size of an exported program for unknown, and not the batch alone.
+        model.reshape([-1, *example.shape[1:]])
+        model.inputs[0].set_names({INPUT})
+        model.outputs[0].set_names({OUTPUT})
+    ov.save_model(model, path, compress_to_fp16=False)
+
+
+def load_openvino(path: Path) -> Run:
+    with needed("openvino"):
+        import openvino as ov
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
+    }  # fmt: skip
+    request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())).copy())
+
+
+def openvino_precision() -> torch.dtype:
+    with needed("openvino"):
+        import openvino as ov
+    can = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return torch.bfloat16 if "BF16" in can else torch.float32
+
+
+def write_torch(network: nn.Module, example: Tensor, path: Path) -> None:
+    with refused(network):
+        torch.export.save(exported(network, example), path)
+
+
+def load_torch(path: Path) -> Run:
+    return torch.export.load(path).module()
+
+
+TARGETS = {
+    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, engines.onnxruntime),
+    "openvino": Target(
+        "OpenVINO", ".xml", write_openvino, load_openvino,
+        partial(engines.openvino, precision=None), openvino_precision,
+    ),
+    "torch": Target("torch", ".pt2", write_torch, load_torch, engines.eager),
+}  # fmt: skip
+
+
+def exported(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    batch = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(network, (example,), dynamic_shapes=batch)
+
+
+@contextmanager
+def refused(network: nn.Module) -> Iterator[None]:
+    """Whatever an exporter raises, as an `ExportError`."""
+    try:
+        with torch.no_grad():
+            yield
+    except EngineError:
+        raise
+    except Exception as error:
+        model = getattr(network, "model", network)
+        told = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported: {type(error).__name__}: {told}. A graph "
+            "has no place for what depends on numbers of the input, or is no operation of torch: "
+            "leave that out of the model; vared_mm.fast.prepare_for_inference runs it in torch"
+        ) from error
+
+
+@contextmanager
+def needed(*packages: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise EngineError(
+            f"{' and '.join(packages)} cannot be imported ({error}); pip install 'vared_mm[export]'"
+        ) from error
