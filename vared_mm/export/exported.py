@@ -29,7 +29,8 @@ from vared_mm.export.snapshot import Forms, plain_forms, snapshot
 from vared_mm.export.targets import TARGETS, Target
 from vared_mm.fast.engines import Network, Run, prepared
 from vared_mm.fast.isolated import isolated
-from vared_mm.fast.sides import TOLERANCES, refuse_difference
+from vared_mm.fast.same_answers import tolerance_of
+from vared_mm.fast.sides import refuse_difference
 from vared_mm.flops import build_model
 from vared_mm.method.observe import dynamic_convs, forced_gates
 from vared_mm.speed import Speed, in_turn
@@ -162,7 +163,7 @@ def tried(
     run = target.load(file)
     came = torch.cat([run(clip) for clip in seen.clips])
     expected = torch.cat([snap.network(clip) for clip in seen.clips])
-    tolerance = TOLERANCES[target.precision()]
+    tolerance = tolerance_of(expected.to(target.precision()))
     refuse_difference(f"the file in {target.engine}", came, expected, tolerance)
     pair = seen.clips[:2] * (2 if len(seen.clips) == 1 else 1)
     at_once = run(torch.cat(pair))

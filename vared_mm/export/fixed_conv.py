@@ -58,7 +58,7 @@ class FixedConv(nn.Module):
         y = first(self.prefix(first(x, self.inputs)), self.computed)
         made = y
         for rebuilt in self.rebuilt:
-            others, own = rebuilt(y), rebuilt.scale
+            others, own = rebuilt(y), int(rebuilt.scale)  # type: ignore[arg-type]
             if own < made.shape[1]:
                 others = made[:, own:] + others
             made = torch.cat([made[:, :own], others], 1)
@@ -120,12 +120,12 @@ class RebuiltChannels(nn.Module):
         assert path.cheap is not None
         self.scale = path.scale
         # Rebuilt channel c is made from computed channel c mod k_i.
-        self.parts = nn.ModuleList(
-            depthwise_conv(phi, weights[: len(phi)]) for phi in path.cheap.split(path.scale)
-        )
+        phis = path.cheap.split(path.scale)
+        self.counts = [len(phi) for phi in phis]
+        self.parts = nn.ModuleList(depthwise_conv(phi, weights[: len(phi)]) for phi in phis)
 
     def forward(self, y: Tensor) -> Tensor:
-        made = [conv(first(y, conv.in_channels)) for conv in self.parts]
+        made = [conv(first(y, count)) for count, conv in zip(self.counts, self.parts, strict=True)]
         return torch.cat(made, 1) if len(made) > 1 else made[0]
 
 

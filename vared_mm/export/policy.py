@@ -83,7 +83,7 @@ def from_file(name: str, model: nn.Module) -> Rows:
         )
     try:
         content: Any = json.loads(path.read_text())
-        policy = content.get("policy") or (content.get("choices") or {}).get("policy")
+        policy: Any = content.get("policy") or (content.get("choices") or {}).get("policy")
         rows = {str(k): [float(v) for v in row] for k, row in policy.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(

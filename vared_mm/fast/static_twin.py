@@ -22,7 +22,7 @@ def static_twin(model: nn.Module) -> nn.Module:
     return twin
 
 
-def plain_conv(conv: GatedConv) -> _ConvNd:
+def plain_conv(conv: _ConvNd) -> _ConvNd:
     kind: type[Any] = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
     with torch.device("meta"):
         plain = kind(
