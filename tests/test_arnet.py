@@ -58,7 +58,7 @@ def model_of(**changed):
     torch.manual_seed(0)
     model = MODELS.build(settings(**changed))
     # So that clips differ in what they choose.
-    nn.init.normal_(model.policy.cell.weight_ih, std=3)
+    nn.init.normal_(model.policy.cell.weight_ih, std=30)
     nn.init.normal_(model.policy.scores.weight, std=20)
     for fc in model.cls_head.fc_cls:
         nn.init.normal_(fc.weight)

@@ -165,7 +165,8 @@ def at_threshold(leaf):
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_it_loads_and_its_model_builds_dynamic_as_its_name_says(leaf):
     config, model = load(leaf), build(leaf)
-    for form, found in (("vared", dynamic_convs), ("cgnet", channel_gated), ("ghost", ghosts)):
+    dynamic = ("vared", "taught")
+    for form, found in ((dynamic, dynamic_convs), ("cgnet", channel_gated), ("ghost", ghosts)):
         assert bool(found(model)) == Path(leaf).name.startswith(form)
     assert Config.fromstring(config.pretty_text, ".py").model == config.model
 

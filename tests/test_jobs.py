@@ -1,10 +1,9 @@
 """Parts with limits, on commands of a line each: what fails or takes too long is told."""
 
 import json
-import os
 import time
 
-import pytest
+from processes import ends_within
 
 from vared_mm.jobs import Job, Part, run_parts, table
 
@@ -61,8 +60,7 @@ def test_what_meets_its_limit_ends_with_all_it_started_and_the_rest_is_not_begun
     ]  # fmt: skip
     # A busy machine may not have come so far.
     if pid.exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid.read_text()), 0)
+        assert ends_within(pid.read_text(), 10)
 
 
 def test_a_part_that_is_cut_short_before_its_first_result_has_failed(tmp_path):

@@ -188,6 +188,7 @@ def test_the_paper_s_costs_are_reached_by_its_networks(clip, frames, gmacs):
     config = Config.fromfile(CONFIGS / "recognition" / "r2plus1d" / name)
     (share,) = (h.share for h in config.custom_hooks if h.type == "PruneWeightsHook")
     network = paper_network()
+    init_default_scope("mmaction")
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         shapes = MODELS.build(config.model).eval()
         with record_uses(shapes) as uses:

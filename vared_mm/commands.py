@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import runpy
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,7 +29,9 @@ def main() -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"{PROGRAM} --help lists all"
         raise SystemExit(f"error: {PROGRAM} has no command {name!r}; {hint}")
     sys.argv = [f"{PROGRAM} {name}", *options]
-    runpy.run_path(str(files[name]), run_name="__main__")
+    # `runpy` would put the file in place of the name, which usage and errors tell.
+    code = compile(files[name].read_text(encoding="utf-8"), files[name], "exec")
+    exec(code, {"__name__": "__main__", "__file__": str(files[name])})
 
 
 def commands() -> dict[str, Path]:

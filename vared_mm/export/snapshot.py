@@ -55,7 +55,8 @@ def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
         forms: Of every dynamic convolution.
         sizes: (N, C, [T,] H, W) of their inputs; the copy is for such T.
     """
-    new = copy.deepcopy(model).eval()
+    new = copy.deepcopy(model)
+    new.eval()  # Some backbones of MMAction2 return None.
     norms = followed(new)
     for name, conv in dict(new.named_modules()).items():
         if not isinstance(conv, _ConvNd):

@@ -168,8 +168,7 @@ def paper_board(table: PaperTable, inputs: Inputs, mixed: bool = False) -> Board
     parts = rows[rows.columns.intersection([*PARTS, *STUDY_PARTS])].fillna("")
     told = [text for _, own in parts.groupby(rows["row"], sort=False) for text in differences(own)]
     rows["row"] += [f" ({text})" if text else "" for text in told]
-    missing = rows["name"].map(lambda name: "not evaluated" if name else "no config")
-    rows["results text"] = missing.where(rows["results"].isna())
+    rows["results text"] = rows["results"].isna().map({True: "not evaluated", False: None})
     rows["results"] = rows["results"].fillna(0).astype(int)
     forms = {"results": ".0f"}
     for column in table.columns:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.rivals.ghost import ghosts
 
 # How far below the wanted MACs a search may end, as a part of them.
 TOLERANCE = 1e-4
@@ -25,8 +26,12 @@ FEW = 1e-3
 
 
 def weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
-    """Convolutions and linear layers by name; dynamic ones, and what is in them, cost otherwise."""
-    others = tuple(f"{name}." for name in dynamic_convs(model))
+    """Convolutions and linear layers by name; dynamic ones, and what is in them, cost otherwise.
+
+    So do the cheap operations of Ghost modules, which are zero beside their centre as they begin.
+    """
+    cheap = (f"{name}.cheap" for name in ghosts(model))
+    others = tuple(f"{name}." for name in (*dynamic_convs(model), *cheap))
     return {
         name: module
         for name, module in model.named_modules()
