@@ -5,6 +5,7 @@ Files take any batch size. Engines run in the precision that they choose by them
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def exported(network: nn.Module, example: Tensor) -> torch.export.ExportedProgra
 def refused(network: nn.Module) -> Iterator[None]:
     """Whatever an exporter raises, as an `ExportError`."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # What torch's exporter warns of in torch.
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     except EngineError:
         raise

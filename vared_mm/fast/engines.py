@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -93,7 +94,10 @@ def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32")
     }
     if precision:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    model = ov.convert_model(network, example_input=example)
+    with warnings.catch_warnings():
+        # Its shapes are those of every input to come.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = ov.convert_model(network, example_input=example)
     # Its own best case: a size that is known when it compiles.
     model.reshape(list(example.shape))
     core = ov.Core()
