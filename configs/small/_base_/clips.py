@@ -51,6 +51,7 @@ val_evaluator = [
 test_evaluator = val_evaluator
 
 iters = int('{{$VARED_STEPS:400}}')
+warm_up = max(1, iters // 10)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=iters)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -68,12 +69,12 @@ optim_wrapper = dict(
             'gate.threshold': dict(decay_mult=0.0),
         }))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=iters // 10),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=warm_up),
     dict(
         type='CosineAnnealingLR',
         by_epoch=False,
-        begin=iters // 10,
-        end=iters,
+        begin=warm_up,
+        end=max(iters, warm_up + 1),
         eta_min_ratio=0.01),
 ]
 
