@@ -16,9 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 # Each layer keeps a sixteenth of its channels at least.
 MOST = 15 / 16
-TRIALS = 10
-# How far below the wanted MACs a search may end, as a part of them.
-TOLERANCE = 0.01
+STEPS = 48
 Run = Callable[[nn.Module, Tensor], Any]
 
 
@@ -27,7 +25,7 @@ def without_channels(
 ) -> tuple[nn.Module, float]:
     """A copy of the model with `share` of its MACs, or somewhat less, and how much it has of them.
 
-    Bisection finds how many channels go; their magnitude tells which, among those of all layers.
+    Channels of least magnitude, among those of all layers, go step by step until that is reached.
 
     Args:
         model: With a `cls_head`, whose answers stay as many.
@@ -35,49 +33,33 @@ def without_channels(
         round_to: Layers keep a multiple of so many channels.
 
     Raises:
-        ValueError: The share is below what is left when all layers lose most.
+        ValueError: When as many are gone as can be, more is left.
     """
-    dense = macs(model, inputs, run)
-
-    def trial(ratio: float) -> tuple[nn.Module, float]:
-        narrow = pruned(model, inputs, run, ratio, round_to)
-        return narrow, macs(narrow, inputs, run) / dense
-
-    low, high, best = 0.0, MOST, trial(MOST)
-    if best[1] > share:
-        raise ValueError(
-            f"share={share:g} of the MACs cannot be reached by channels in multiples of "
-            f"{round_to}: the least is {best[1]:.3f}; narrow layers want a smaller multiple"
-        )
-    for _ in range(TRIALS):
-        middle = (low + high) / 2
-        found = trial(middle)
-        if found[1] > share:
-            low = middle
-        else:
-            high, best = middle, max(best, found, key=lambda pair: pair[1])
-        if best[1] > (1 - TOLERANCE) * share:
-            break
-    return best
-
-
-def pruned(model: nn.Module, inputs: Tensor, run: Run, ratio: float, round_to: int) -> nn.Module:
-    """A copy without this part of its channels."""
     import torch_pruning
 
+    dense, least = macs(model, inputs, run), 1.0
     narrow: Any = copy.deepcopy(model)
-    torch_pruning.pruner.BasePruner(
+    pruner = torch_pruning.pruner.BasePruner(
         narrow,
         inputs,
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
         global_pruning=True,
-        pruning_ratio=ratio,
+        pruning_ratio=MOST,
         max_pruning_ratio=MOST,
+        iterative_steps=STEPS,
         round_to=round_to,
         ignored_layers=[narrow.cls_head],
         forward_fn=run,
-    ).step()
-    return narrow
+    )
+    for _ in range(STEPS):
+        pruner.step()
+        least = macs(narrow, inputs, run) / dense
+        if least <= share:
+            return narrow, least
+    raise ValueError(
+        f"share={share:g} of the MACs cannot be reached by channels in multiples of {round_to}: "
+        f"the least is {least:.3f}; narrow layers want a smaller multiple"
+    )
 
 
 def macs(model: nn.Module, inputs: Tensor, run: Run) -> float:
