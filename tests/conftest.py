@@ -17,6 +17,8 @@ from vared_mm.kernels import (
     squeeze_excite,
 )
 
+# Files of many trainings. With `--dist loadfile` one that comes last keeps one core busy alone.
+LONG = ("test_training_runs", "test_recognition_run", "test_segmentation", "test_check_gpu")
 KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite)
 SOURCES = [v for kernels in KERNELS for v in vars(kernels).values() if type(v) is loading.Source]
 
@@ -119,3 +121,7 @@ def _exact_products():
     torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = old
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)

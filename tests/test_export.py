@@ -138,7 +138,6 @@ def test_norms_are_folded_where_nothing_is_rebuilt_and_the_model_is_as_it_was():
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(type="VaRedInceptionI3d", width=0.125),
         dict(type="VaRedR2Plus1d18", base_channels=6),
         dict(type="VaRedX3D", gamma_w=1, gamma_b=1, gamma_d=1),
         dict(type="VaRedResNetV1c", depth=18, stem_channels=8, base_channels=8),

@@ -260,7 +260,7 @@ def test_the_judge_goes_by_the_accuracy_that_mmsegmentation_has(settings, monkey
     batch = samples(4, size, head.num_classes)
     loss_by_feat = head.loss_by_feat
     monkeypatch.setattr(head, "loss_by_feat", lambda x, *a: seen.append(x) or loss_by_feat(x, *a))
-    reads, right = pixels(model)
+    reads, right, loss = pixels(model)
     assert reads is head.conv_seg
     model(images(4, size), batch, mode="loss")
     full = resize(seen[0], size, mode="bilinear", align_corners=head.align_corners)
@@ -269,6 +269,7 @@ def test_the_judge_goes_by_the_accuracy_that_mmsegmentation_has(settings, monkey
     ours = pixel_accuracy(head, seen[0], labels[:, None])
     assert ours.tolist() == pytest.approx(theirs, abs=1e-6)
     assert right(seen[0], batch).tolist() == upper_half(ours).tolist()
+    assert loss(seen[0], batch).tolist() == pytest.approx([1 - part for part in theirs], abs=1e-6)
 
 
 def test_a_model_without_such_a_head_is_told_of_the_other_judge():

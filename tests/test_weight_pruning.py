@@ -181,7 +181,7 @@ def test_the_cost_metric_tells_it_by_formula_and_what_is_computed(tmp_path):
 
 
 @pytest.mark.parametrize(("clip", "frames", "gmacs"), [
-    ("8x8x1", 8, 19.9), ("16x4x1", 16, 40.3), ("32x2x1", 32, 79.6),
+    ("8x8x1", 8, 19.9), ("32x2x1", 32, 79.6),
 ])  # fmt: skip
 def test_the_paper_s_costs_are_reached_by_its_networks(clip, frames, gmacs):
     name = f"pruned-r2plus1d_r18_8xb12-{clip}-120e_mini-kinetics200-rgb.py"
