@@ -19,7 +19,7 @@ from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.fast.prepare import prepare_for_inference
 from vared_mm.flops import bounds
-from vared_mm.rivals.ar_net import uneven_use
+from vared_mm.rivals.frame_policy import uneven_use
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SIZES, ACTIONS = (16, 12, 8), 5

@@ -110,7 +110,7 @@ def parts_of(args: argparse.Namespace, work: Path) -> list[Part]:
     parts = [
         Part("kernels", 90, jobs("kernels", *small, of=each[:1] if args.dry else each),
              speed_rows, at_once=12),
-        Part("tests", 90, tests(args.dry, work), test_rows, at_once=2),
+        Part("tests", 90, tests(args.dry, work), rows_of_tests, at_once=2),
         Part("speed", 140, jobs("speed", *speed, "--against", "eager"), speed_rows),
         Part("step", 50, jobs("step", *step, of=of_step), step_rows),
         Part("compiled", 60, jobs("compiled", *compiled, batches[0], of=each[-1:] if args.dry
@@ -211,7 +211,7 @@ def conditions_of(report: Row) -> Row:
     return {"device": conditions["device"], "size": size, "repeats": conditions["repeats"]}
 
 
-def test_rows(file: Path, known: Row) -> list[Row]:
+def rows_of_tests(file: Path, known: Row) -> list[Row]:
     cases = list(ElementTree.parse(file).iter("testcase"))
     ends = {"failed": ("failure", "error"), "skipped": ("skipped",)}
     named = {

@@ -5,8 +5,7 @@
 
 Of all channels those of least magnitude go, by torch-pruning, until the network has that share of
 its MACs. The folder gets a config, pruned.py, and a checkpoint. The network has to learn on:
-tools/train.py with that config starts from the checkpoint. It is a static network, and as much
-faster as it is smaller.
+tools/train.py with that config starts from the checkpoint. It is a static network.
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vared_mm.fewer_channels import CLIPS, narrower
 from vared_mm.files import new_folder, read_names, write_json, write_text
 from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
 
 with extra("report"):
-    from vared_mm.report.narrower import CLIPS, narrower
     from vared_mm.report.result import Result, ResultError, read_result
     from vared_mm.report.study_table import row_of, table_of
 

@@ -2,13 +2,8 @@
 _base_ = 'vared_i3d_w12.py'
 model = dict(
     backbone=dict(dynamic=dict(pool='change', normalised=True, gate_bias=(0.8, -0.3))))
-custom_hooks = [
-    dict(type='TeachGatesHook'),
-    dict(type='CostHook'),
-    dict(type='PolicyLogHook'),
-    dict(type='ChannelsLastHook'),
-    dict(type='ProgressBarHook'),
-]
+# In the place of the efficiency loss, which is the first.
+custom_hooks = [dict(type='TeachGatesHook'), *_base_.custom_hooks[1:]]
 # Gates learn from their own loss, and have to be sure before the weights follow them.
 optim_wrapper = dict(
     paramwise_cfg=dict(

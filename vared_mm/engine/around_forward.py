@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -101,6 +102,41 @@ def around_steps(runner: Runner, mode: str, watch: Watch) -> Watching:
     if runner.cfg.get("compile"):
         torch.compiler.reset()
     return around_forward(unwrapped(runner.model), mode, watch)
+
+
+class LossWatchingHook(Hook):
+    """A hook that acts on the passes for the loss, from the beginning of a training to its end."""
+
+    _watching: Watching | None = None
+
+    def watch(self, runner: Runner, watch: Watch) -> None:
+        self.after_train(runner)  # of a training that failed
+        self._watching = around_steps(runner, "loss", watch)
+
+    @property
+    def is_at_first_pass(self) -> bool:
+        return not (self._watching and self._watching.seen)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self._watching:
+            self._watching.refuse_unseen(type(self).__name__)
+
+    def after_train(self, runner: Runner) -> None:
+        if self._watching:
+            self._watching()
+        self._watching = None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """In evaluation, and afterwards each module as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def arguments_by_name(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import (
     Finish,
-    Watching,
-    around_steps,
+    LossWatchingHook,
     batches_of,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged
-from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
+from vared_mm.engine.merged_groups import decayed, refuse_other_groups
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
@@ -32,7 +30,7 @@ COSTS = ("macs", "latency")
 
 
 @HOOKS.register_module()
-class EfficiencyLossHook(Hook):
+class EfficiencyLossHook(LossWatchingHook):
     """Adds `loss_efficiency` = λ_e · L_e inside the forward pass, and logs `mac_share`.
 
         L_e = ( μ0 · max(Σ_l w_l · share_l - target, 0) )²,   the mean over the batch
@@ -87,7 +85,6 @@ class EfficiencyLossHook(Hook):
             )
         self.weight, self.target, self.correct, self.ramp = weight, target, correct, ramp
         self.table = None if table is None else read_table(table, batch)
-        self._watching: Watching | None = None
 
     def before_run(self, runner: Runner) -> None:
         # A test has no optimiser yet.
@@ -104,7 +101,7 @@ class EfficiencyLossHook(Hook):
         grids = None if self.table is None else grids_for(model, self.table)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
-            if not (self._watching and self._watching.seen):
+            if self.is_at_first_pass:
                 warn_of_frozen(model)
             judge, batches = CORRECT[self.correct](model), batches_of(arguments)
             answers: list[Any] = []
@@ -123,20 +120,7 @@ class EfficiencyLossHook(Hook):
 
             return finish
 
-        self._end()  # of a training that failed
-        self._watching = around_steps(runner, "loss", watch)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        if self._watching:
-            self._watching.refuse_unseen(type(self).__name__)
-
-    def after_train(self, runner: Runner) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._watching:
-            self._watching()
-        self._watching = None
+        self.watch(runner, watch)
 
     def progress(self, runner: Runner) -> float:
         """How far λ_e has risen, in [0, 1]."""
@@ -203,16 +187,10 @@ def warn_of_frozen(model: nn.Module) -> None:
 
 def warn_of_decay(model: nn.Module, optim_wrapper: Any) -> None:
     """Weight decay on the gates' bias would move all of them, whatever is learned."""
-    biases = {id(m.beta) for m in model.modules() if isinstance(m, Gate)}
-    groups = [g for optimizer in optimizers_of(optim_wrapper) for g in optimizer.param_groups]
-    decayed = sum(
-        id(p) in biases and group.get("weight_decay", 0) > 0
-        for group in groups
-        for p in group["params"]
-    )
-    if decayed:
+    biases = [m.beta for m in model.modules() if isinstance(m, Gate)]
+    if count := decayed(biases, optim_wrapper):
         print_log(
-            f"{decayed} gates have weight decay on their bias, which pulls them shut; set "
+            f"{count} gates have weight decay on their bias, which pulls them shut; set "
             "optim_wrapper.paramwise_cfg.custom_keys = {'gate.beta': dict(decay_mult=0.)}",
             "current",
             30,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
@@ -58,6 +59,17 @@ def optimizers_of(optim_wrapper: Any) -> list[Optimizer]:
     wrappers = optim_wrapper.optim_wrappers.values() if several else [optim_wrapper]
     found = [getattr(wrapper, "optimizer", None) for wrapper in wrappers]
     return [optimizer for optimizer in found if isinstance(optimizer, Optimizer)]
+
+
+def decayed(parameters: Iterable[nn.Parameter], optim_wrapper: Any) -> int:
+    """How many of them have weight decay."""
+    own = {id(parameter) for parameter in parameters}
+    groups = [g for optimizer in optimizers_of(optim_wrapper) for g in optimizer.param_groups]
+    return sum(
+        id(p) in own and group.get("weight_decay", 0) > 0
+        for group in groups
+        for p in group["params"]
+    )
 
 
 def _compare(optimizer: Optimizer, state: dict[str, Any]) -> None:

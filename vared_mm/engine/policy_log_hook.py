@@ -8,19 +8,18 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from vared_mm.engine.around_forward import Finish, Watching, around_steps, unwrapped
+from vared_mm.engine.around_forward import Finish, LossWatchingHook, unwrapped
 from vared_mm.method.cost import CostRecord
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import dynamic_convs, record_cost
 
 
 @HOOKS.register_module()
-class PolicyLogHook(Hook):
+class PolicyLogHook(LossWatchingHook):
     """Writes the shares of each layer and the gates, from the training's own passes.
 
     - `share/<layer>`: r/R of a dynamic convolution, mean over the batch.
@@ -40,7 +39,6 @@ class PolicyLogHook(Hook):
         if interval < 1:
             raise ValueError(f"interval is {interval!r}; wanted at least 1 iteration")
         self.interval = interval
-        self._watching: Watching | None = None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -61,18 +59,8 @@ class PolicyLogHook(Hook):
 
             return finish
 
-        self.after_train(runner)  # of a training that failed
         if is_main_process():
-            self._watching = around_steps(runner, "loss", watch)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        if self._watching:
-            self._watching.refuse_unseen(type(self).__name__)
-
-    def after_train(self, runner: Runner) -> None:
-        if self._watching:
-            self._watching()
-        self._watching = None
+            self.watch(runner, watch)
 
 
 def write_policy(visualizer: Any, record: CostRecord, step: int) -> None:

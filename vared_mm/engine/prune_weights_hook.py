@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import unwrapped
+from vared_mm.engine.around_forward import evaluating, unwrapped
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.rivals.weight_pruning import apply_masks, masks_for, record_uses, zero_macs, zeros_of
@@ -84,8 +84,11 @@ class PruneWeightsHook(Hook):
 
 def counted(model: BaseModel, data_batch: Any) -> tuple[dict[str, int], float]:
     """Of the inference of a batch: how often each weight is multiplied, and MACs of all."""
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, record_uses(model) as uses:
+    with (
+        evaluating(model),
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+        record_uses(model) as uses,
+    ):
         model.val_step(copy.deepcopy(data_batch))
-    model.train()
     return uses, counter.get_total_flops() / 2

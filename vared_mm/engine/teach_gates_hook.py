@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.dist import is_distributed
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -23,9 +22,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vared_mm.engine.around_forward import (
     Finish,
-    Watching,
-    around_steps,
+    LossWatchingHook,
     batches_of,
+    evaluating,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged_loss
@@ -44,7 +43,7 @@ MOST = 3.0
 
 
 @HOOKS.register_module()
-class TeachGatesHook(Hook):
+class TeachGatesHook(LossWatchingHook):
     """Adds `loss_gates` inside the forward pass, and logs `mac_share`.
 
     In every `interval`-th iteration the batch passes twice more, in evaluation and without
@@ -109,7 +108,6 @@ class TeachGatesHook(Hook):
         self.open, self.weight, self.correct = open, weight, correct
         self.interval, self.draw = interval, draw
         self.losses: deque[float] = deque(maxlen=window)
-        self._watching: Watching | None = None
         self._norms: list[_BatchNorm] = []
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
@@ -135,7 +133,7 @@ class TeachGatesHook(Hook):
         self._norms = trained_norms(model)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
-            if not (self._watching and self._watching.seen):
+            if self.is_at_first_pass:
                 warn_of_frozen(model)
             batches = batches_of(arguments)
             samples = sum(map(len, batches))
@@ -160,8 +158,7 @@ class TeachGatesHook(Hook):
 
             return finish
 
-        self._end()
-        self._watching = around_steps(runner, "loss", watch)
+        self.watch(runner, watch)
 
     def lost(self, model: nn.Module, arguments: dict[str, Any]) -> Tensor:
         """Δ (N,) of a batch."""
@@ -184,22 +181,10 @@ class TeachGatesHook(Hook):
     def gained(self, lost: Tensor) -> Tensor:
         """(N,) by how much each sample should rather compute all than the least."""
         self.losses.extend(lost.tolist())
-        above = torch.tensor(self.losses)
-        price = above.quantile(1 - self.open)
-        mean = (above - price).abs().mean().clamp(min=1e-12)
+        last = torch.tensor(self.losses)
+        price = last.quantile(1 - self.open)
+        mean = (last - price).abs().mean().clamp(min=1e-12)
         return ((lost - price.to(lost)) / mean.to(lost)).clamp(-MOST, MOST)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        if self._watching:
-            self._watching.refuse_unseen(type(self).__name__)
-
-    def after_train(self, runner: Runner) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._watching:
-            self._watching()
-        self._watching = None
 
 
 def trained_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -288,14 +273,3 @@ def gate_loss(logits: list[tuple[Gate, Tensor]], gained: Tensor) -> Tensor:
         towards = g.sign() * torch.stack([by_axis[..., 0], -by_axis[..., -1]])
         losses.append((g.abs() * F.softplus(-2 * towards)).mean())
     return torch.stack(losses).mean()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

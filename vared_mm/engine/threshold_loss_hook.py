@@ -6,21 +6,20 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vared_mm.engine.around_forward import Finish, Watching, around_steps, unwrapped
-from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
+from vared_mm.engine.around_forward import Finish, LossWatchingHook, unwrapped
+from vared_mm.engine.merged_groups import decayed, refuse_other_groups
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.cgnet import channel_gated
 
 
 @HOOKS.register_module()
-class ThresholdLossHook(Hook):
+class ThresholdLossHook(LossWatchingHook):
     """Adds `loss_threshold` = λ · Σ (Δ - T)² over all channels of all CGNet convolutions inside the
     forward pass, and logs `mac_share`, their part of the MACs by formula.
 
@@ -34,7 +33,6 @@ class ThresholdLossHook(Hook):
         if weight < 0:
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
         self.weight = weight
-        self._watching: Watching | None = None
 
     def before_run(self, runner: Runner) -> None:
         # A test has no optimiser yet.
@@ -50,7 +48,7 @@ class ThresholdLossHook(Hook):
         warn_of_decay(model, runner.optim_wrapper)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
-            if not (self._watching and self._watching.seen):
+            if self.is_at_first_pass:
                 warn_of_fixed_norms(model)
             record = stack.enter_context(record_cost(model))
 
@@ -62,17 +60,7 @@ class ThresholdLossHook(Hook):
 
             return finish
 
-        self.after_train(runner)  # of a training that failed
-        self._watching = around_steps(runner, "loss", watch)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        if self._watching:
-            self._watching.refuse_unseen(type(self).__name__)
-
-    def after_train(self, runner: Runner) -> None:
-        if self._watching:
-            self._watching()
-        self._watching = None
+        self.watch(runner, watch)
 
 
 def threshold_loss(model: nn.Module) -> Tensor:
@@ -98,16 +86,10 @@ def warn_of_fixed_norms(model: nn.Module) -> None:
 
 def warn_of_decay(model: nn.Module, optim_wrapper: Any) -> None:
     """Weight decay would pull all thresholds to 0, whatever T is."""
-    own = {id(conv.gate.threshold) for conv in channel_gated(model).values()}
-    groups = [g for optimizer in optimizers_of(optim_wrapper) for g in optimizer.param_groups]
-    decayed = sum(
-        id(p) in own and group.get("weight_decay", 0) > 0
-        for group in groups
-        for p in group["params"]
-    )
-    if decayed:
+    thresholds = [conv.gate.threshold for conv in channel_gated(model).values()]
+    if count := decayed(thresholds, optim_wrapper):
         print_log(
-            f"{decayed} thresholds have weight decay, which pulls them to 0 and not to T; set "
+            f"{count} thresholds have weight decay, which pulls them to 0 and not to T; set "
             "optim_wrapper.paramwise_cfg.custom_keys = {'gate.threshold': dict(decay_mult=0.)}",
             "current",
             30,

@@ -44,9 +44,7 @@ class FixedConv(nn.Module):
         self.prefix = first_filters(conv, self.computed, step, densest * factors)
         self.inputs = self.prefix.in_channels
         self.rebuilt = nn.ModuleList(
-            RebuiltChannels(p, row[p.column] / factors, conv.out_channels)
-            for p in channel
-            if p.cheap is not None
+            RebuiltChannels(p, row[p.column] / factors) for p in channel if p.cheap is not None
         )
         self.phases = nn.ModuleList(
             Phases(p, row[p.column] / densest, time[0].scale)
@@ -115,7 +113,7 @@ def scaled(weight: Tensor, factors: Tensor) -> nn.Parameter:
 class RebuiltChannels(nn.Module):
     """Channels k_i to C, from the computed ones. `weights` (k,): V over a of each computed one."""
 
-    def __init__(self, path: OpenPath, weights: Tensor, channels: int) -> None:
+    def __init__(self, path: OpenPath, weights: Tensor) -> None:
         super().__init__()
         assert path.cheap is not None
         self.scale = path.scale

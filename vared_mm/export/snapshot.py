@@ -16,6 +16,7 @@ from vared_mm.fast.epilogue import affine_of
 from vared_mm.fast.graph import chains, traced_parts
 from vared_mm.fast.static_twin import plain_conv
 from vared_mm.method.layer import _Dynamic
+from vared_mm.method.surgery import exchange
 
 # By the name of a convolution: what its gate answers to every sample, or what stands in its place.
 Forms = Mapping[str, Sequence[float] | _ConvNd]
@@ -57,7 +58,7 @@ def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
     """
     new = copy.deepcopy(model)
     new.eval()  # Some backbones of MMAction2 return None.
-    norms = followed(new)
+    norms, taken = followed(new), dict[int, nn.Module]()
     for name, conv in dict(new.named_modules()).items():
         if not isinstance(conv, _ConvNd):
             continue
@@ -65,9 +66,10 @@ def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
         if isinstance(conv, _Dynamic) or norm_name is not None:
             norm = None if norm_name is None else new.get_submodule(norm_name)
             made = made_of(conv, norm, forms.get(name), sizes.get(name, ()))
-            exchange(new, conv, made[0])
+            taken[id(conv)] = made[0]
             if norm is not None:
-                exchange(new, norm, made[1])
+                taken[id(norm)] = made[1]
+    exchange(new, taken)
     return new
 
 
@@ -86,14 +88,6 @@ def made_of(
     if not isinstance(own, _ConvNd):
         return own, norm
     return with_norm(own, *affine_of(norm)), nn.Identity()
-
-
-def exchange(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """In every place where it stands."""
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child is old:
-                setattr(parent, name, new)
 
 
 def plain_forms(model: nn.Module) -> dict[str, _ConvNd]:

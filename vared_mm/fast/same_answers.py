@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from vared_mm.fast.tf32 import rounds_to_tf32
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
-from vared_mm.rivals.ar_net import FramePolicy
+from vared_mm.rivals.frame_policy import FramePolicy
 
 # Of the largest number of an output. In half precision, and in TF32, which has as short a mantissa,
 # a gate near zero may turn over.

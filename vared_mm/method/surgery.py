@@ -51,12 +51,20 @@ def exchange_each(
     config: Settings,
     except_for: Collection[str],
     check: Callable[[nn.Module, Settings], None],
-    make: Callable[[_ConvNd, Settings], nn.Module],
+    kinds: tuple[Any, Any],
 ) -> list[str]:
-    """As `make_dynamic`, for what `make` makes of each convolution by itself."""
+    """As `make_dynamic`, for classes whose `from_conv` takes each convolution by itself.
+
+    Args:
+        kinds: What takes the places of 2-D and of 3-D convolutions.
+    """
     matched = matching_convs(model, config, except_for)
     check_each(matched, config, check)
-    exchange(model, {id(conv): make(conv, config) for conv in matched.values()})
+    made = {
+        id(conv): kinds[isinstance(conv, nn.Conv3d)].from_conv(conv, config)
+        for conv in matched.values()
+    }
+    exchange(model, made)
     return list(matched)
 
 
@@ -139,8 +147,7 @@ def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _C
 
 
 def exchange(model: nn.Module, made: Mapping[int, nn.Module]) -> None:
-    """Puts what was made for each convolution, by its id, in its place."""
-    # A module may stand in several places; all of them get the one new form.
+    """Puts what was made for each module, by its id, in its place, or in all of its places."""
     places = [
         (parent, name, made[id(child)])
         for parent in model.modules()

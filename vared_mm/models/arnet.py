@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vared_mm.method.observe import Look
 from vared_mm.models.frame_sizes import channels_and_macs, check_actions, features_at
 from vared_mm.models.frames_head import FramesHead, Seen
-from vared_mm.rivals.ar_net import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
+from vared_mm.rivals.frame_policy import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
 
 
 @MODELS.register_module()

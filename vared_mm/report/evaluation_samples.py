@@ -17,7 +17,7 @@ from mmengine.evaluator import BaseMetric
 from torch import nn
 
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
-from vared_mm.engine.cost_metric import KINDS, SampleCost
+from vared_mm.engine.cost_metric import SampleCost
 from vared_mm.engine.jhmdb_metric import frame_result
 from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
@@ -186,7 +186,9 @@ def samples_from(
 ) -> Samples:
     """Of N samples; costs of several views are those of one clip, their mean."""
     views = np.array([cost.views for cost in costs], float)
-    dense, paper = (np.stack([getattr(cost, kind) for cost in costs]) for kind in KINDS[:2])
+    dense, paper = (
+        np.stack([getattr(cost, kind) for cost in costs]) for kind in ("dense", "paper")
+    )
     totals = [cost.totals for cost in costs]
     label, predicted, correct, loss = zip(*told, strict=True)
     gates = [cost.gates for cost in costs]

@@ -152,11 +152,8 @@ def make_cgnet(
     """As `make_dynamic`: thresholds and BatchNorm statistics are all that a checkpoint of the plain
     model lacks.
     """
-
-    def made(conv: _ConvNd, config: CGNetConfig) -> nn.Module:
-        return (CGConv3d if isinstance(conv, nn.Conv3d) else CGConv2d).from_conv(conv, config)
-
-    return exchange_each(model, config, except_for, check_channel_gated, made)
+    kinds = CGConv2d, CGConv3d
+    return exchange_each(model, config, except_for, check_channel_gated, kinds)
 
 
 def check_channel_gated(conv: nn.Module, config: CGNetConfig) -> None:

@@ -1,7 +1,7 @@
 """Channel pruning: of a whole network, channels of least magnitude go, and it is smaller then.
 
 By torch-pruning (Fang et al., "DepGraph: Towards Any Structural Pruning", 2023), which finds what
-has to go together. Other than weight-level pruning it saves time.
+has to go together. Other than after weight-level pruning, what is left is all that is computed.
 """
 
 from __future__ import annotations

@@ -162,11 +162,7 @@ def make_ghost(
     """As `make_dynamic`; what a convolution's weight was is in those of its `primary` and `cheap`,
     which checkpoints of the plain model load into.
     """
-
-    def made(conv: _ConvNd, config: GhostConfig) -> nn.Module:
-        return (GhostConv3d if isinstance(conv, nn.Conv3d) else GhostConv2d).from_conv(conv, config)
-
-    return exchange_each(model, config, except_for, check_ghost, made)
+    return exchange_each(model, config, except_for, check_ghost, (GhostConv2d, GhostConv3d))
 
 
 def check_ghost(conv: nn.Module, config: GhostConfig) -> None:

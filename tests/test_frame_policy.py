@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vared_mm.rivals.ar_net import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
+from vared_mm.rivals.frame_policy import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
 
 LARGE, SMALL, SKIP1, SKIP2, SKIP4 = range(5)
 
