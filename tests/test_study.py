@@ -69,6 +69,23 @@ def test_the_table_says_that_a_pruned_network_takes_the_time_of_the_dense_one(tm
     assert "static:" not in table
 
 
+def test_the_table_tells_how_many_times_the_static_form_of_the_seed_a_form_does_per_second(
+    tmp_path,
+):
+    for seed, rates in enumerate([(100.0, 110.0), (200.0, 260.0)]):
+        speeds = {}
+        for form, rate in zip(("static", "dynamic"), rates, strict=True):
+            write_result(tmp_path / f"i3d-{form}-{seed}", RESULT)
+            speeds[f"x/i3d-{form}-{seed}"] = dict(median=rate)
+        (tmp_path / f"i3d-speed-{seed}.json").write_text(json.dumps(dict(speeds=speeds)))
+    write_result(tmp_path / "i3d-cgnet-0", RESULT)
+    last = [line.split("|")[-2].strip() for line in study.report(tmp_path).splitlines()[2:]]
+    # 1.1 and 1.3 are 0.1 from their mean, so the deviation of two is 0.1·√2.
+    assert last == ["1.00 ± 0.00", "1.20 ± 0.14", "–"]
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row.get("per_second") for row in rows] == [None, 110.0, 260.0, 100.0, 200.0]
+
+
 @pytest.fixture
 def calls(tmp_path, monkeypatch):
     """The commands of a study, of which only the files are made that they would leave."""
@@ -240,6 +257,16 @@ def test_the_channel_pruned_form_goes_on_from_what_is_left_of_the_start(calls, c
 def test_what_takes_over_needs_the_dynamic_run(form, calls, clips, monkeypatch):
     with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", form)
+
+
+def test_all_finished_forms_of_a_seed_are_timed_beside_each_other(calls, clips, monkeypatch):
+    out = Path("work_dirs/study/clips")
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "1", "--forms", "dynamic", "static")
+    start(monkeypatch, clips, "--networks", "i3d", "--seeds", "1", "--speed")
+    timed = [(options, env) for tool, options, env in calls if tool == "tools/compare_speed.py"]
+    folders = [str(out / f"i3d-{form}-1") for form in ("static", "dynamic")]
+    own = {"VARED_CLIPS": str(clips), "VARED_CLASSES": "3"}
+    assert timed == [((*folders, "--json", str(out / "i3d-speed-1.json")), own)]
 
 
 def test_finished_runs_are_kept(calls, clips, monkeypatch):

@@ -31,7 +31,7 @@ from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
 
 with extra("report"):
     from vared_mm.report.result import Result, ResultError, read_result
-    from vared_mm.report.study_table import row_of, table_of
+    from vared_mm.report.study_table import row_of, table_of, with_speeds
 
 # Network: how many steps it takes to learn the motion clips.
 NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200}
@@ -120,6 +120,9 @@ def main() -> None:
             last = trained(run, clips, out / run.name, start, args.steps, options)
             test(run, clips, out / run.name, last, options)
         report(out)
+    if args.speed:
+        for network, _, seed in product(args.networks, ["static"], args.seeds):
+            time_beside(network, seed, clips, out)
     print(report(out))
 
 
@@ -148,6 +151,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--dynamic-options", nargs="+", default=[], metavar="KEY=VALUE",
         help="settings of the dynamic forms, as custom_hooks.0.weight=3.0",
+    )  # fmt: skip
+    parser.add_argument(
+        "--speed", action="store_true",
+        help="then time all forms of a seed beside each other (tools/compare_speed.py): on a "
+        "machine without other work",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=new_folder, help="default: work_dirs/study/<name of the folder>"
@@ -279,6 +287,14 @@ def test(run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequen
     )  # fmt: skip
 
 
+def time_beside(network: str, seed: int, clips: Clips, out: Path) -> None:
+    """All finished forms, the static one first."""
+    folders = [out / Run(network, form, seed).name for form in FORMS]
+    told = [str(folder) for folder in folders if finished(folder)]
+    file = out / f"{network}-speed-{seed}.json"
+    run_tool("tools/compare_speed.py", *told, "--json", str(file), env=clips.environment())
+
+
 def changed(run: Run, *more: str) -> list[str]:
     changes = [*FORMS[run.form][1], *more]
     return ["--cfg-options", *changes] if changes else []
@@ -288,6 +304,7 @@ def report(out: Path) -> str:
     """Gathers the finished runs into results.json and results.md; returns the table."""
     names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
     rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
+    rows = with_speeds(rows, out)
     write_json(out / "results.json", rows)
     table = table_of(rows, list(NETWORKS), list(FORMS))
     write_text(out / "results.md", table)

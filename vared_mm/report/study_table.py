@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def row_of(path: Path) -> dict[str, Any]:
     }
 
 
+def with_speeds(rows: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:
+    """With what the forms of a seed did per second, and over its static one, where it was timed."""
+    told: dict[str, Any] = {}
+    for file in out.glob("*-speed-*.json"):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        speeds = {Path(name).name: speed for name, speed in report["speeds"].items()}
+        static = next((s for name, s in speeds.items() if "-static-" in name), None)
+        for name, speed in speeds.items():
+            told[name] = {"per_second": speed["median"]}
+            if static:
+                told[name]["times_static"] = speed["median"] / static["median"]
+    return [row | told.get("{network}-{form}-{seed}".format(**row), {}) for row in rows]
+
+
 def table_of(rows: Sequence[dict[str, Any]], networks: list[str], forms: list[str]) -> str:
     """In Markdown, a line for each network and form in their order, its seeds together."""
     table = pd.json_normalize(list(rows))
@@ -48,6 +63,7 @@ def table_of(rows: Sequence[dict[str, Any]], networks: list[str], forms: list[st
 def line_of(seeds: pd.DataFrame) -> dict[str, str]:
     full, dense = seeds["full_gmacs.avg"], seeds["dense_gmacs"]
     least, most = seeds["full_gmacs.min"].min(), seeds["full_gmacs.max"].max()
+    timed = seeds.get("times_static", pd.Series(dtype=float)).dropna()
     return {
         "seeds": str(len(seeds)),
         "top-1, %": over_seeds(100 * seeds["top1"], ".1f"),
@@ -57,6 +73,7 @@ def line_of(seeds: pd.DataFrame) -> dict[str, str]:
         "MACs saved, %": over_seeds(100 * (1 - full / dense), ".1f"),
         "share of the dynamic convolutions": over_seeds(seeds["share.avg"], ".2f"),
         "GMACs by formula, avg": over_seeds(seeds["paper_gmacs.avg"], ".3f"),
+        "per second, times static": over_seeds(timed, ".2f") if len(timed) else "–",
     }
 
 
