@@ -35,6 +35,7 @@ def config_of(network):
 
 
 def network_of(network):
+    torch.manual_seed(0)
     return build_model(config_of(network))
 
 

@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_lines import tool_of
 
 from vared_mm.report.leaderboard import free_board, paper_board
 from vared_mm.report.leaderboard_inputs import Inputs, collect
@@ -16,7 +16,6 @@ from vared_mm.report.paper_tables import TABLES
 from vared_mm.report.result import Data, Result, ResultError, write_result
 from vared_mm.report.same_model import MixedDataError
 
-TOOL = Path(__file__).parents[1] / "tools" / "leaderboard.py"
 STATIC = "r2plus1d_r18_8xb12-16x4x1-120e_mini-kinetics200-rgb"
 DATA = Data("VideoDataset", "val.txt", 100, None, "abcdef0123")
 
@@ -352,38 +351,31 @@ def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
         collect([tmp_path])
 
 
-def run(*options):
-    done = subprocess.run(
-        [sys.executable, str(TOOL), *map(str, options)], capture_output=True, text=True, timeout=100
-    )
-    return done.returncode, done.stdout, done.stderr
+def run(monkeypatch, *options):
+    monkeypatch.setattr(sys, "argv", ["leaderboard.py", *map(str, options)])
+    tool_of("leaderboard").main()
 
 
-def test_the_tool_writes_a_table_and_names_what_stands_in_none(tmp_path):
+def test_the_tool_writes_a_table_and_names_what_stands_in_none(tmp_path, monkeypatch, capsys):
     write_result(tmp_path / "a", result(f"vared-{STATIC}", 0.612))
     write_result(tmp_path / "b", result("mine"))
-    code, text, errors = run(
-        tmp_path,
-        "--table",
-        2,
-        "--format",
-        "csv",
-        "--filter",
-        "row.str.contains('dynamic')",
-        "--sort=-clip-1",
-    )
-    assert code == 0, errors
-    rows = list(csv.DictReader(io.StringIO(text)))
+    run(
+        monkeypatch, tmp_path, "--table", 2, "--format", "csv", "--filter",
+        "row.str.contains('dynamic')", "--sort=-clip-1",
+    )  # fmt: skip
+    told = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(told.out)))
     assert rows[0]["row"] == "R(2+1)D, dynamic"
     assert len(rows) == 3
     assert float(rows[0]["clip-1 diff"]) == pytest.approx(0.6)
-    assert f"in no row: {tmp_path}/b/result.json (mine)" in errors
-    assert "vared-" not in errors
+    assert f"in no row: {tmp_path}/b/result.json (mine)" in told.err
+    assert "vared-" not in told.err
 
 
-def test_the_tool_tells_errors_in_one_line(tmp_path):
+def test_the_tool_tells_errors_in_one_line(tmp_path, monkeypatch):
     write_result(tmp_path / "a", result("x"))
-    code, _, errors = run(tmp_path, "--sort", "speeed")
-    assert code == 1
-    assert errors.startswith("error: 'Results' has no column 'speeed'; there are name, checkpoint")
-    assert len(errors.splitlines()) == 1
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, tmp_path, "--sort", "speeed")
+    told = str(end.value)
+    assert told.startswith("error: 'Results' has no column 'speeed'; there are name, checkpoint")
+    assert len(told.splitlines()) == 1
