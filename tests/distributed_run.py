@@ -1,4 +1,6 @@
-"""Tests the toy and trains it one step on all clips, in as many processes as torchrun started."""
+"""Tests the toy and trains it, in as many processes as torchrun started: one step on all clips, and
+two on half of them each with taught gates, or pruned.
+"""
 
 import json
 import os
@@ -22,23 +24,50 @@ hooks = [
     dict(type="EfficiencyLossHook", correct="always", ramp=0.0, weight=5.0),
     dict(type="CostHook"),
 ]
+processes = int(os.environ["WORLD_SIZE"])
+
+
+def runner_of(name, batch_size, **settings):
+    folder = Path(sys.argv[1], name)
+    distributed = dict(cfg=dict(model_wrapper_cfg=wrapper), launcher="pytorch")
+    settings = toy.runner_settings(folder, **settings, **distributed)
+    settings["train_dataloader"]["batch_size"] = batch_size
+    return Runner(**settings)
+
+
+def of_each_process(told):
+    all_told = [None] * processes
+    torch.distributed.all_gather_object(all_told, told)
+    return all_told
+
+
 # Half of the clips at a time are another batch for BatchNorm, so that the classification loss
 # would differ: the efficiency loss trains alone.
-settings = toy.runner_settings(
-    sys.argv[1], dynamic={}, hooks=hooks, model=dict(loss_weight=0.0),
-    cfg=dict(model_wrapper_cfg=wrapper), launcher="pytorch",
-)  # fmt: skip
-settings["train_dataloader"]["batch_size"] = toy.CLIPS // int(os.environ["WORLD_SIZE"])
-runner = Runner(**settings)
-
+runner = runner_of(
+    "whole", toy.CLIPS // processes, dynamic={}, hooks=hooks, model=dict(loss_weight=0.0)
+)
 gate = runner.model.module.backbone[1].gate
 nn.init.normal_(gate.weight2, std=3, generator=torch.Generator().manual_seed(0))
 metrics = runner.test()
 summary = runner.test_evaluator.metrics[1].summary
 nn.init.zeros_(gate.weight2)
 runner.train()
+
+teach = [dict(type="TeachGatesHook"), dict(type="CostHook")]
+half = -(-toy.CLIPS // (2 * processes))
+taught = runner_of("taught", half, dynamic=dict(normalised=True), hooks=teach)
+nn.init.ones_(taught.model.module.backbone[2].running_mean)  # The start is not an untrained one.
+taught.train()
+weights = of_each_process([p.tolist() for p in taught.model.module.backbone[1].gate.parameters()])
+
+prune = [dict(type="PruneWeightsHook", share=0.5), dict(type="CostHook")]
+pruned = runner_of("pruned", half, hooks=prune)
+pruned.train()
+zeros = of_each_process((pruned.model.module.backbone[1].weight == 0).flatten().tolist())
+
 if is_main_process():
-    result = dict(metrics=metrics, summary=summary, beta=gate.beta.tolist())
+    result = dict(metrics=metrics, summary=summary, beta=gate.beta.tolist(), zeros=zeros)
+    result["alike"] = all(one == weights[0] for one in weights)
     Path(sys.argv[1], "result.json").write_text(json.dumps(result))
 # The first process holds the store that the others still talk to.
 torch.distributed.barrier()

@@ -14,7 +14,8 @@ from torch import nn
 
 from vared_mm.engine import TeachGatesHook
 from vared_mm.engine.correctness import label_losses
-from vared_mm.engine.teach_gates_hook import answering, ends_of, gate_loss
+from vared_mm.engine.teach_gates_hook import gate_loss, price_of
+from vared_mm.engine.told_gates import Asked, answering, axes_of
 from vared_mm.method import (
     DynamicConfig,
     DynamicError,
@@ -55,35 +56,61 @@ def logged(runner):
     return [row for row in map(json.loads, lines) if "loss_cls" in row]
 
 
-def test_all_is_the_first_path_of_each_axis_and_the_least_the_last():
-    assert ends_of(VaRedConv3d(2, 4, 1)).tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
-    image = VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3))
-    assert ends_of(image).tolist() == [[1, 0, 0], [0, 0, 1]]
+def test_all_is_the_first_path_of_an_axis_and_the_least_the_last():
+    model = nn.ModuleList([
+        VaRedConv3d(2, 4, 1), VaRedConv3d(2, 4, 1, dynamic=dict(axes="time")),
+        VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3)),
+    ])  # fmt: skip
+    convs = dynamic_convs(model)
+    assert axes_of(convs) == ["channel", "time"]
+    clips, images = torch.randn(3, 2, 4, 5, 5), torch.randn(3, 2, 5, 5)
+    with answering(convs, torch.tensor([[True, True], [True, False], [False, True]])):
+        answers = [
+            conv.gate(x).tolist() for conv, x in zip(model, (clips, clips, images), strict=True)
+        ]
+    assert answers == [
+        [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]],
+        [[1, 0], [0, 1], [1, 0]],
+        [[1, 0, 0], [1, 0, 0], [0, 0, 1]],
+    ]
 
 
-def test_a_sample_counts_by_how_far_it_is_from_the_price():
+def test_what_is_worth_most_per_mac_is_bought_with_a_part_of_the_macs():
+    # Per MAC 4, 1, 0 and -2, for 0.5, 0.5, 0.25 and 0.25 of 1.5 that all of them save.
+    lost, saved = torch.tensor([2.0, 0.5, 0.0, -0.5]), torch.tensor([0.5, 0.5, 0.25, 0.25])
+    assert price_of(lost, saved, 0.4).item() == 2.5
+    assert price_of(lost, saved, 0.7).item() == 0.5
+    # Too little for any, and an axis of one frame, which saves nothing.
+    assert price_of(lost, saved, 0.1).item() == 4
+    assert price_of(torch.cat([lost, lost]), torch.cat([saved, 0 * saved]), 0.4).item() == 2.5
+
+
+def test_a_sample_counts_by_how_far_it_is_from_the_price_and_both_sides_alike():
     hook = TeachGatesHook(open=0.25, window=4)
-    # A quarter lies above 0.525, from which they are 0.425, 0.125, 0.325 and 0.375 away.
-    gained = hook.gained(torch.tensor([0.1, 0.4, 0.2, 0.9]))
-    wanted = [value / 0.3125 for value in (-0.425, -0.125, -0.325, 0.375)]
-    assert gained.tolist() == pytest.approx(wanted)
-    # Of 0.2, 0.9, 0.0, 0.5 the upper quarter begins at 0.6.
-    assert hook.gained(torch.tensor([0.0, 0.5])).sign().tolist() == [-1, -1]
-    # The mean is 10, and the most three times that.
-    assert TeachGatesHook().gained(torch.tensor([0.0] * 9 + [100])).tolist() == [0] * 9 + [3]
+    # One of four is bought, at a price of 0.65, which the others are 0.55, 0.25 and 0.45 below.
+    gained = hook.gained(torch.tensor([[0.1], [0.4], [0.2], [0.9]]), torch.ones(1))
+    below = (0.55 + 0.25 + 0.45) / 4
+    wanted = [-0.55 / below / 2, -0.25 / below / 2, -0.45 / below / 2, 0.25 / (0.25 / 4) / 2]
+    assert gained.flatten().tolist() == pytest.approx(wanted)
+    # Of 0.2, 0.9, 0.0, 0.5 that is 0.9, at a price of 0.7.
+    assert hook.gained(torch.tensor([[0.0], [0.5]]), torch.ones(1)).sign().tolist() == [[-1], [-1]]
+    # One of ten counts no more than three.
+    assert TeachGatesHook().gained(torch.tensor([[0.0]] * 9 + [[100]]), torch.ones(1)).max() == 3
     # Where nobody loses anything, nothing is asked for.
-    assert TeachGatesHook().gained(torch.zeros(5)).tolist() == [0] * 5
+    assert TeachGatesHook().gained(torch.zeros(5, 2), torch.ones(2)).tolist() == [[0, 0]] * 5
 
 
 def test_gates_pay_for_the_first_and_the_last_path_that_are_otherwise():
     gate = VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3)).gate
     z = torch.tensor([[1.0, 9.0, -1.0], [0.5, 9.0, 2.0]])
-    loss = gate_loss([(gate, z)], torch.tensor([3.0, -0.5]))
+    # Its one axis is the second of the network's.
+    gained = torch.tensor([[7.0, 3.0], [7.0, -0.5]])
+    loss = gate_loss([Asked(gate, [1], z)], gained)
     all_, least = ([math.log1p(math.exp(v)) for v in pair] for pair in ((-2, -2), (1, -4)))
     assert loss.item() == pytest.approx((3 * sum(all_) + 0.5 * sum(least)) / 4)
     # Two views of each sample, and two gates.
-    twice = [(gate, z.repeat_interleave(2, 0))] * 2
-    assert gate_loss(twice, torch.tensor([3.0, -0.5])).item() == pytest.approx(loss.item())
+    twice = [Asked(gate, [1], z.repeat_interleave(2, 0))] * 2
+    assert gate_loss(twice, gained).item() == pytest.approx(loss.item())
 
 
 def test_the_loss_of_a_sample_is_its_cross_entropy_over_its_views():
@@ -101,10 +128,10 @@ def toy_model():
 
 def test_gates_answer_as_told_and_learn_from_their_own_loss_alone():
     model, clips = toy_model(), torch.randn(3, 2, 4, 6, 6)
-    forced = torch.tensor([True, False, True])
+    forced = torch.tensor([[True, True], [False, False], [False, True]])
     with answering(dynamic_convs(model), forced), record_cost(model) as record:
         model(clips)
-    assert record.share(3).tolist() == pytest.approx([1, 0.25, 1])
+    assert record.share(3).tolist() == pytest.approx([1, 0.25, 0.5])
     with answering(dynamic_convs(model), None) as logits:
         scores = model(clips)
     of_gates = [p for name, p in model.named_parameters() if ".gate." in name]
@@ -125,28 +152,32 @@ def test_measuring_leaves_the_network_and_its_statistics_as_they_are():
     samples = [BaseDataElement(gt_label=torch.tensor([i])) for i in range(3)]
     clips = torch.randn(3, 2, 4, 6, 6)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    lost = TeachGatesHook().lost(model, dict(inputs=clips, data_samples=samples, mode="loss"))
+    lost, saved = TeachGatesHook().lost(
+        model, dict(inputs=clips, data_samples=samples, mode="loss")
+    )
     assert model.training
     assert not model.backbone[2].training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     model.eval()
     losses = []
-    for everything in (False, True):
-        with answering(dynamic_convs(model), torch.full((3,), everything)), torch.no_grad():
+    for opened in ((True, True), (False, True), (True, False)):
+        forced = torch.tensor([opened]).expand(3, 2)
+        with answering(dynamic_convs(model), forced), torch.no_grad():
             losses.append(
                 nn.functional.cross_entropy(model(clips), torch.arange(3), reduction="none")
             )
-    torch.testing.assert_close(lost, losses[0] - losses[1])
+    torch.testing.assert_close(lost, torch.stack(losses[1:], 1) - losses[0][:, None])
+    assert saved.tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_who_computes_all_is_drawn_and_then_chosen(tmp_path, start):
+def test_what_is_open_is_drawn_and_then_chosen(tmp_path, start):
     # Three steps an epoch of 4, 4 and 2 of 10 clips; the first half of 8 epochs is drawn.
-    runner = train(tmp_path, dict(open=0.5, draw=0.5, weight=5.0), epochs=8, load_from=start)
+    runner = train(tmp_path, dict(draw=0.5, weight=5.0), epochs=8, load_from=start)
     rows = logged(runner)
     drawn = [row["mac_share"] for row in rows[:12]]
-    # Shares of 1 and 0.25 among four or two clips.
-    steps = [round((share - 0.25) / 0.75 * 4, 3) for share in drawn]
+    # Shares of 1, 0.5 and 0.25 among four or two clips.
+    steps = [round(16 * share, 3) for share in drawn]
     assert all(step % 1 == 0 for step in steps)
     assert len(set(steps)) > 1
     hook = next(hook for hook in runner.hooks if isinstance(hook, TeachGatesHook))
@@ -201,7 +232,7 @@ def test_gates_that_no_gradient_reaches_are_refused(tmp_path, start):
 def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1))
     make_dynamic(model, DynamicConfig(share="block", targets=r"(?P<block>)[01]", normalised=True))
-    forced = torch.tensor([False, True])
+    forced = torch.tensor([[False], [True]])
     with answering(dynamic_convs(model), forced) as logits, record_cost(model) as record:
         model(torch.randn(2, 2, 5, 5))
     assert len(logits) == 1

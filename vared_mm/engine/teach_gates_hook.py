@@ -7,8 +7,7 @@ it would cost to close it. Here that is measured.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -33,9 +32,9 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
+from vared_mm.engine.told_gates import Asked, answering, axes_of
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
-from vared_mm.method.gate import FollowerGate, Gate
-from vared_mm.method.layer import _Dynamic
+from vared_mm.method.gate import Gate
 from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
 # As many times the mean may a sample count: early on some lose a hundred times as much as others.
@@ -46,34 +45,37 @@ MOST = 3.0
 class TeachGatesHook(LossWatchingHook):
     """Adds `loss_gates` inside the forward pass, and logs `mac_share`.
 
-    In every `interval`-th iteration the batch passes twice more, in evaluation and without
-    gradients: with all that its gates can open, and with the least. What a sample loses by the
-    least,
+    In every `interval`-th iteration the batch passes some more times, in evaluation and without
+    gradients: with all that its gates can open, and with the least of one axis a and all of the
+    others, for each axis. What a sample i loses by it,
 
-        Δ_i = ℓ_i(least) - ℓ_i(all),
+        Δ_ia = ℓ_i(least of a) - ℓ_i(all),
 
-    is set against a price λ, above which lie the part `open` of the last `window` ones: above it a
-    sample should compute all, below it the least. With g_i = (Δ_i - λ) / mean |Δ - λ|, within ±3,
-    and z what a gate answers before tanh, for its first path of an axis and its last one,
+    is set against the share m_a of the MACs that it saves, at a price λ: what is worth more per MAC
+    should be open, the rest closed. At this price the last `window` samples buy the part `open` of
+    all that they could. With d_ia = Δ_ia - λm_a, and g_ia = d_ia over twice the mean of those on
+    its side of 0, so that both sides count alike, within ±3, and z what a gate answers before tanh,
+    for its first path of an axis and its last one,
 
         loss_gates = weight · mean over samples, gates, axes and these two of
-                     |g_i| · softplus( ∓2z ),
+                     |g_ia| · softplus( ∓2z ),
 
     - where the path should be open: a wrong choice costs what it loses. The gates learn from this
-    loss alone, and nothing else learns from it. At first it is drawn who computes all, so that the
-    weights learn to serve both; then the gates choose, and what they choose becomes what the sample
+    loss alone, and nothing else learns from it. At first it is drawn what is open, so that the
+    weights learn to serve all; then the gates choose, and what they choose becomes what the sample
     is served best with.
 
     The BatchNorms of the network, not those of its gates, keep the statistics that they start with,
     which must be a trained network's: those of a batch are of its mixture of policies, fit neither,
     and move with the gates. Without that, one policy for all is what this training ends in.
 
-    The mean share of MACs comes to open + (1 - open) · least share, or somewhat more. Take
+    The mean share of MACs comes to about open + (1 - open) · least share. Where fewer samples lose
+    anything, less should be open: at a price of nothing the rest has no side. Take
     `dynamic.normalised=True`, which makes an open path as wide as in the measurement,
     `dynamic.pool='change'`, and twenty times the learning rate for the gates.
 
     Args:
-        open: Part of the samples that should compute all, in (0, 1).
+        open: Part of the MACs that samples can spend on an axis that should be spent, in (0, 1).
         weight: Of the loss, above 0.
         correct: Whose loss ℓ is, by the name of the judge.
         interval: Iterations from one measurement to the next. One takes about half as long as a
@@ -88,7 +90,7 @@ class TeachGatesHook(LossWatchingHook):
 
     def __init__(
         self,
-        open: float = 0.5,
+        open: float = 0.25,
         weight: float = 1.0,
         correct: str = "top1",
         interval: int = 2,
@@ -107,7 +109,7 @@ class TeachGatesHook(LossWatchingHook):
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
         self.open, self.weight, self.correct = open, weight, correct
         self.interval, self.draw = interval, draw
-        self.losses: deque[float] = deque(maxlen=window)
+        self.losses: deque[list[float]] = deque(maxlen=window)
         self._norms: list[_BatchNorm] = []
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
@@ -131,6 +133,7 @@ class TeachGatesHook(LossWatchingHook):
             )
         warn_of_decay(model, runner.optim_wrapper)
         self._norms = trained_norms(model)
+        axes = axes_of(convs)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if self.is_at_first_pass:
@@ -139,10 +142,11 @@ class TeachGatesHook(LossWatchingHook):
             samples = sum(map(len, batches))
             gained = None
             if runner.iter % self.interval == 0:
-                gained = self.gained(self.lost(model, arguments))
+                gained = self.gained(*self.lost(model, arguments))
             forced = None
             if runner.iter < self.draw * runner.max_iters:
-                forced = torch.rand(samples) < self.open
+                # As often all and nothing as anything between.
+                forced = torch.rand(samples, len(axes)) < torch.rand(samples, 1)
             logits = stack.enter_context(answering(convs, forced))
             record = stack.enter_context(record_cost(model))
 
@@ -153,38 +157,55 @@ class TeachGatesHook(LossWatchingHook):
                     losses["loss_gates"] = self.weight * gate_loss(logits, gained)
                 elif is_distributed():
                     # Wanted of each process: a loss that each parameter takes part in.
-                    losses["loss_gates"] = 0 * torch.stack([z.sum() for _, z in logits]).sum()
+                    unused = [asked.z.sum() for asked in logits]
+                    losses["loss_gates"] = 0 * torch.stack(unused).sum()
                 return losses
 
             return finish
 
         self.watch(runner, watch)
 
-    def lost(self, model: nn.Module, arguments: dict[str, Any]) -> Tensor:
-        """Δ (N,) of a batch."""
+    def lost(self, model: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Δ (N, A) of a batch, and m (A,)."""
         judge, batches = CORRECT[self.correct](model), batches_of(arguments)
-        losses = []
+        convs, samples = dynamic_convs(model), sum(map(len, batches))
+        axes = axes_of(convs)
+        losses, shares = [], []
         with evaluating(model), torch.no_grad():
-            for everything in (False, True):
+            # All, then all but one axis.
+            for opened in [torch.ones(len(axes)), *(1 - torch.eye(len(axes)))]:
                 answers: list[Any] = []
-                forced = torch.full((sum(map(len, batches)),), everything)
                 with ExitStack() as stack:
-                    stack.enter_context(answering(dynamic_convs(model), forced))
+                    stack.enter_context(answering(convs, opened.bool().expand(samples, -1)))
+                    record = stack.enter_context(record_cost(model))
                     if judge.reads is not None:
                         keep = partial(_keep_answer, answers=answers)
                         stack.callback(Look(judge.reads, keep).remove)
                     # Past the hooks, as this is called in one.
                     model.forward(**arguments)
                 losses.append(judged_loss(judge, answers, batches))
-        return losses[0] - losses[1]
+                shares.append(record.share(samples).mean())
+        lost, share = torch.stack(losses, 1), torch.stack(shares)
+        return lost[:, 1:] - lost[:, :1], share[0] - share[1:]
 
-    def gained(self, lost: Tensor) -> Tensor:
-        """(N,) by how much each sample should rather compute all than the least."""
+    def gained(self, lost: Tensor, saved: Tensor) -> Tensor:
+        """(N, A) by how much each sample should rather compute all of an axis than the least."""
         self.losses.extend(lost.tolist())
-        last = torch.tensor(self.losses)
-        price = last.quantile(1 - self.open)
-        mean = (last - price).abs().mean().clamp(min=1e-12)
-        return ((lost - price.to(lost)) / mean.to(lost)).clamp(-MOST, MOST)
+        last, saved = torch.tensor(self.losses).to(lost), saved.to(lost)
+        price = price_of(last, saved.expand_as(last), self.open)
+        far, own = last - price * saved, lost - price * saved
+        above, below = (2 * side.relu().mean().clamp(min=1e-12) for side in (far, -far))
+        return torch.where(own > 0, own / above, own / below).clamp(-MOST, MOST)
+
+
+def price_of(lost: Tensor, saved: Tensor, part: float) -> Tensor:
+    """Per MAC: what loses more takes that part of all of them. What saves nothing has no price."""
+    lost, saved = lost[saved > 0], saved[saved > 0]
+    worth, order = (lost / saved).sort(descending=True)
+    spent = saved[order].cumsum(0)
+    bought = int((spent <= part * saved.sum()).sum())
+    # Between the last that is bought and the first that is not.
+    return worth[max(0, bought - 1) : bought + 1].mean()
 
 
 def trained_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -203,58 +224,13 @@ def trained_norms(model: nn.Module) -> list[_BatchNorm]:
     return list(norms.values())
 
 
-@contextmanager
-def answering(
-    convs: Mapping[str, _Dynamic], forced: Tensor | None
-) -> Iterator[list[tuple[Gate, Tensor]]]:
-    """Gates answer without a gradient, or as they are told; gives the gates with their z.
-
-    Args:
-        forced: (N,) which samples compute all, the others the least; None lets the gates choose.
-    """
-    seen: list[tuple[Gate, Tensor]] = []
-
-    def told(gate: nn.Module, args: tuple, answer: Tensor, ends: Tensor) -> Tensor:
-        if forced is None:
-            return answer.detach()
-        rows = forced.repeat_interleave(len(answer) // len(forced))
-        return ends[(~rows).long()].to(answer)
-
-    with ExitStack() as stack:
-        for conv in convs.values():
-            gate = conv.gate
-            if not isinstance(gate, (Gate, FollowerGate)):
-                continue
-            if isinstance(gate, Gate):
-                stack.callback(gate.register_forward_pre_hook(_detached).remove)
-                stack.callback(Look(gate.logits, partial(_keep, gate=gate, seen=seen)).remove)
-            # Before all other hooks, so that those see what is really used.
-            stack.callback(Look(gate, partial(told, ends=ends_of(conv)), prepend=True).remove)
-        yield seen
-
-
 def _keep_answer(module: nn.Module, args: tuple, out: Any, answers: list[Any]) -> None:
     answers.append(out)
 
 
-def _detached(gate: nn.Module, args: tuple) -> tuple:
-    return tuple(x.detach() for x in args)
-
-
-def _keep(module: nn.Module, args: tuple, z: Tensor, gate: Gate, seen: list) -> None:
-    seen.append((gate, z))
-
-
-def ends_of(conv: _Dynamic) -> Tensor:
-    """What its gate answers for all and for the least, (2, G)."""
-    ends = torch.zeros(2, len(conv.axes), conv.dynamic.search_space)
-    ends[0, :, 0] = ends[1, :, -1] = 1
-    return ends.flatten(1)
-
-
-def check_graph(logits: list[tuple[Gate, Tensor]]) -> None:
+def check_graph(logits: list[Asked]) -> None:
     """Refuses a training in which the loss could not reach the gates."""
-    for gate, z in logits:
+    for gate, _, z in logits:
         wanted = any(p.requires_grad for p in gate.parameters())
         if wanted and torch.is_grad_enabled() and not z.requires_grad:
             raise DynamicError(
@@ -264,11 +240,11 @@ def check_graph(logits: list[tuple[Gate, Tensor]]) -> None:
             )
 
 
-def gate_loss(logits: list[tuple[Gate, Tensor]], gained: Tensor) -> Tensor:
-    """As of `TeachGatesHook`, of samples with g (N,); z (R, G), R a multiple of N."""
+def gate_loss(logits: list[Asked], gained: Tensor) -> Tensor:
+    """As of `TeachGatesHook`, of samples with g (N, A); R rows of a gate, a multiple of N."""
     losses = []
-    for gate, z in logits:
-        g = gained.to(z).repeat_interleave(len(z) // len(gained))[:, None]
+    for gate, axes, z in logits:
+        g = gained.to(z)[:, axes].repeat_interleave(len(z) // len(gained), 0)
         by_axis = z.unflatten(1, (gate.axes, -1))
         towards = g.sign() * torch.stack([by_axis[..., 0], -by_axis[..., -1]])
         losses.append((g.abs() * F.softplus(-2 * towards)).mean())
