@@ -1,4 +1,4 @@
-# As vared_i3d_w12.py, with gates that are taught which clips lose most by the least computation.
+# As vared_i3d_w12.py, with gates that are taught which clips lose most by less computation.
 _base_ = 'vared_i3d_w12.py'
 model = dict(
     backbone=dict(dynamic=dict(pool='change', normalised=True, gate_bias=(0.8, -0.3))))

@@ -1,4 +1,4 @@
-"""Gates are taught which samples lose most by the least computation, measured on the network.
+"""Gates are taught which samples lose most by less computation, measured on the network.
 
 The efficiency loss learns from the gradient by the width of an open path, which does not tell what
 it would cost to close it. Here that is measured.
@@ -69,17 +69,18 @@ class TeachGatesHook(LossWatchingHook):
     which must be a trained network's: those of a batch are of its mixture of policies, fit neither,
     and move with the gates. Without that, one policy for all is what this training ends in.
 
-    The mean share of MACs comes to about open + (1 - open) · least share. Where fewer samples lose
-    anything, less should be open: at a price of nothing the rest has no side. Take
-    `dynamic.normalised=True`, which makes an open path as wide as in the measurement,
-    `dynamic.pool='change'`, and twenty times the learning rate for the gates.
+    The mean share of MACs comes to about open + (1 - open) · least share. Do not buy more than
+    samples lose by: what loses nothing is told apart by noise. Take `dynamic.normalised=True`,
+    which makes an open path as wide as in the measurement, `dynamic.pool='change'`, and twenty
+    times the learning rate for the gates.
 
     Args:
-        open: Part of the MACs that samples can spend on an axis that should be spent, in (0, 1).
+        open: Part of the MACs that can be saved, summed over samples and axes, that is to be spent,
+            in (0, 1).
         weight: Of the loss, above 0.
         correct: Whose loss ℓ is, by the name of the judge.
-        interval: Iterations from one measurement to the next. One takes about half as long as a
-            step of training.
+        interval: Iterations from one measurement to the next. One takes about as long as a step of
+            training.
         draw: Part of the training in which it is drawn, in [0, 1].
         window: Samples. Of many steps ago they tell of another network.
 
