@@ -6,9 +6,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from command_lines import tool_of
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
+from vared_mm.flops import build_model
 from vared_mm.latency_table import (
     LayerLatency,
     gates_that_do_not_pay,
@@ -164,3 +167,54 @@ def test_the_tool_says_so_where_all_gates_pay_or_none(tmp_path, monkeypatch, cap
     assert "no gate pays at batch size 8" in said(monkeypatch, capsys, path, "--batch", 8)
     with pytest.raises(SystemExit, match="error: .* measured at batch size 1, 8; wanted 2"):
         said(monkeypatch, capsys, path, "--batch", 2)
+
+
+def test_the_tool_measures_a_config_and_writes_one_without_the_gates_that_do_not_pay(
+    tmp_path, monkeypatch, capsys
+):
+    source, out = tmp_path / "mine.py", tmp_path / "less" / "mine.py"
+    out.parent.mkdir()
+    source.write_text(
+        "_base_ = 'vared_mm::demo/vared_i3d_motion.py'\n"
+        "model = dict(backbone=dict(dynamic=dict(exclude=['mixed_3c.branch_1.1.conv'])))\n"
+    )
+    tool, seen = tool_of("gates_that_pay"), []
+
+    def benchmark(config, checkpoint, settings):
+        convs = dynamic_convs(build_model(config))
+        seen.append((list(convs), settings.shape, settings.batches))
+        layers = [
+            LayerLatency(name, 1.0, 0.2, {(4, 1): 1.0, (2, 1): 0.5 if "mixed" in name else 0.9})
+            for name in convs
+        ]
+        row = dict(network="dynamic", gates="all", ms=9.0, ms_quartiles=(8.0, 10.0))
+        conditions = dict(device="a CPU")
+        rows = [row, row | dict(network="static", gates="")]
+        return dict(layers={2: [t.as_json() for t in layers]}, rows=rows, conditions=conditions)
+
+    monkeypatch.setattr(tool, "benchmark", benchmark)
+    options = [source, "--shape", 8, 32, 32, "--batch", 2, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["gates_that_pay.py", *map(str, options)])
+    tool.main()
+    (before, *size), (after, *_) = seen
+    assert size == [(8, 32, 32), (2,)]
+    pays = "backbone.mixed_3b.branch_1.1.conv"
+    assert (len(before), after) == (3, [pays])
+    assert list(dynamic_convs(build_model(Config.fromfile(out)))) == after
+    assert "# Without the gates that do not pay at batch size 2, 8 x 32 x 32, on a CPU" in (
+        out.read_text()
+    )
+    told = capsys.readouterr().out
+    assert "gates that pay: dynamic all 9.0 ms (8.0 to 10.0); static 9.0 ms (8.0 to 10.0)" in told
+
+
+def test_the_tool_wants_a_size_and_a_place_for_a_config_with_one_set_of_gates(
+    tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(SystemExit):
+        said(monkeypatch, capsys, "configs/demo/vared_i3d_motion.py")
+    assert "a config wants --shape, to measure at, and --out" in capsys.readouterr().err
+    size = ("--shape", 8, 32, 32, "--out", tmp_path / "less.py")
+    with pytest.raises(SystemExit, match="has 0 places with dynamic convolutions"):
+        said(monkeypatch, capsys, "configs/demo/i3d_motion.py", *size)
+    assert not list(tmp_path.iterdir())

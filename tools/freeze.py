@@ -12,9 +12,7 @@ with `dynamic.gate` set as this tool tells.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, extra, told_in_a_line
 from vared_mm.method.fixed_gate import ROWS
 from vared_mm.method.frozen import frozen
+from vared_mm.settings import dynamic_keys
 
 with extra("report"):
     from vared_mm.report.evaluation_key import weights_digest
@@ -101,15 +100,6 @@ def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tens
     assert samples.policies is not None
     macs = zip(samples.layer_names.tolist(), samples.layer_dense.mean(0).tolist(), strict=True)
     return policy_of_share(model, samples.policies, dict(macs), float(samples.share.mean()))
-
-
-def dynamic_keys(settings: Any, key: str) -> list[str]:
-    """Where a config's model has the settings of dynamic convolutions."""
-    if not isinstance(settings, Mapping):
-        return []
-    if "dynamic" in settings or str(settings.get("type", "")).startswith("VaRed"):
-        return [f"{key}.dynamic"]
-    return [k for name, one in settings.items() for k in dynamic_keys(one, f"{key}.{name}")]
 
 
 if __name__ == "__main__":

@@ -1,41 +1,126 @@
-"""Tells which gates cost more time than they save, and what leaves them out of a config.
+"""Leaves the gates out of a config that cost more time than they save, as measured on this machine.
 
-    python tools/benchmark.py CONFIG --shape 16 112 112 --layers --json speed.json
-    python tools/gates_that_pay.py speed.json
+    python tools/gates_that_pay.py CONFIG --shape 16 112 112 --out mine.py
+    python tools/gates_that_pay.py speed.json --batch 8
 
-It prints the setting to add to the backbone of CONFIG before the training: a gate that was trained
-cannot be left out afterwards without changing what the network computes.
+The first measures every choice of every dynamic convolution, writes a config of what is left, and
+tells what that gains: milliseconds of the static network, and of the dynamic one with all its gates
+and with those that pay. In float32, as the prepared model runs. The second prints the setting for a
+table that tools/benchmark.py CONFIG --layers --json speed.json wrote. Both come before the
+training: a gate that was trained cannot be left out afterwards without changing what the network
+computes.
 """
 
 from __future__ import annotations
 
-from vared_mm.latency_table import gates_that_do_not_pay, read_table
-from vared_mm.launch import Parser, told_in_a_line
-from vared_mm.method.errors import DynamicError
+import argparse
+import os
+from typing import Any
+
+from mmengine.config import Config
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.fast.benchmark import benchmark
+from vared_mm.fast.sides import Settings
+from vared_mm.files import new_file, write_text
+from vared_mm.latency_table import LayerLatency, gates_that_do_not_pay, read_table
+from vared_mm.launch import Parser, config_of, told_in_a_line
+from vared_mm.settings import dynamic_keys
 
 
 @told_in_a_line()
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("table", help="what tools/benchmark.py --layers --json wrote")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="as it will be used")
-    args = parser.parse_args()
-    try:
-        layers = read_table(args.table, args.batch)
-    except DynamicError as error:
-        raise SystemExit(f"error: {error}") from error
+    args = parsed()
+    if args.source.endswith(".json"):
+        layers = read_table(args.source, args.batch)
+        if names := told(layers, args.batch):
+            rows = "".join(f"    {name.removeprefix('backbone.')!r},\n" for name in names)
+            print(f"dynamic=dict(exclude=[\n{rows}])")
+        return
+    config = config_of(args.source)
+    keys = dynamic_keys(config.model, "model")
+    if len(keys) != 1:
+        raise ValueError(
+            f"{args.source} has {len(keys)} places with dynamic convolutions {keys}; wanted one, "
+            "whose settings to write"
+        )
+    report = measured(config, args, layers=True)
+    names = told([LayerLatency.from_json(row) for row in report["layers"][args.batch]], args.batch)
+    if not names:
+        return
+    excluded = {f"{keys[0]}.exclude": exclusion(config, keys[0], names)}
+    write_text(args.out, leaf(config, args, excluded, report["conditions"]["device"]))
+    config.merge_from_dict(excluded)
+    print(f"{args.out} is written")
+    less = measured(config, args)
+    for what, rows in (("all gates", report["rows"]), ("gates that pay", less["rows"])):
+        print(f"{what}: " + "; ".join(map(line, rows)))
+    print(*(f"{key}: {value}" for key, value in less["conditions"].items()), sep="; ")
+
+
+def told(layers: list[LayerLatency], batch: int) -> list[str]:
+    """The names, if there is anything to do about them."""
     names = gates_that_do_not_pay(layers)
     if not names:
-        print(f"every gate pays at batch size {args.batch}")
+        print(f"every gate pays at batch size {batch}")
     elif len(names) == len(layers):
-        print(f"no gate pays at batch size {args.batch}: the static network is the faster one")
+        print(f"no gate pays at batch size {batch}: the static network is the faster one")
+        return []
     else:
-        print(
-            f"# {len(names)} of {len(layers)} convolutions pay no gate at batch size {args.batch}"
-        )
-        # `dynamic` stands in the backbone, whose convolutions it names.
-        rows = "".join(f"    {name.removeprefix('backbone.')!r},\n" for name in names)
-        print(f"dynamic=dict(exclude=[\n{rows}])")
+        print(f"# {len(names)} of {len(layers)} convolutions pay no gate at batch size {batch}")
+    return names
+
+
+def measured(config: Config, args: argparse.Namespace, layers: bool = False) -> dict[str, Any]:
+    settings = Settings(
+        shape=tuple(args.shape), shares=("min", "all"), batches=(args.batch,), layers=layers,
+        threads=args.threads, repeats=args.repeats,
+    )  # fmt: skip
+    return benchmark(config, None, settings)
+
+
+def exclusion(config: Config, key: str, names: list[str]) -> list[str]:
+    """With what the config leaves out already. `dynamic` stands in the module that it is of."""
+    place = config
+    for part in key.split(".")[:-1]:
+        place = place[part]
+    former = place.get("dynamic", {}).get("exclude", [])
+    stem = key.removeprefix("model.").removesuffix("dynamic")
+    former = [former] if isinstance(former, str) else former
+    return [*former, *(name.removeprefix(stem) for name in names)]
+
+
+def leaf(config: Config, args: argparse.Namespace, options: dict[str, Any], device: str) -> str:
+    base = os.path.relpath(config.filename, args.out.parent)
+    own = Config()
+    own.merge_from_dict(options)
+    size = " x ".join(map(str, args.shape))
+    return (
+        f"# Without the gates that do not pay at batch size {args.batch}, {size}, on {device}.\n"
+        f"_base_ = {base!r}\n{own.pretty_text}"
+    )
+
+
+def line(row: dict[str, Any]) -> str:
+    low, high = row["ms_quartiles"]
+    gates = f" {row['gates']}" if row["gates"] else ""
+    return f"{row['network']}{gates} {row['ms']:.1f} ms ({low:.1f} to {high:.1f})"
+
+
+def parsed() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("source", help="config, or what tools/benchmark.py --layers --json wrote")
+    parser.add_argument(
+        "--shape", type=int, nargs="+", metavar="N", help="T H W, or H W, of a clip"
+    )
+    parser.add_argument("--out", type=new_file, metavar="CONFIG", help="config to write")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="as it will be used")
+    parser.add_argument("--threads", type=int, help="default: torch's own")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds; default: 15")
+    args = parser.parse_args()
+    if not args.source.endswith(".json") and not (args.shape and args.out):
+        parser.error("a config wants --shape, to measure at, and --out, the config to write")
+    return args
 
 
 if __name__ == "__main__":

@@ -85,3 +85,12 @@ def metainfo_of(config: Config) -> dict[str, Any]:
     # mmengine's own function also reads the files that settings may name.
     load = getattr(made, "_load_metainfo", None)
     return dict(load(told) if load else told or {})
+
+
+def dynamic_keys(settings: Any, key: str) -> list[str]:
+    """Where a config's model has the settings of dynamic convolutions, if that is named `key`."""
+    if not isinstance(settings, Mapping):
+        return []
+    if "dynamic" in settings or str(settings.get("type", "")).startswith("VaRed"):
+        return [f"{key}.dynamic"]
+    return [k for name, one in settings.items() for k in dynamic_keys(one, f"{key}.{name}")]
