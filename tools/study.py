@@ -31,7 +31,7 @@ from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
 
 with extra("report"):
     from vared_mm.report.result import Result, ResultError, read_result
-    from vared_mm.report.study_table import row_of, table_of, with_speeds
+    from vared_mm.report.study_table import gathered
 
 # Network: how many steps it takes to learn the motion clips.
 NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200}
@@ -100,7 +100,9 @@ def main() -> None:
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
     run_tool("tools/make_motion_clips.py", str(motion.folder))
-    runs = [Run(*one) for one in product(args.networks, args.forms, args.seeds)]
+    # Seed by seed, so that an early look already compares the forms.
+    pairs = [(network, seed) for seed in args.seeds for network in args.networks]
+    runs = [Run(network, form, seed) for network, seed in pairs for form in args.forms]
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if not finished(out / run.name):
@@ -121,7 +123,7 @@ def main() -> None:
             test(run, clips, out / run.name, last, options)
         report(out)
     if args.speed:
-        for network, _, seed in product(args.networks, ["static"], args.seeds):
+        for network, seed in pairs:
             time_beside(network, seed, clips, out)
     print(report(out))
 
@@ -193,11 +195,6 @@ def finished(folder: Path) -> bool:
         return bool(read_result(folder))
     except ResultError:
         return False
-
-
-def product(networks: Sequence[str], forms: Sequence[str], seeds: Sequence[int]) -> list[tuple]:
-    """Seed by seed, so that an early look already compares the forms."""
-    return [(n, form, seed) for seed in seeds for n in networks for form in forms]
 
 
 def trained(
@@ -301,20 +298,7 @@ def changed(run: Run, *more: str) -> list[str]:
 
 
 def report(out: Path) -> str:
-    """Gathers the finished runs into results.json and results.md; returns the table."""
-    names = {Run(*one).name for one in product(list(NETWORKS), list(FORMS), seeds_in(out))}
-    rows = [row_of(path) for path in sorted(out.glob("*/result.json")) if path.parent.name in names]
-    rows = with_speeds(rows, out)
-    write_json(out / "results.json", rows)
-    table = table_of(rows, list(NETWORKS), list(FORMS))
-    write_text(out / "results.md", table)
-    return table
-
-
-def seeds_in(out: Path) -> list[int]:
-    """Of the runs there; other folders, which the study did not make, are no runs."""
-    ends = {path.name.rpartition("-")[2] for path in out.iterdir()}
-    return [int(end) for end in ends if end.isascii() and end.isdigit()]
+    return gathered(out, list(NETWORKS), list(FORMS))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from vared_mm.files import write_json, write_text
 from vared_mm.report.result import read_result
 from vared_mm.report.same_model import spelled
 
@@ -16,6 +18,20 @@ OF_ZEROS = (
     "the GMACs by formula leave out weights that are zero; they are computed all the same, in the "
     "time of the dense network."
 )
+
+
+def gathered(out: Path, networks: list[str], forms: list[str]) -> str:
+    """Writes results.json and results.md of a study's finished runs; returns the table.
+
+    Other folders, which the study did not make, are no runs.
+    """
+    name = re.compile(rf"({'|'.join(networks)})-({'|'.join(forms)})-[0-9]+")
+    files = [p for p in sorted(out.glob("*/result.json")) if name.fullmatch(p.parent.name)]
+    rows = with_speeds([row_of(path) for path in files], out)
+    write_json(out / "results.json", rows)
+    table = table_of(rows, networks, forms)
+    write_text(out / "results.md", table)
+    return table
 
 
 def row_of(path: Path) -> dict[str, Any]:
