@@ -16,9 +16,12 @@ from vared_mm.report.budget import Shifted, mean_share, shift_for, shift_gate, w
 
 
 def test_the_shift_is_that_whose_share_is_nearest():
-    found = shift_for(lambda shift: (shift + 10) / 20, 0.3)
-    assert found.shift == pytest.approx(-4, abs=0.01)
-    assert found.share == pytest.approx(0.3, abs=1e-3)
+    asked = []
+    found = shift_for(lambda shift: asked.append(shift) or (shift + 10) / 20, 0.3)
+    assert found.shift == pytest.approx(-4, abs=0.04)
+    assert found.share == pytest.approx(0.3, abs=2e-3)
+    # No pass more: both ends, and 0, -5, -2.5, -3.75, -4.375, -4.06, -3.9, -3.98 in between.
+    assert len(asked) == 10
     # A share that jumps from a quarter to a half: the nearer of the two.
     stairs = [shift_for(lambda shift: 0.25 if shift < 1 else 0.5, target) for target in (0.3, 0.45)]
     assert [one.share for one in stairs] == [0.25, 0.5]
