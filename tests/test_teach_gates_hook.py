@@ -85,12 +85,11 @@ def test_what_is_worth_most_per_mac_is_bought_with_a_part_of_the_macs():
     assert price_of(torch.cat([lost, lost]), torch.cat([saved, 0 * saved]), 0.4).item() == 2.5
 
 
-def test_a_sample_counts_by_how_far_it_is_from_the_price_and_both_sides_alike():
+def test_a_sample_counts_by_how_far_it_is_from_the_price():
     hook = TeachGatesHook(open=0.25, window=4)
-    # One of four is bought, at a price of 0.65, which the others are 0.55, 0.25 and 0.45 below.
+    # One of four is bought, at a price of 0.65; they are 0.55, 0.25, 0.45 and 0.25 away from it.
     gained = hook.gained(torch.tensor([[0.1], [0.4], [0.2], [0.9]]), torch.ones(1))
-    below = (0.55 + 0.25 + 0.45) / 4
-    wanted = [-0.55 / below / 2, -0.25 / below / 2, -0.45 / below / 2, 0.25 / (0.25 / 4) / 2]
+    wanted = [value / 0.375 for value in (-0.55, -0.25, -0.45, 0.25)]
     assert gained.flatten().tolist() == pytest.approx(wanted)
     # Of 0.2, 0.9, 0.0, 0.5 that is 0.9, at a price of 0.7.
     assert hook.gained(torch.tensor([[0.0], [0.5]]), torch.ones(1)).sign().tolist() == [[-1], [-1]]

@@ -53,9 +53,8 @@ class TeachGatesHook(LossWatchingHook):
 
     is set against the share m_a of the MACs that it saves, at a price λ: what is worth more per MAC
     should be open, the rest closed. At this price the last `window` samples buy the part `open` of
-    all that they could. With d_ia = Δ_ia - λm_a, and g_ia = d_ia over twice the mean of those on
-    its side of 0, so that both sides count alike, within ±3, and z what a gate answers before tanh,
-    for its first path of an axis and its last one,
+    all that they could. With g_ia = (Δ_ia - λm_a) / mean |Δ - λm|, within ±3, and z what a gate
+    answers before tanh, for its first path of an axis and its last one,
 
         loss_gates = weight · mean over samples, gates, axes and these two of
                      |g_ia| · softplus( ∓2z ),
@@ -69,10 +68,10 @@ class TeachGatesHook(LossWatchingHook):
     which must be a trained network's: those of a batch are of its mixture of policies, fit neither,
     and move with the gates. Without that, one policy for all is what this training ends in.
 
-    The mean share of MACs comes to about open + (1 - open) · least share. Do not buy more than
-    samples lose by: what loses nothing is told apart by noise. Take `dynamic.normalised=True`,
-    which makes an open path as wide as in the measurement, `dynamic.pool='change'`, and twenty
-    times the learning rate for the gates.
+    The mean share of MACs comes to about open + (1 - open) · least share. Where more is to be spent
+    than samples lose by, the price is nothing and all opens. Take `dynamic.normalised=True`, which
+    makes an open path as wide as in the measurement, `dynamic.pool='change'`, and twenty times the
+    learning rate for the gates.
 
     Args:
         open: Part of the MACs that can be saved, summed over samples and axes, that is to be spent,
@@ -194,9 +193,8 @@ class TeachGatesHook(LossWatchingHook):
         self.losses.extend(lost.tolist())
         last, saved = torch.tensor(self.losses).to(lost), saved.to(lost)
         price = price_of(last, saved.expand_as(last), self.open)
-        far, own = last - price * saved, lost - price * saved
-        above, below = (2 * side.relu().mean().clamp(min=1e-12) for side in (far, -far))
-        return torch.where(own > 0, own / above, own / below).clamp(-MOST, MOST)
+        mean = (last - price * saved).abs().mean().clamp(min=1e-12)
+        return ((lost - price * saved) / mean).clamp(-MOST, MOST)
 
 
 def price_of(lost: Tensor, saved: Tensor, part: float) -> Tensor:
