@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_lines import tool_of
-from users_folder import ENVIRONMENT, FLOPS, INFER, ROOT, TEST, TRAIN, fill, run
+from users_folder import ENVIRONMENT, ROOT, TEST, TRAIN, fill, run
 
 from vared_mm.report.result import read_result
 
@@ -67,13 +67,16 @@ def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, tested, h
 
 
 def test_infer_prints_and_writes_what_each_video_is_and_cost_and_fails_for_one_it_cannot_read(
-    folder, trained
+    folder, trained, here, capsys
 ):
     names = (folder / "clips" / "classes.txt").read_text().split()
     options = ("--config", "vared_i3d_motion.py", "--checkpoint", trained)
     options += ("--json", "infer.json", "--classes", "clips/classes.txt")
     videos = sorted((folder / "clips" / "val").iterdir())[:2]
-    printed = run(folder, INFER, *videos, "gone.mp4", *options, fails=True)
+    with pytest.raises(SystemExit) as end:
+        here("infer", *videos, "gone.mp4", *options)
+    assert end.value.code
+    printed = capsys.readouterr().out
     rows = json.loads((folder / "infer.json").read_text())
     assert [row["file"] for row in rows] == [*map(str, videos), "gone.mp4"]
     assert rows[2]["error"] == "does not exist"
@@ -87,7 +90,7 @@ def test_infer_prints_and_writes_what_each_video_is_and_cost_and_fails_for_one_i
 
 def test_the_counter_tells_dense_paper_and_full_from_real_clips(folder, trained, here):
     config = "vared_i3d_motion.py"
-    run(folder, FLOPS, config, "--data", 5, "--checkpoint", trained, "--json", "flops.json")
+    here("get_flops", config, "--data", 5, "--checkpoint", trained, "--json", "flops.json")
     report = json.loads((folder / "flops.json").read_text())
     assert report["samples"] == 5
     assert report["params_m"] == pytest.approx(0.2, abs=0.1)
