@@ -53,8 +53,8 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
 
     Args:
         model: In evaluation mode.
-        *example, **call: How it is called: `prepare_for_inference(recognizer, clips,
-            mode="tensor")`. Other sizes are served too.
+        *example: What it is called with, as `clips` (N, 3, T, H, W). Other sizes are served too.
+        **call: And by name: `mode="tensor"` of a recognizer or a segmentor.
 
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with

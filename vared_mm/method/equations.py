@@ -27,10 +27,13 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class OpenPath(NamedTuple):
-    """A choice of an axis: the column of its gate, its scale (k_i, or R_j) and its Φ.
+    """A choice of an axis.
 
-    Φ is (C - k_i, 1, ...) on the channel axis and (R_j - 1, C, 1, ...) on the time axis; None where
-    the path computes everything.
+    Attributes:
+        column: Of its gate in (N, G).
+        scale: k_i on the channel axis, R_j on the time axis.
+        cheap: Φ, (C - k_i, 1, [1,] k, k) on the channel axis, (R_j - 1, C, 1, 1, k, k) on the time
+            axis, k the side of its kernels; None where the path computes everything.
     """
 
     column: int
@@ -51,14 +54,16 @@ def strides(search_space: int) -> tuple[int, ...]:
 class Rebuild(NamedTuple):
     """What was computed, and what is to be made of it.
 
-    Args:
+    Attributes:
         y: (N, k, [F,] H, W), the channels and frames of the widest and the densest open path.
         gates: (N, G), S numbers for each axis, channel first.
-        cheap_channel, cheap_time: Φ of the paths after an axis's first, as in `OpenPath`; none of
-            an axis that the convolution lacks.
+        cheap_channel: Φc of the channel paths after the first, as in `OpenPath`; none where the
+            convolution lacks the axis.
+        cheap_time: Φt, likewise.
         pattern: Which of the G are open, one at least of each axis. In training all of them, and y
             is the whole convolution's output; in evaluation those above zero.
-        channels, frames: C and T; frames of images are 1.
+        channels: C.
+        frames: T; 1 of images.
     """
 
     y: Tensor

@@ -68,7 +68,8 @@ def decide_by_definition(
     Args:
         x: (N, C, ...).
         weight1: W1 (hidden, C), or (hidden, 2 · C) with `change`.
-        weight2, beta: W2 (axes · S, hidden) and β (axes · S,).
+        weight2: W2 (axes · S, hidden).
+        beta: β (axes · S,).
     """
     with torch.autocast(x.device.type, enabled=False):
         hidden = F.linear(pooled_maps(x, weight1.dtype, change), weight1)

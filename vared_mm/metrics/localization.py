@@ -22,9 +22,14 @@ class FrameResult:
     """What is in a frame and what was found there; G true boxes, K found ones, C classes.
 
     Args:
-        truth_boxes, truth_labels, truth_tubes: (G, 4), (G,), and the number (G,) within the video
-            of the tube that each belongs to.
-        boxes, confidence, class_probs: (K, 4), (K,) that there is an action, (K, C) of which class.
+        video: Its name.
+        frame: Its number in the video.
+        truth_boxes: (G, 4), x1 y1 x2 y2 in pixels.
+        truth_labels: (G,) their classes.
+        truth_tubes: (G,) the number, within the video, of the tube that each belongs to.
+        boxes: (K, 4), as `truth_boxes`.
+        confidence: (K,) the probability that there is an action.
+        class_probs: (K, C) and of which class.
     """
 
     video: str
