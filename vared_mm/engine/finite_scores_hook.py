@@ -21,7 +21,10 @@ class NotFiniteError(ValueError):
 
 @HOOKS.register_module()
 class FiniteScoresHook(Hook):
-    """Looks at all that is predicted in a test."""
+    """Ends a test with `NotFiniteError`, which names the sample, where a score is no number.
+
+    Metrics would take a NaN for the best of the scores.
+    """
 
     def after_test_iter(
         self,

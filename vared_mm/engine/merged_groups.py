@@ -13,7 +13,10 @@ from torch.optim import Optimizer
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, with a group for each setting and not for each parameter.
+    """mmengine's optimiser constructor, with a group for each setting and not for each parameter.
+
+    `optim_wrapper=dict(constructor='MergedGroupsConstructor', paramwise_cfg=..., ...)`; it takes
+    what `DefaultOptimWrapperConstructor` takes.
 
     An optimiser walks its groups one by one, so its `foreach` and `fused` forms have nothing to
     do at once in groups of one. A gate and its cheap operations are seven small parameters more to

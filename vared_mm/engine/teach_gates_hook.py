@@ -59,10 +59,10 @@ class TeachGatesHook(LossWatchingHook):
         loss_gates = weight · mean over samples, gates, axes and these two of
                      |g_ia| · softplus( ∓2z ),
 
-    - where the path should be open: a wrong choice costs what it loses. The gates learn from this
-    loss alone, and nothing else learns from it. At first it is drawn what is open, so that the
-    weights learn to serve all; then the gates choose, and what they choose becomes what the sample
-    is served best with.
+    with minus where the path should be open: a wrong choice costs what it loses. The gates learn
+    from this loss alone, and nothing else learns from it. At first it is drawn what is open, so
+    that the weights learn to serve all; then the gates choose, and what they choose becomes what
+    the sample is served best with.
 
     The BatchNorms of the network, not those of its gates, keep the statistics that they start with,
     which must be a trained network's: those of a batch are of its mixture of policies, fit neither,

@@ -1,6 +1,7 @@
 """The settings of what takes a convolution's place, checked when they are made.
 
-Section and equation numbers refer to VA-RED², ICLR 2021.
+Section numbers refer to VA-RED², ICLR 2021; equations are numbered in its order, as in
+docs/method.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The unit everywhere is the MAC: one multiply and one add count as 1, a bias as 0
 factor, of a sample's largest open path.
 
 - `dense`: C(f), the plain convolution at the size it ran.
-- `paper`: C(f) · r/R, the cost formula of section 3.4.
+- `paper`: C(f) · r/R, the cost formula of section 3.4 (equation 5).
 - `full`: what evaluation runs: the convolution, the cheap operations of the open paths, the gate.
 
 Of a rival that computes all whatever its gates decide, `paper` is its own formula and `full` is

@@ -1,4 +1,4 @@
-"""What the open paths make of the maps that were computed (section 3.2).
+"""What the open paths make of the maps that were computed (section 3.2, equations 1, 2 and 4).
 
 Symbols: N samples, C channels, T frames, H x W pixels; k_i = ceil(C / 2^i) channels are computed
 on channel path i, ceil(T / R_j) frames, R_j = 2^j, on time path j. V_c, V_t: the gates.
@@ -97,7 +97,7 @@ def open_paths(
 
 
 def rebuild_by_definition(*arguments: Any) -> Tensor:
-    """Y by the two equations, whatever traces, transforms or differentiates them.
+    """Y by the two sums, whatever traces, transforms or differentiates them.
 
     Arguments as of `Rebuild`.
     """

@@ -1,4 +1,4 @@
-"""The soft modulation gate (section 3.3): which paths a sample opens, and how wide.
+"""The soft modulation gate (section 3.3, equation 3): which paths a sample opens, and how wide.
 
     [V_c, V_t] = φ( W2 · tanh( BatchNorm( W1 · G(X) ) ) + β ),   φ(z) = max(tanh z, 0)
 

@@ -197,11 +197,23 @@ class _Dynamic(GatedConv):
 
 
 class VaRedConv2d(_Dynamic, nn.Conv2d):
-    """A 2-D convolution that decides per sample how many channels to compute."""
+    """A 2-D convolution that decides per sample how many channels to compute.
+
+    It takes (N, C, H, W) and the arguments of `nn.Conv2d`, whose parameters and names it has.
+
+    Args:
+        dynamic: Settings, as of `DynamicConfig`, by keyword.
+    """
 
 
 class VaRedConv3d(_Dynamic, nn.Conv3d):
-    """A 3-D convolution that decides per sample how many channels and frames to compute."""
+    """A 3-D convolution that decides per sample how many channels and frames to compute.
+
+    It takes (N, C, T, H, W) and the arguments of `nn.Conv3d`, whose parameters and names it has.
+
+    Args:
+        dynamic: Settings, as of `DynamicConfig`, by keyword.
+    """
 
 
 def group_by_pattern(gates: Sequence[Sequence[float]]) -> dict[Pattern, Sequence[int]]:
