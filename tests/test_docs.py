@@ -84,8 +84,8 @@ def test_a_notebook_becomes_a_page_of_its_cells_and_what_they_answered(hook):
     )
     text, pictures = hook("notebook").page_of(notebook, "walk")
     assert text == (
-        "# Walk\n\n```python\nlook()\n```\n\n```text\n2 of 2\nbold\n```\n\n"
-        "![what the cell above shows](walk_0.png)\n\n```text\narray([1])\n```\n"
+        "# Walk\n\n```python\nlook()\n```\n\n![what the cell above shows](walk_0.png)\n\n"
+        "```text\n2 of 2\nbold\narray([1])\n```\n"
     )
     assert pictures == {"walk_0.png": b"png"}
 

@@ -46,12 +46,15 @@ def page_of(notebook: Any, stem: str) -> tuple[str, dict[str, bytes]]:
             parts.append(cell.source)
             continue
         parts.append(f"```python\n{cell.source}\n```")
+        told = ""
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
                 name = f"{stem}_{len(pictures)}.png"
                 pictures[name] = b64decode(data["image/png"])
                 parts.append(f"![what the cell above shows]({name})")
-            elif text := output.get("text", data.get("text/plain")):
-                parts.append(f"```text\n{OVERWRITTEN.sub('', text).rstrip()}\n```")
+            else:
+                told += output.get("text", data.get("text/plain", ""))
+        if told := OVERWRITTEN.sub("", told).rstrip():
+            parts.append(f"```text\n{told}\n```")
     return "\n\n".join(parts) + "\n", pictures
