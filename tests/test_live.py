@@ -1,5 +1,6 @@
 """A video while it plays: sources, clips that slide, the page in a real browser, and the tool."""
 
+import json
 import socket
 import time
 from http.client import HTTPConnection
@@ -7,10 +8,12 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from command_lines import tool_of
 
+from vared_mm.datasets.motion_clips import CLASSES, render_clip, write_video
 from vared_mm.datasets.mp4 import video_writer
 from vared_mm.engine.cost_metric import SampleCost
-from vared_mm.infer.frame_files import UnreadableFileError
+from vared_mm.infer.frame_files import UnreadableFileError, frames
 from vared_mm.infer.live import check_display, live, shown_in, window
 from vared_mm.infer.live_page import page
 from vared_mm.infer.sliding import Answer
@@ -228,3 +231,59 @@ const paper = document.createElement("canvas").getContext("2d");
 paper.drawImage(picture, 0, 0);
 return paper.getImageData(9, 9, 1, 1).data[0];
 """
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Calls a tool from an empty folder, without a config and a checkpoint."""
+
+    def call(name, *words):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, words)])
+        tool_of(name).main()
+
+    monkeypatch.chdir(tmp_path)
+    return call
+
+
+def test_the_network_that_comes_along_knows_motions_and_live_draws_them(tmp_path, tool, capsys):
+    write_video(tmp_path / "grow.mp4", render_clip("grow", [9, 9])[0])
+    write_video(tmp_path / "left.mp4", render_clip("move_left", [9, 9])[0])
+    tool("infer", "grow.mp4", "left.mp4", "--json", "infer.json")
+    rows = json.loads((tmp_path / "infer.json").read_text())
+    assert [CLASSES[row["label"]] for row in rows] == ["grow", "move_left"]
+    assert "move_left" in capsys.readouterr().out
+    tool("live", "grow.mp4", "--every", "4", "--out", "drawn.mp4", "--json", "live.json")
+    rows = json.loads((tmp_path / "live.json").read_text())
+    assert [row["frame"] for row in rows] == [16, 20, 24]
+    assert {row["name"] for row in rows} == {"grow"}
+    assert all(0.2 < row["share"] < 0.6 and 0.09 < row["gmacs"] < 0.14 for row in rows)
+    assert rows[0]["seconds"] == pytest.approx(16 / 12)
+    assert len(list(frames(tmp_path / "drawn.mp4"))) == 24
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = [line for line in lines if " s  grow " in line]
+    assert first.split()[0] == "1.3"
+    assert lines[-1].startswith("grow.mp4 ended: 3 clips, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a.mp4", "--checkpoint", "a.pth"], "--config and --checkpoint belong together"),
+        (["a.mp4", "--every", "0"], "wanted a whole number from 1 on; came '0'"),
+        (["a.mp4", "--out", "b.mp4", "--serve"], "not allowed with argument --out"),
+        (["a.mp4", "--out", "a.mp4"], "a.mp4 would be replaced, which is given to be read"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(tool, capsys, words, told):
+    with pytest.raises(SystemExit):
+        tool("live", *words)
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_the_network_that_comes_along_computes_is_drawn_without_its_clips(
+    tmp_path, tool, capsys
+):
+    tool("visualize", "--only", "heatmap,strips,features")
+    drawn = {file.name for file in (tmp_path / "work_dirs" / "pictures").iterdir()}
+    assert drawn == {"heatmap.png", "heatmap_dark.png"}
+    assert "Left out strips, features: the data that" in capsys.readouterr().out

@@ -1,9 +1,11 @@
 """Runs a checkpoint on videos or images and tells what each one cost.
 
     python tools/infer.py a.mp4 b.mp4 --config CONFIG --checkpoint CHECKPOINT --json result.json
+    python tools/infer.py grow_000.mp4
 
 Recognition prints label, score and GMACs of each clip; localization and segmentation also draw
-what they found into the folder that --out names.
+what they found into the folder that --out names. Without config and checkpoint it is the demo's
+network, which comes along and knows nine motions.
 """
 
 from __future__ import annotations

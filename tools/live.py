@@ -1,13 +1,14 @@
 """Runs a recognizer on a video while it plays, and draws what it says and what each clip cost.
 
     python tools/live.py drive.mp4 --config CONFIG --checkpoint CHECKPOINT --out drawn.mp4
-    python tools/live.py 0 --config CONFIG --checkpoint CHECKPOINT --serve
+    python tools/live.py 0 --serve
     python tools/live.py rtsp://camera/stream --config CONFIG --checkpoint CHECKPOINT
 
 Of the last frames a clip is taken again and again, as the test pipeline takes one. Label, share of
 the computation, GMACs and milliseconds of the network stand below the frames: in a window, in the
 file that --out names, or with --serve on a page that this machine alone can open. A line is printed
-where the label changes. A camera and a stream end by Ctrl-C.
+where the label changes. A camera and a stream end by Ctrl-C. Without config and checkpoint it is
+the demo's network, which comes along and knows nine motions.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from vared_mm.files import read_names
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of
 from vared_mm.models.localization.region_head import RegionHead
+from vared_mm.shipped import CONFIG, TRAINED
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,24 @@ class Trained:
 
 
 class NetworkParser(Parser):
-    """A parser with the options that name a network; it refuses files that are not there."""
+    """A parser with the options that name a network, by default the one that comes along; it
+    refuses files that are not there."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description)
-        self.add_argument("--config", required=True)
-        self.add_argument("--checkpoint", required=True)
+        own = "default: that of the demo's dynamic network, which comes along"
+        self.add_argument("--config", help=own)
+        self.add_argument("--checkpoint", help=own)
         self.add_argument("--classes", metavar="FILE", help="class names, one a line")
         self.add_argument("--device", default="cpu", help="default: %(default)s")
         self.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = super().parse_args(args, namespace)
+        if (args.config is None) != (args.checkpoint is None):
+            self.error("--config and --checkpoint belong together; give both or neither")
+        if args.config is None:
+            args.config, args.checkpoint = str(CONFIG), str(TRAINED)
         for file in (args.checkpoint, args.classes):
             if file and not Path(file).is_file():
                 self.error(f"there is no file {file}")
