@@ -125,3 +125,25 @@ def _exact_products():
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    binary = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no chromium with its chromedriver is here: apt-get install chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = (
+        "headless=new no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
+        "disable-background-networking disable-component-update disable-sync"
+    )
+    for flag in [*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    # With the driver's path selenium looks for none to download.
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

@@ -63,7 +63,7 @@ def test_a_whole_video_is_told_nothing_of(tmp_path):
 
 
 def test_half_a_video_is_refused_with_both_numbers_of_frames(tmp_path):
-    text = r"cut\.mp4 is cut or broken: its header counts 40 frames, and \d\d? can be decoded"
+    text = r"cut\.mp4 is cut or broken: its header counts 40 frames, and \d\d? are there"
     with pytest.raises(UnreadableFileError, match=text):
         warning_of(cut(tmp_path / "cut.mp4", 0.5))
 

@@ -2,11 +2,14 @@
 
 A narrow I3D learns nine motions, then its dynamic form is fine-tuned from it. Every part is one
 of the commands that the README names; finished parts are kept, an interrupted one goes on.
+
+    python tools/demo.py --publish configs/demo/trained/vared_i3d_motion.pth
+
+also writes the weights of the dynamic network alone, as they come with this package.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from collections.abc import Callable
@@ -23,13 +26,15 @@ from mmengine.runner import Runner
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.datasets.motion_clips import CLASSES
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
-from vared_mm.files import write_json
+from vared_mm.files import half_written, new_file, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import console, extra, run_tool, told_in_a_line
+from vared_mm.launch import Parser, console, extra, run_tool, told_in_a_line
 from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
+from vared_mm.weights import read_checkpoint
 
 with extra("report"):
     from vared_mm.report.result import Result, ResultError, read_result
@@ -46,8 +51,9 @@ HEAD = dict(mode="tensor", stage="head")
 
 @told_in_a_line()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget finished parts")
+    parser.add_argument("--publish", type=new_file, metavar="FILE.pth", help="write weights there")
     args = parser.parse_args()
     start = time.time()
     quiet(MMLogger.get_current_instance())
@@ -57,6 +63,8 @@ def main() -> None:
 
     run_tool("tools/make_motion_clips.py", "data/motion_clips")
     results = {name: trained_and_tested(name) for name in CONFIGS}
+    if args.publish:
+        publish(results["dynamic"].checkpoint, args.publish)
     speeds = measure(results)
     show(results, speeds)
     report = {
@@ -84,6 +92,14 @@ def trained_and_tested(name: str) -> Result:
         checkpoint = (work_dir(name) / "last_checkpoint").read_text()
         run_tool("tools/test.py", CONFIGS[name], checkpoint, "--json", str(file))
         return read_result(file)
+
+
+def publish(checkpoint: str, file: Path) -> None:
+    """The weights alone, in half precision, with the names of the classes."""
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    halves = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
+    with half_written(file) as half:
+        torch.save({"state_dict": halves, "meta": {"dataset_meta": {"classes": CLASSES}}}, half)
 
 
 def measure(results: dict[str, Result]) -> dict[str, dict[str, Speed]]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds sdist and wheel, and tries the wheel that is built from the sdist in an environment and a
 # folder of its own, with the packages of .venv (or of PYTHON): the console command, a config by name,
-# mim's files.
+# the trained network, mim's files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="$(realpath --no-symlinks "${PYTHON:-.venv/bin/python}")"
@@ -27,6 +27,11 @@ export PATH="$folder/venv/bin:$PATH"
 # `grep -q` would end at the first match and fail who still writes.
 vared-mm --help | grep '^export ' >/dev/null
 vared-mm get-flops configs/demo/vared_i3d_motion.py --shape 16 48 48 | grep dense >/dev/null
+vared-mm make-motion-clips clips --clips-per-class 1 --val-clips-per-class 1
+vared-mm infer clips/val/grow_000.mp4 --json row.json
+grep '"label": 7' row.json >/dev/null
+vared-mm visualize --only heatmap
+test -s work_dirs/pictures/heatmap.png
 python - <<'PYTHON'
 from pathlib import Path
 

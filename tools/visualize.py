@@ -13,6 +13,8 @@ A RESULT is a folder or its result.json. Of one model come
 and of several models on the same data a scatter of accuracy against GMACs. Every picture is written
 for light and for dark paper. A static model has no policy: it is told, not drawn. Of results that
 tools/test.py --json wrote, which tell nothing of single samples, come the scatter and the report.
+Without a RESULT it is that of the trained network that comes along, drawn into work_dirs/pictures;
+strips and features want its clips, `python tools/make_motion_clips.py data/motion_clips`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from mmengine.config import DictAction
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
 from vared_mm.launch import Parser, extra, told_in_a_line, visible
+from vared_mm.shipped import TRAINED
 
 with extra("report"):
     from vared_mm.report.comparison import check_comparable, common_accuracy, points_of, scatter
@@ -68,7 +71,7 @@ def counted(path: Path) -> Result:
 
 def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULT")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), metavar="KIND,KIND",
         help=f"of {','.join([*KINDS, SCATTER])}; default: all of one model, the scatter of several",
@@ -98,6 +101,9 @@ def parsed() -> argparse.Namespace:
             parser.error(f"--only knows {', '.join([*KINDS, SCATTER])}; came {kind!r}")
     if args.classes == ["0"]:
         parser.error("--classes is 0; wanted names, or 1 or more of the first")
+    if not args.results:
+        args.results = [TRAINED.parent]
+        args.out = args.out or Path("work_dirs", "pictures")
     return args
 
 

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from vared_mm.screen import quiet
 from vared_mm.settings import kind
-from vared_mm.shipped import command_file, shipped
+from vared_mm.shipped import command_file, here_or_shipped
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,12 +80,9 @@ def read_config(args: argparse.Namespace) -> Config:
 
 def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     """The config file with `options` merged into it."""
-    if not Path(file).is_file():
-        # Away from the repository, `configs/...` are those that came with the package.
-        own = shipped("configs").parent / file
-        if not file.startswith("configs/") or not own.is_file():
-            raise SystemExit(f"there is no config file {file}")
-        file = str(own)
+    if not (found := here_or_shipped(file)).is_file():
+        raise SystemExit(f"there is no config file {file}")
+    file = str(found)
     quiet(MMLogger.get_current_instance())
     try:
         config = Config.fromfile(file)

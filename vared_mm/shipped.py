@@ -1,4 +1,5 @@
-"""Where our configs and command lines are, as OpenMMLab's `mim` looks for them."""
+"""Where our configs, command lines and the trained network are, as OpenMMLab's `mim` looks for
+them."""
 
 from __future__ import annotations
 
@@ -12,6 +13,18 @@ def shipped(kind: str) -> Path:
     wheel, beside it in a checkout."""
     inside = _PACKAGE / ".mim" / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+# Of the trained network that comes along.
+CONFIG = shipped("configs") / "demo" / "vared_i3d_motion.py"
+TRAINED = shipped("configs") / "demo" / "trained" / "vared_i3d_motion.pth"
+
+
+def here_or_shipped(file: str) -> Path:
+    """`configs/...` of the folder that we are in, or else our own."""
+    own = shipped("configs").parent / file
+    is_ours = file.startswith("configs/") and own.is_file() and not Path(file).is_file()
+    return own if is_ours else Path(file)
 
 
 def command_file(tool: str) -> Path:

@@ -66,7 +66,8 @@ class PolicyLogHook(LossWatchingHook):
 def write_policy(visualizer: Any, record: CostRecord, step: int) -> None:
     gates = gates_by_choice(record)
     opened = {f"open_{choice}": float((v > 0).mean(dtype=float)) for choice, v in gates.items()}
-    visualizer.add_scalars({**layer_shares(record), **opened}, step=step)
+    # W&B counts writings as steps; by `iter`, as LoggerHook's rows have it, these go with those.
+    visualizer.add_scalars({**layer_shares(record), **opened, "iter": step}, step=step)
     for backend in visualizer._vis_backends.values():
         if hasattr(backend.experiment, "add_histogram"):
             for choice, values in gates.items():

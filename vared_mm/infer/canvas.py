@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -12,6 +14,8 @@ from vared_mm.fonts import USUAL_FONT, fonts, letters_of
 from vared_mm.launch import escape, visible
 
 SIZE = 12
+LINE = 16
+LEAST_SIDE = 320
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 Colour = tuple[int, int, int]
@@ -21,6 +25,19 @@ Colour = tuple[int, int, int]
 def paper(height: int, width: int) -> np.ndarray:
     """White, (height, width, 3), each a pixel more where it is odd: video codecs ask for even."""
     return np.full((height + height % 2, width + width % 2, 3), PAPER, np.uint8)
+
+
+def with_lines(frame: np.ndarray, lines: Sequence[str]) -> tuple[np.ndarray, int]:
+    """A BGR frame (H, W, 3) on a canvas with these lines below, and by what it was multiplied: a
+    small frame is shown at a multiple of its size, so that text on it can be read."""
+    scale = max(1, round(LEAST_SIDE / max(frame.shape[:2])))
+    large = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    height, width = large.shape[:2]
+    canvas = paper(height + LINE * len(lines) + 2, width)
+    canvas[:height, :width] = large
+    for number, line in enumerate(lines, 1):
+        put_text(canvas, line, (2, height + LINE * number - 4))
+    return canvas, scale
 
 
 def put_text(canvas: np.ndarray, text: str, place: tuple[int, int], colour: Colour = INK) -> None:

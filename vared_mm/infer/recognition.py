@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
-from vared_mm.datasets.video_faults import fault_of
+from vared_mm.datasets.video_faults import fault_in, fault_of_file
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.files import plain_name
@@ -42,10 +42,17 @@ def infer(
 
 def recognize(model: BaseModel, pipeline: Compose, file: Path) -> Row:
     with plain_name(file) as name:
-        if fault := fault_of(name):
+        # Of a long video only the frames of the clips are decoded, and all where those fail.
+        if fault := fault_of_file(Path(name)):
             raise UnreadableFileError(fault)
         warning = warning_of(file)
-        packed = pipeline(dict(filename=name, label=-1, start_index=0, modality="RGB"))
+        sample = dict(filename=name, label=-1, start_index=0, modality="RGB")
+        try:
+            packed = pipeline(dict(sample))
+        except Exception as error:
+            if fault := fault_in(sample, error):
+                raise UnreadableFileError(fault) from error
+            raise
     with torch.no_grad():
         samples = model.test_step(one_sample_a_clip(packed["inputs"], packed["data_samples"]))
     scores = torch.stack([one_score_a_class(sample.pred_score) for sample in samples])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
+from vared_mm.shipped import here_or_shipped
 from vared_mm.tensor_form import rows_are_frames
 
 
@@ -36,7 +36,7 @@ class EvaluatedClips:
         self, result: Result, samples: Samples, options: Mapping[str, Any] | None = None
     ) -> None:
         self.result, self.samples = result, samples
-        if not Path(result.config).is_file():
+        if not here_or_shipped(result.config).is_file():
             raise NoPictureError(
                 f"the config {result.config} of {result.name} is not here; call from the folder "
                 "that it was evaluated in"
@@ -77,11 +77,12 @@ class EvaluatedClips:
 
     def maps(self, place: int, pattern: str | None = None) -> list[LayerMaps]:
         """Of the layers that match, else of four, as they come out for this sample."""
-        if not Path(self.result.checkpoint).is_file():
+        checkpoint = here_or_shipped(self.result.checkpoint)
+        if not checkpoint.is_file():
             raise NoPictureError(f"the checkpoint {self.result.checkpoint} is not here")
         names = self.samples.layer_names.tolist()
         layers = chosen_layers(names, self.samples.layer_share[place], pattern)
-        model = build_model(self.config, self.result.checkpoint)
+        model = build_model(self.config, str(checkpoint))
         if self.result.weights not in (None, weights_digest(model.state_dict())):
             raise NoPictureError(
                 f"{self.result.checkpoint} holds other weights than {self.result.name} was "
