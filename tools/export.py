@@ -23,8 +23,9 @@ from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.export.exported import Settings, export
+from vared_mm.export.exported import export
 from vared_mm.export.targets import TARGETS
+from vared_mm.export.trained import Settings
 from vared_mm.fast.engines import EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
@@ -39,7 +40,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     config = config_of(args.config, args.cfg_options)
     suffix = TARGETS[args.to].suffix
-    out = args.out or Path(args.checkpoint).with_suffix(suffix)
+    # A checkpoint of the net is no folder to write to.
+    near = Path(args.checkpoint).name if "://" in args.checkpoint else args.checkpoint
+    out = args.out or Path(near).with_suffix(suffix)
     if out.suffix != suffix:
         raise SystemExit(f"error: --out is {out}; wanted the ending {suffix} of --to {args.to}")
     settings = Settings(args.to, args.policy, args.clips, args.gates_that_pay, args.repeats)
@@ -83,12 +86,15 @@ def parsed() -> argparse.Namespace:
 
 def show(report: dict[str, Any]) -> None:
     screen = console()
-    table = Table("network", "engine", "GMACs", "ms (quartiles), batch 1")
+    exact = report["rows"][0]["accuracy"] is not None
+    top_1 = "top-1 accuracy" if exact else "top-1 agreement with dynamic"
+    table = Table("network", "engine", "GMACs", "ms (quartiles), batch 1", f"{top_1}, %")
     for row in report["rows"]:
         low, high = row["ms_quartiles"]
         engine = "torch, prepared" if row["network"] == "dynamic" else report["engine"]
         table.add_row(row["network"], engine, f"{row['gmacs']:.3f}",
-                      f"{row['ms']:.2f} ({low:.2f} to {high:.2f})")  # fmt: skip
+                      f"{row['ms']:.2f} ({low:.2f} to {high:.2f})",
+                      f"{100 * row['accuracy' if exact else 'agreement']:.1f}")  # fmt: skip
     screen.print(table)
     screen.print("\n".join(lines(report)))
 
@@ -112,9 +118,6 @@ def lines(report: dict[str, Any]) -> list[str]:
                 f"difference {parity['difference']:.2g} of scores up to "
                 f"{parity['largest_score']:.3g}"
             )
-    if accuracy := report.get("accuracy"):
-        told.append(f"top-1 accuracy: {100 * accuracy['file']:.1f} %, the dynamic model's "
-                    f"{100 * accuracy['dynamic']:.1f} %")  # fmt: skip
     return told
 
 
