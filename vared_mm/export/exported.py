@@ -8,7 +8,9 @@ from typing import Any
 from mmengine.config import Config
 
 from vared_mm.export.one_policy import export_policy
-from vared_mm.export.trained import Settings, trained
+from vared_mm.export.several_policies import export_policies
+from vared_mm.export.trained import Settings, refuse_rivals, trained
+from vared_mm.flops import build_model
 
 
 def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> dict[str, Any]:
@@ -18,6 +20,10 @@ def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> di
         ValueError: It cannot be made as wanted.
         DifferentFunctionError: A file answers something else than its network in torch.
     """
-    of = trained(config, checkpoint, settings.clips)
+    model = build_model(config, checkpoint)
+    refuse_rivals(model)
+    of = trained(model, config, settings.clips)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if settings.policies:
+        return export_policies(of, out, settings)
     return export_policy(of, out, settings)

@@ -140,8 +140,9 @@ def refused(network: nn.Module) -> Iterator[None]:
     """Whatever an exporter raises, as an `ExportError`."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # What torch's exporter warns of in torch.
-            warnings.simplefilter("ignore", FutureWarning)
+            # What torch's exporters warn of in torch, and of sizes, which a file is for.
+            for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
+                warnings.simplefilter("ignore", kind)
             yield
     except (EngineError, OSError):
         raise

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from vared_mm.export.clips import Seen, clips_of, look, network_of
 from vared_mm.export.targets import TARGETS, ExportError, Target
 from vared_mm.fast.engines import Network
-from vared_mm.flops import build_model
 from vared_mm.method.observe import dynamic_convs, gated_convs
 
 
@@ -22,6 +22,7 @@ class Settings:
 
     to: str = "onnx"
     policy: str = "most-frequent"
+    policies: int = 0
     clips: int = 64
     gates_that_pay: bool = True
     repeats: int = 15
@@ -53,19 +54,21 @@ class Trained:
         return torch.cat(self.others.answers)
 
 
-def trained(config: Config, checkpoint: str, clips: int) -> Trained:
+def trained(model: BaseModel, config: Config, clips: int) -> Trained:
     """
     Raises:
-        ExportError: It decides by other gates than ours, or cannot be looked at.
+        ExportError: It cannot be looked at.
     """
-    model = build_model(config, checkpoint)
-    refuse_rivals(model)
     network = network_of(model)
     every = look(network, clips_of(model, config, 2 * clips))
     return Trained(network, every.half(0), every.half(1))
 
 
 def refuse_rivals(model: nn.Module) -> None:
+    """
+    Raises:
+        ExportError: It decides by other gates than ours.
+    """
     ours = dynamic_convs(model)
     others = [conv for name, conv in gated_convs(model).items() if name not in ours]
     if others or hasattr(model, "record_cost"):

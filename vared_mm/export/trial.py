@@ -102,14 +102,20 @@ def of_network(network: Network, clip: Tensor, stack: ExitStack) -> Run:
 
 
 def row_of(
-    side: str, macs: float, speed: Speed, came: Tensor, dynamic: Tensor, labels: Sequence[Any]
+    side: str,
+    macs: float | None,
+    speed: Speed,
+    came: Tensor,
+    dynamic: Tensor,
+    labels: Sequence[Any],
 ) -> dict[str, Any]:
     """A line of the table.
 
     Args:
+        macs: None where they are not known.
         came: (clips, ...) its scores; `dynamic`: the dynamic model's.
     """
     ms = {"ms": 1000 / speed.median, "ms_quartiles": [1000 / speed.high, 1000 / speed.low]}
     agreement = compared(came, dynamic)["agreement"]
-    return {"network": side, "gmacs": macs / 1e9, **ms, "agreement": agreement,
+    return {"network": side, "gmacs": macs and macs / 1e9, **ms, "agreement": agreement,
             "accuracy": accuracy(came, labels)}  # fmt: skip
