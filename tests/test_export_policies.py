@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_lines import tool_of
 from exported_toy import speeds, trained_toy
 from installed import imported
 from torch import nn
@@ -121,3 +122,28 @@ def test_more_policies_than_clips_chose_are_refused(tmp_path):
         ExportError, match=r"--policies is 9, and the 5 clips chose no more than \d"
     ):
         export(*trained_toy(tmp_path), tmp_path / "served", Settings("torch", policies=9, clips=5))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--policies", "1"], "--policies is 1; wanted 2 or more, or --policy most-frequent"),
+        (["--policies", "2", "--policy", "full"], "not allowed with argument"),
+        (["--out", "net.xml"], "net.xml; wanted the ending .onnx of --to onnx"),
+        (["--policies", "2", "--out", "FILE"], "FILE is no folder"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, told, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    monkeypatch.setattr(sys, "argv", ["export.py", "config.py", "net.pth", *options])
+    with pytest.raises(SystemExit):
+        tool_of("export").parsed()
+    assert told in capsys.readouterr().err
+
+
+def test_what_is_written_is_named_by_the_checkpoint(monkeypatch):
+    tool, address = tool_of("export"), "https://host/there/net.pth"
+    for options, out in (([], "net.onnx"), (["--policies", "2"], "net-policies")):
+        monkeypatch.setattr(sys, "argv", ["export.py", "config.py", address, *options])
+        assert tool.parsed().out == Path(out)

@@ -64,8 +64,8 @@ class Seen:
 
 
 def clips_of(model: BaseModel, config: Config, count: int) -> Iterator[tuple[Tensor, int | None]]:
-    """The first `count` views of the validation set's samples, in an order that is always the
-    same."""
+    """Views of samples from all of the validation set, always the same ones: the first of a list
+    may be of few classes."""
     loader = loader_of(config, shuffle=True, part="val")
     yield from tracked(islice(views_of(model, loader), count), count, "clips")
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vared_mm.export.flat_conv import flattened
 from vared_mm.fast import engines
 from vared_mm.fast.engines import EngineError, Run
 
@@ -56,9 +57,9 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         import onnxscript  # noqa: F401
     with refused(network):
         torch.onnx.export(
-            network, (example,), path, dynamo=True, opset_version=OPSET, external_data=False,
-            dynamic_shapes=batches(example), input_names=[INPUT], output_names=[OUTPUT],
-            verbose=False,
+            flattened(network), (example,), path, dynamo=True, opset_version=OPSET,
+            external_data=False, dynamic_shapes=batches(example), input_names=[INPUT],
+            output_names=[OUTPUT], verbose=False,
         )  # fmt: skip
 
 
@@ -71,11 +72,15 @@ def load_onnx(path: Path) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
 
 
+def run_onnx(network: nn.Module, example: Tensor) -> Run:
+    return engines.onnxruntime(flattened(network), example)
+
+
 def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
     with needed("openvino"):
         import openvino as ov
     if len(example) == 1:
-        # What chooses by torch.cond, which OpenVINO reads in ONNX alone.
+        # What chooses by torch.cond, which is `If` in ONNX.
         write_onnx(network, example, path.with_suffix(".onnx"))
         model = ov.convert_model(path.with_suffix(".onnx"))
         path.with_suffix(".onnx").unlink()
@@ -118,7 +123,7 @@ def load_torch(path: Path) -> Run:
 
 
 TARGETS = {
-    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, load_onnx, engines.onnxruntime),
+    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, load_onnx, run_onnx),
     "openvino": Target(
         "OpenVINO", ".xml", write_openvino, load_openvino, partial(load_openvino, precision="f32"),
         partial(engines.openvino, precision=None), openvino_precision,
