@@ -3,6 +3,7 @@
     python tools/export.py CONFIG CHECKPOINT --to onnx
     python tools/export.py CONFIG CHECKPOINT --to openvino --policy share=0.5 --out net.xml
     python tools/export.py CONFIG CHECKPOINT --to openvino --policies 4 --out served
+    python tools/export.py CONFIG CHECKPOINT --to onnx --policy dynamic
 
 With --policy every clip gets the same one: `full` computes all, `most-frequent` is what most clips
 of the validation set chose, `share=0.5` takes that share of the dynamic convolutions' MACs, FILE is
@@ -12,7 +13,8 @@ are not faster so than by computing all, timed on the engine itself, compute all
 (--no-gates-that-pay leaves them); their filters are fitted to what they answered. No file is slower
 than the static network's.
 
-Files take any batch of clips of the validation set's size, after the data preprocessor.
+`dynamic` keeps the gates: one graph that chooses by `If`, of up to 16 gates, for one clip at a
+time. All others take any batch of clips of the validation set's size, after the data preprocessor.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def parsed() -> argparse.Namespace:
     choice.add_argument(
         "--policy",
         default="most-frequent",
-        help="full, most-frequent (default), share=0.5 or FILE",
+        help="full, most-frequent (default), share=0.5, FILE or dynamic",
     )
     choice.add_argument(
         "--policies", type=int, default=0, metavar="K", help="files of the K most frequent ones"
@@ -106,7 +108,7 @@ def parsed() -> argparse.Namespace:
     try:
         args.out = out_of(args)
     except argparse.ArgumentTypeError as error:
-        parser.error(f"--out is {error}")
+        parser.error(f"argument --out: {error}")
     return args
 
 

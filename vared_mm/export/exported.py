@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vared_mm.export.one_graph import export_graph, refuse_gates
 from vared_mm.export.one_policy import export_policy
 from vared_mm.export.several_policies import export_policies
 from vared_mm.export.trained import Settings, refuse_rivals, trained
@@ -22,8 +23,12 @@ def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> di
     """
     model = build_model(config, checkpoint)
     refuse_rivals(model)
+    if settings.policy == "dynamic":
+        refuse_gates(model)
     of = trained(model, config, settings.clips)
     out.parent.mkdir(parents=True, exist_ok=True)
     if settings.policies:
         return export_policies(of, out, settings)
+    if settings.policy == "dynamic":
+        return export_graph(of, out, settings)
     return export_policy(of, out, settings)
