@@ -91,10 +91,15 @@ def either(column: int, is_open: Branch, is_closed: Branch) -> Branch:
     def run(x: Tensor, gates: Tensor, *rest: Tensor) -> Tensor:
         # Not torch.cond, which traces branches by a compiler that takes their sizes for unknown.
         # Branches of one answer are tuples, as torch.cond makes them and exporters take them.
-        branches = [lambda *args, own=own: (own(*args),) for own in (is_open, is_closed)]
-        return cond_op(gates[0, column] > 0, *branches, (x, gates, *rest))[0]
+        choose: Any = cond_op
+        branches = in_tuple(is_open), in_tuple(is_closed)
+        return choose(gates[0, column] > 0, *branches, (x, gates, *rest))[0]
 
     return run
+
+
+def in_tuple(branch: Branch) -> Callable[..., tuple[Tensor]]:
+    return lambda *arguments: (branch(*arguments),)
 
 
 def settings_of(conv: _Dynamic) -> dict[str, Any]:
