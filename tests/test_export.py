@@ -2,34 +2,37 @@
 
 import copy
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from exported_toy import speeds, trained_toy
 from installed import imported
-from mmengine.config import Config
 from mmengine.registry import MODELS
 from prepared import lively
 from torch import nn
-from toy import ToyRecognizer, runner_settings
 
 import vared_mm  # noqa: F401
-from vared_mm.export import exported, policy, targets
+from vared_mm.export import one_policy, policy, targets
 from vared_mm.export.clips import Seen, look, network_of, sizes_read
+from vared_mm.export.exported import export
+from vared_mm.export.fitted_snapshot import snapshot_of
 from vared_mm.export.fixed_conv import fixed
 from vared_mm.export.nearest_plain import fitted
 from vared_mm.export.paying import LayerTime, layer_times
-from vared_mm.export.snapshot import followed, plain_forms, snapshot
+from vared_mm.export.snapshot import followed, snapshot
 from vared_mm.export.targets import TARGETS, ExportError
+from vared_mm.export.trained import Settings, refuse_rivals
+from vared_mm.export.trial import accuracy, compared, side_of
 from vared_mm.fast.engines import EngineError
 from vared_mm.fast.prepare import apart
 from vared_mm.fast.sides import DifferentFunctionError
-from vared_mm.fast.static_twin import static_twin
+from vared_mm.fast.static_twin import plain_conv, static_twin
 from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates
-from vared_mm.speed import Speed
+from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
 
 FULL, LEAST = (0.9, 0, 0), (0, 0, 0.6)
 ROWS = {
@@ -160,7 +163,7 @@ def test_snapshots_of_our_backbones_are_exported_by_torch(settings, tmp_path):
     TARGETS["torch"].write(plain, x, file)
     with forced_gates(model, rows):
         assert apart(TARGETS["torch"].load(file)(x), network(x)) < 1e-4
-    static = snapshot(model, plain_forms(model), sizes)
+    static = snapshot(model, {n: plain_conv(m) for n, m in dynamic_convs(model).items()}, sizes)
     assert apart(network_of(static)(x), network_of(static_twin(model))(x)) < 1e-4
 
 
@@ -190,7 +193,7 @@ def test_policies_are_the_mean_of_those_who_chose_them(tmp_path):
     gates, dense = two_clips(), {"0": 100.0}
     rows = policy.rows_named("most-frequent", model, gates, dense)
     assert rows["0"] == pytest.approx([0, 0.5, 0, 0.7])
-    assert policy.covered(rows, gates) == pytest.approx(2 / 3)
+    assert policy.covered([rows], gates) == pytest.approx(2 / 3)
     assert policy.rows_named("full", model, gates, dense) is None
     assert policy.rows_named("share=1", model, gates, dense)["0"] == pytest.approx([0.9, 0, 0.7, 0])
     assert policy.rows_named("share=0.2", model, gates, dense)["0"] == pytest.approx(rows["0"])
@@ -273,62 +276,39 @@ def test_layers_that_do_not_pay_compute_all_and_answer_nearly_the_same():
     model, x = tiny()
     rows = rows_for(model, "least")
     seen = Seen(clips=list(x.split(1)), sizes=sizes_of(model, x))
-    kept = exported.snapshot_of(model, rows, ["3"], seen)
+    kept = snapshot_of(model, rows, ["3"], seen)
     assert kept.kept == ("6",)
     assert type(kept.network.model[3]) is nn.Conv3d
     with forced_gates(model, rows):
         expected = model(x)
     twin = static_twin(model)(x)
     assert apart(kept.network(x), expected) < 0.5 * apart(twin, expected)
-    full = exported.snapshot_of(model, rows, ["3", "6"], seen)
+    full = snapshot_of(model, rows, ["3", "6"], seen)
     assert full.rows is None
     assert apart(full.network(x), model(x)) < 0.5 * apart(twin, model(x))
 
 
 def test_top_1_agreement_is_over_clips_and_pixels():
     a, b = torch.eye(3)[[0, 1, 2, 0]], torch.eye(3)[[0, 1, 2, 1]]
-    assert exported.compared(a, b) == {
+    assert compared(a, b) == {
         "agreement": 0.75, "difference": 1.0, "largest_score": 1.0
     }  # fmt: skip
     maps = torch.zeros(1, 2, 2, 2)
     other = maps.clone()
     other[0, 1, 0, 0] = 2.0
-    assert exported.compared(other, maps)["agreement"] == 0.75
-    assert np.isclose(exported.right(a, torch.tensor([0, 1, 2, 2])), 0.75)
-
-
-@MODELS.register_module()
-class StagedToy(ToyRecognizer):
-    """Called as MMAction2's recognisers are."""
-
-    def forward(self, inputs, data_samples=None, mode="tensor", stage="head"):
-        return super().forward(inputs, data_samples, mode)
-
-
-@pytest.fixture
-def toy(tmp_path):
-    """A config of ten clips, and a checkpoint whose gates choose by the clip."""
-    settings = runner_settings(tmp_path, dynamic={}, model=dict(type="StagedToy"))
-    config = Config(dict(settings, default_scope="mmengine"))
-    model = MODELS.build(config.model)
-    lively(model.backbone, torch.randn(4, 2, 4, 6, 6))
-    file = tmp_path / "toy.pth"
-    torch.save({"state_dict": model.state_dict()}, file)
-    return config, str(file)
-
-
-SPEEDS = {"static": 100.0, "snapshot": 150.0, "dynamic": 50.0}
+    assert compared(other, maps)["agreement"] == 0.75
+    assert accuracy(a, [0, 1, 2, 2]) == 0.75
+    assert accuracy(a, [0, 1, 2, None]) is None
 
 
 @pytest.mark.parametrize("slower", [False, True], ids=["faster", "slower than static"])
-def test_the_file_is_never_slower_than_the_static_network(toy, slower, tmp_path, monkeypatch):
-    speeds = {**SPEEDS, "snapshot": 90.0 if slower else 150.0}
-    made = {name: Speed(v, v, v) for name, v in speeds.items()}
-    monkeypatch.setattr(exported, "timed_in_turn", lambda *arguments: made)
+def test_the_file_is_never_slower_than_the_static_network(slower, tmp_path, monkeypatch):
+    timed = speeds(static=100.0, snapshot=90.0 if slower else 150.0, dynamic=50.0)
+    monkeypatch.setattr(one_policy, "timed_in_turn", timed)
     times = [LayerTime("backbone.1", 2.0, 1.0), LayerTime("backbone.4", 1.0, 2.0)]
-    monkeypatch.setattr(exported, "layer_times", lambda *arguments: times)
+    monkeypatch.setattr(one_policy, "layer_times", lambda *arguments: times)
     out = tmp_path / "new" / "toy.pt2"
-    told = exported.export(*toy, out, exported.Settings("torch", "share=0.25", clips=5))
+    told = export(*trained_toy(tmp_path), out, Settings("torch", "share=0.25", clips=5))
     assert [file.name for file in out.parent.iterdir()] == ["toy.pt2"]
     assert torch.export.load(out).module()(torch.randn(3, 2, 4, 6, 6)).shape == (3, 3)
     assert told["fell_back"] == slower
@@ -343,14 +323,33 @@ def test_the_file_is_never_slower_than_the_static_network(toy, slower, tmp_path,
     assert 0 <= told["dynamic"]["agreement"] <= 1
 
 
-def test_a_file_whose_answers_differ_is_not_written(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(exported, "timed_in_turn", lambda *arguments: {
-        name: Speed(v, v, v) for name, v in SPEEDS.items()
-    })  # fmt: skip
-    load = targets.load_torch
-    wrong = replace(TARGETS["torch"], load=lambda path: lambda x: load(path)(x) + 1)
+def test_a_file_whose_answers_differ_is_not_written(tmp_path, monkeypatch):
+    timed = speeds(static=100.0, snapshot=100.0, dynamic=50.0)
+    monkeypatch.setattr(one_policy, "timed_in_turn", timed)
+    right, load = TARGETS["torch"], targets.load_torch
+    wrong = replace(right, exact=lambda path: lambda x: 1.1 * load(path)(x))
     monkeypatch.setitem(TARGETS, "torch", wrong)
     out = tmp_path / "new" / "toy.pt2"
     with pytest.raises(DifferentFunctionError, match="the file in torch answers something else"):
-        exported.export(*toy, out, exported.Settings("torch", "full", clips=5))
+        export(*trained_toy(tmp_path), out, Settings("torch", "full", clips=5))
     assert not list(out.parent.iterdir())
+    # What an engine rounds by itself is told of, and is no other function.
+    rough = replace(right, load=lambda path: lambda x: 1.5 * load(path)(x))
+    monkeypatch.setitem(TARGETS, "torch", rough)
+    told = export(*trained_toy(tmp_path), out, Settings("torch", "full", clips=5))["dynamic"]
+    assert told["difference"] > 0.1 * told["largest_score"]
+
+
+def test_networks_that_choose_otherwise_are_refused_by_name():
+    rival = nn.Sequential(nn.Conv2d(4, 8, 3))
+    make_cgnet(rival, CGNetConfig(targets="0"))
+    with pytest.raises(ExportError, match="a CGConv2d chooses otherwise .* begins with VaRed"):
+        refuse_rivals(rival)
+    refuse_rivals(nn.Sequential(VaRedConv2d(4, 8, 3), nn.Conv2d(8, 8, 3)))
+
+
+def test_networks_are_timed_over_the_same_clips():
+    seen, clips = [], [torch.full((1, 1), i) for i in range(5)]
+    sides = side_of("dynamic", lambda stack: lambda x: seen.append(int(x)) or x, clips, ExitStack())
+    sides["dynamic"]()
+    assert seen == [0, 1, 2, 3, 4]

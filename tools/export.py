@@ -1,15 +1,20 @@
-"""Writes a dynamic network as a static one that other engines run, and tries it on real clips.
+"""Writes a dynamic network as files that other engines run, and tries them on real clips.
 
     python tools/export.py CONFIG CHECKPOINT --to onnx
     python tools/export.py CONFIG CHECKPOINT --to openvino --policy share=0.5 --out net.xml
+    python tools/export.py CONFIG CHECKPOINT --to openvino --policies 4 --out served
+    python tools/export.py CONFIG CHECKPOINT --to onnx --policy dynamic
 
-Every clip gets the same policy: `full` computes all, `most-frequent` is what most clips of the
-validation set chose, `share=0.5` takes that share of the dynamic convolutions' MACs, FILE is what
---json of this tool or tools/evaluate.py wrote. Layers that are not faster so than by computing all,
-timed on the engine itself, compute all (--no-gates-that-pay leaves them); their filters are fitted
-to what they answered. The file is never slower than the static network's.
+With --policy every clip gets the same one: `full` computes all, `most-frequent` is what most clips
+of the validation set chose, `share=0.5` takes that share of the dynamic convolutions' MACs, FILE is
+what --json of this tool or tools/evaluate.py wrote. With --policies K a folder gets the K most
+frequent ones as a file each, and a router, which tells from a clip what file is for it. Layers that
+are not faster so than by computing all, timed on the engine itself, compute all
+(--no-gates-that-pay leaves them); their filters are fitted to what they answered. No file is slower
+than the static network's.
 
-It takes any batch of clips of the validation set's size, after the data preprocessor.
+`dynamic` keeps the gates: one graph that chooses by `If`, of up to 16 gates, for one clip at a
+time. All others take any batch of clips of the validation set's size, after the data preprocessor.
 """
 
 from __future__ import annotations
@@ -23,12 +28,13 @@ from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.export.exported import Settings, export
+from vared_mm.export.exported import export
 from vared_mm.export.targets import TARGETS
+from vared_mm.export.trained import Settings
 from vared_mm.fast.engines import EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
-from vared_mm.files import new_file, write_json
+from vared_mm.files import new_file, new_folder, write_json
 from vared_mm.launch import Parser, config_of, console, told_in_a_line
 
 
@@ -38,13 +44,11 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     config = config_of(args.config, args.cfg_options)
-    suffix = TARGETS[args.to].suffix
-    out = args.out or Path(args.checkpoint).with_suffix(suffix)
-    if out.suffix != suffix:
-        raise SystemExit(f"error: --out is {out}; wanted the ending {suffix} of --to {args.to}")
-    settings = Settings(args.to, args.policy, args.clips, args.gates_that_pay, args.repeats)
+    settings = Settings(
+        args.to, args.policy, args.policies, args.clips, args.gates_that_pay, args.repeats
+    )
     try:
-        report = export(config, args.checkpoint, out, settings)
+        report = export(config, args.checkpoint, args.out, settings)
     except (DifferentFunctionError, EngineError, WorkerError) as error:
         raise SystemExit(f"error: {error}") from error
     report = {"config": args.config, "checkpoint": args.checkpoint, **report}
@@ -53,15 +57,36 @@ def main() -> None:
         write_json(args.json, report)
 
 
+def out_of(args: argparse.Namespace) -> Path:
+    """The file to write, or of several policies the folder."""
+    # A checkpoint of the net is no folder to write to.
+    near = Path(args.checkpoint).name if "://" in args.checkpoint else args.checkpoint
+    suffix = TARGETS[args.to].suffix
+    if args.policies:
+        return new_folder(args.out or f"{Path(near).with_suffix('')}-policies")
+    out = new_file(args.out or str(Path(near).with_suffix(suffix)))
+    if out.suffix != suffix:
+        raise argparse.ArgumentTypeError(f"{out}; wanted the ending {suffix} of --to {args.to}")
+    return out
+
+
 def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("checkpoint")
     parser.add_argument("--to", choices=list(TARGETS), default="onnx")
-    parser.add_argument(
-        "--policy", default="most-frequent", help="full, most-frequent, share=0.5 or FILE"
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--policy",
+        default="most-frequent",
+        help="full, most-frequent (default), share=0.5, FILE or dynamic",
     )
-    parser.add_argument("--out", type=new_file, metavar="FILE", help="default: by the checkpoint")
+    choice.add_argument(
+        "--policies", type=int, default=0, metavar="K", help="files of the K most frequent ones"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="of --policies a folder; default: by the checkpoint"
+    )
     parser.add_argument(
         "--clips",
         type=int,
@@ -78,17 +103,26 @@ def parsed() -> argparse.Namespace:
     for name in ("clips", "threads", "repeats"):
         if (number := getattr(args, name)) is not None and number < 1:
             parser.error(f"--{name} is {number}; wanted 1 or more")
+    if args.policies and args.policies < 2:
+        parser.error(f"--policies is {args.policies}; wanted 2 or more, or --policy most-frequent")
+    try:
+        args.out = out_of(args)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --out: {error}")
     return args
 
 
 def show(report: dict[str, Any]) -> None:
     screen = console()
-    table = Table("network", "engine", "GMACs", "ms (quartiles), batch 1")
+    exact = report["rows"][0]["accuracy"] is not None
+    top_1 = "top-1 accuracy" if exact else "top-1 agreement with dynamic"
+    table = Table("network", "engine", "GMACs", "ms (quartiles), batch 1", f"{top_1}, %")
     for row in report["rows"]:
         low, high = row["ms_quartiles"]
         engine = "torch, prepared" if row["network"] == "dynamic" else report["engine"]
-        table.add_row(row["network"], engine, f"{row['gmacs']:.3f}",
-                      f"{row['ms']:.2f} ({low:.2f} to {high:.2f})")  # fmt: skip
+        table.add_row(row["network"], engine, f"{row['gmacs']:.3f}" if row["gmacs"] else "",
+                      f"{row['ms']:.2f} ({low:.2f} to {high:.2f})",
+                      f"{100 * row['accuracy' if exact else 'agreement']:.1f}")  # fmt: skip
     screen.print(table)
     screen.print("\n".join(lines(report)))
 
@@ -97,24 +131,42 @@ def lines(report: dict[str, Any]) -> list[str]:
     size = ", ".join(map(str, report["inputs"]))
     told = [f"{report['file']}: inputs ({size}) after the data preprocessor; {report['engine']}, "
             f"{report['precision']}, {report['threads']} threads"]  # fmt: skip
-    frozen, convolutions = len(report["frozen"]), report["convolutions"]
-    if report["fell_back"]:
-        told.append("the snapshot was slower than the static network: full is exported")
-    told.append(f"{frozen} of {convolutions} dynamic convolutions stand at the policy's choice, "
-                "the others compute all")  # fmt: skip
-    if report["coverage"] is not None:
-        told.append(f"coverage: {100 * report['coverage']:.1f} % of {report['clips']} clips choose "
-                    "this policy by themselves")  # fmt: skip
+    if "router" in report:
+        told += of_policies(report)
+    elif "frozen" in report:
+        told += of_policy(report)
     for name, what in (("dynamic", "the dynamic model"), ("policy_model", "it with this policy")):
-        if (parity := report[name]) is not None:
+        if (parity := report.get(name)) is not None:
             told.append(
                 f"against {what}: top-1 agreement {100 * parity['agreement']:.1f} %, largest "
                 f"difference {parity['difference']:.2g} of scores up to "
                 f"{parity['largest_score']:.3g}"
             )
-    if accuracy := report.get("accuracy"):
-        told.append(f"top-1 accuracy: {100 * accuracy['file']:.1f} %, the dynamic model's "
-                    f"{100 * accuracy['dynamic']:.1f} %")  # fmt: skip
+    return told
+
+
+def of_policy(report: dict[str, Any]) -> list[str]:
+    told = []
+    if report["fell_back"]:
+        told.append("the snapshot was slower than the static network: full is exported")
+    told.append(f"{len(report['frozen'])} of {report['convolutions']} dynamic convolutions stand "
+                "at the policy's choice, the others compute all")  # fmt: skip
+    if report["coverage"] is not None:
+        told.append(f"coverage: {100 * report['coverage']:.1f} % of {report['clips']} clips choose "
+                    "this policy by themselves")  # fmt: skip
+    return told
+
+
+def of_policies(report: dict[str, Any]) -> list[str]:
+    router = report["router"]
+    told = [
+        f"policy-{i}: {len(frozen)} of {report['convolutions']} dynamic convolutions stand at its "
+        f"choice; the router gives it {100 * share:.1f} % of {report['clips']} clips"
+        for i, (frozen, share) in enumerate(zip(report["frozen"], router["shares"], strict=True))
+    ]
+    told.append(f"coverage: {100 * report['coverage']:.1f} % of the clips choose one of these "
+                f"policies by themselves; {100 * router['agreement']:.1f} % are given the one that "
+                "they choose")  # fmt: skip
     return told
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -51,6 +52,10 @@ class Seen:
     dense: dict[str, float] = field(default_factory=dict)
     spared: list[float] = field(default_factory=list)
 
+    @property
+    def spared_by_clip(self) -> float:
+        return sum(self.spared) / len(self.spared)
+
     def half(self, first: int) -> Seen:
         """Every second clip; of a single one, that."""
         part = slice(first if len(self.clips) > 1 else 0, None, 2)
@@ -59,17 +64,18 @@ class Seen:
 
 
 def clips_of(model: BaseModel, config: Config, count: int) -> Iterator[tuple[Tensor, int | None]]:
-    """The views of the validation set's first samples, in an order that is always the same."""
-    loader = loader_of(config, shuffle=True, part="val", num_batch_per_epoch=count)
-    left = count
-    for batch in tracked(loader, min(count, len(loader)), "clips"):
+    """Views of samples from all of the validation set, always the same ones: the first of a list
+    may be of few classes."""
+    loader = loader_of(config, shuffle=True, part="val")
+    yield from tracked(islice(views_of(model, loader), count), count, "clips")
+
+
+def views_of(model: BaseModel, loader: Iterable[Any]) -> Iterator[tuple[Tensor, int | None]]:
+    for batch in loader:
         data = model.data_preprocessor(batch)
-        inputs = data["inputs"]
-        label = label_of(data.get("data_samples"))
+        inputs, label = data["inputs"], label_of(data.get("data_samples"))
         for view in (inputs.flatten(0, 1) if inputs.ndim == 6 else inputs).split(1):
-            if left:
-                left -= 1
-                yield view, label
+            yield view, label
 
 
 def label_of(samples: Any) -> int | None:

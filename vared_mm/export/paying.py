@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from vared_mm.export.fixed_conv import FixedConv
-from vared_mm.export.snapshot import Sizes, followed, made_of
+from vared_mm.export.fixed_conv import FixedConv, fixed
+from vared_mm.export.snapshot import Sizes, folded, followed
 from vared_mm.export.targets import Target, refused
 from vared_mm.fast.static_twin import plain_conv
 from vared_mm.method.observe import dynamic_convs
@@ -46,16 +46,14 @@ def layer_times(
     for name, conv in tracked(dynamic_convs(model).items(), len(rows), "layers timed"):
         norm, relu = (follow[name].norm, follow[name].relu) if name in follow else (None, False)
         its_norm = None if norm is None else copy.deepcopy(model.get_submodule(norm))
-        parts = {
-            kind: made_of(conv, its_norm, form, sizes[name])
-            for kind, form in (("full", plain_conv(conv)), ("chosen", rows[name]))
-        }
-        if not isinstance(parts["chosen"][0], FixedConv):
+        chosen = fixed(conv, rows[name], sizes[name])
+        if not isinstance(chosen, FixedConv):
             continue
         x = torch.randn(1, *sizes[name][1:], generator=torch.Generator().manual_seed(0))
         runs = {}
-        for kind, made in parts.items():
-            layer = nn.Sequential(*made, *[nn.ReLU()] * relu).eval().requires_grad_(False)
+        for kind, made in (("full", plain_conv(conv)), ("chosen", chosen)):
+            parts = *folded(made, its_norm), *[nn.ReLU()] * relu
+            layer = nn.Sequential(*parts).eval().requires_grad_(False)
             with refused(layer):
                 runs[kind] = partial(target.run(layer, x), x)
         speeds = interleaved(runs, 1, repeats)

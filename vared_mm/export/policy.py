@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import check_choices, dynamic_convs
-from vared_mm.report.policies import Policies, by_gate, policies_of
+from vared_mm.report.policies import Policies, by_gate, policies_of, views_of
 from vared_mm.report.policy_of_share import policy_of_share
 
 # The answers of each gate, by the convolution that asks it.
@@ -35,25 +34,31 @@ def rows_named(
     """
     if name == "full":
         return None
-    if not gates or not gates[0]:
-        raise ValueError(
-            f"--policy is {name} and the network has no gate: it is static, or VaRed is missing in "
-            "its backbone's type; give --policy full, or the dynamic model's config"
-        )
+    policies = counted(f"--policy is {name}", gates)
     if name == "most-frequent":
-        return most_frequent(counted(gates))
+        return most_frequent(policies)[0]
     if name.startswith("share="):
-        return of_share(model, counted(gates), dense, number(name))
+        return of_share(model, policies, dense, number(name))
     return from_file(name, model)
 
 
-def counted(gates: Sequence[Mapping[str, Tensor]]) -> Policies:
+def counted(wanted: str, gates: Sequence[Mapping[str, Tensor]]) -> Policies:
+    """
+    Raises:
+        ValueError: There are none, whereas `wanted` they are.
+    """
+    if not gates[0]:
+        raise ValueError(
+            f"{wanted} and the network has no gate: it is static, or VaRed is missing in its "
+            "backbone's type; give --policy full, or the dynamic model's config"
+        )
     return policies_of([{name: rows.numpy() for name, rows in one.items()} for one in gates])
 
 
-def most_frequent(policies: Policies) -> Rows:
-    """Each gate's mean answer over the clips that chose it."""
-    return {k: v.tolist() for k, v in by_gate(policies.names, policies.answers[0]).items()}
+def most_frequent(policies: Policies) -> list[Rows]:
+    """The first policies, each gate with its mean answer over the clips that chose it."""
+    parted = (by_gate(policies.names, answers) for answers in policies.answers)
+    return [{name: row.tolist() for name, row in policy.items()} for policy in parted]
 
 
 def number(name: str) -> float:
@@ -117,15 +122,18 @@ def of_convs(rows: Rows, model: nn.Module) -> Rows:
     return {name: rows[leader] for name, leader in leaders_of(model).items()}
 
 
-def covered(rows: Rows, gates: Sequence[Mapping[str, Tensor]]) -> float:
-    """Which part of the clips has the same paths open by itself."""
-    same = [
-        all(torch.equal(answers.flatten(0, -2) > 0, _like(rows[k], answers) > 0)
-            for k, answers in one.items())
-        for one in gates
-    ]  # fmt: skip
-    return float(np.mean(same))
+def nearest(
+    policies: Sequence[Rows], gates: Sequence[Mapping[str, Tensor]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the policies has most paths as each clip opens them by itself, (clips,), of equals
+    the first; and whether it has all of them so, (clips,)."""
+    names = list(policies[0])
+    opened = np.array([np.concatenate([rows[n] for n in names]) > 0 for rows in policies])
+    own = np.array([views_of({n: one[n].numpy() for n in names}).mean(0) > 0 for one in gates])
+    apart = (own[:, None] != opened).sum(-1)
+    return apart.argmin(1), apart.min(1) == 0
 
 
-def _like(row: Sequence[float], answers: Tensor) -> Tensor:
-    return torch.tensor(row).expand(answers.flatten(0, -2).shape)
+def covered(policies: Sequence[Rows], gates: Sequence[Mapping[str, Tensor]]) -> float:
+    """Which part of the clips chooses one of the policies by itself."""
+    return float(nearest(policies, gates)[1].mean())

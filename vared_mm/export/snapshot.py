@@ -1,4 +1,4 @@
-"""A static network out of a dynamic one: each dynamic convolution at one choice, norms folded."""
+"""A network with other modules in the places of its dynamic convolutions, norms folded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from torch.nn.modules.conv import _ConvNd
 from vared_mm.export.fixed_conv import fixed, with_norm
 from vared_mm.fast.epilogue import affine_of
 from vared_mm.fast.graph import chains, traced_parts
-from vared_mm.fast.static_twin import plain_conv
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.surgery import exchange
 
 # By the name of a convolution: what its gate answers to every sample, or what stands in its place.
-Forms = Mapping[str, Sequence[float] | _ConvNd]
+Forms = Mapping[str, Sequence[float] | nn.Module]
 Sizes = Mapping[str, Sequence[int]]
 
 
@@ -50,7 +49,7 @@ def followed(model: nn.Module) -> dict[str, Followed]:
 
 
 def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
-    """A copy of plain modules alone, in evaluation.
+    """A copy in evaluation whose dynamic convolutions are what `forms` tells, norms folded.
 
     Args:
         forms: Of every dynamic convolution.
@@ -63,33 +62,28 @@ def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
         if not isinstance(conv, _ConvNd):
             continue
         norm_name = norms[name].norm if name in norms else None
-        if isinstance(conv, _Dynamic) or norm_name is not None:
-            norm = None if norm_name is None else new.get_submodule(norm_name)
-            made = made_of(conv, norm, forms.get(name), sizes.get(name, ()))
-            taken[id(conv)] = made[0]
-            if norm is not None:
-                taken[id(norm)] = made[1]
+        norm = None if norm_name is None else new.get_submodule(norm_name)
+        own: nn.Module = conv
+        if isinstance(conv, _Dynamic):
+            own = in_place_of(conv, forms[name], sizes.get(name, ()))
+        taken[id(conv)], new_norm = folded(own, norm)
+        if norm is not None:
+            taken[id(norm)] = new_norm
     exchange(new, taken)
     return new
 
 
-def made_of(
-    conv: _ConvNd, norm: Any, form: Sequence[float] | _ConvNd | None, size: Sequence[int]
-) -> tuple[nn.Module, nn.Module]:
-    """What stands in the places of a convolution and of its norm."""
-    own: nn.Module = conv
-    if isinstance(form, _ConvNd):
-        own = form
-    elif form is not None:
-        assert isinstance(conv, _Dynamic)
-        own = fixed(conv, form, size)
+def in_place_of(
+    conv: _Dynamic, form: Sequence[float] | nn.Module, size: Sequence[int]
+) -> nn.Module:
+    return form if isinstance(form, nn.Module) else fixed(conv, form, size)
+
+
+def folded(conv: nn.Module, norm: Any) -> tuple[nn.Module, nn.Module]:
+    """What stands in the places of a convolution and of the norm that follows it, if any: a norm
+    goes into a plain convolution."""
     if norm is None:
-        return own, nn.Identity()
-    if not isinstance(own, _ConvNd):
-        return own, norm
-    return with_norm(own, *affine_of(norm)), nn.Identity()
-
-
-def plain_forms(model: nn.Module) -> dict[str, _ConvNd]:
-    """Every dynamic convolution as the plain one of its weights."""
-    return {n: plain_conv(m) for n, m in model.named_modules() if isinstance(m, _Dynamic)}
+        return conv, nn.Identity()
+    if not isinstance(conv, _ConvNd):
+        return conv, norm
+    return with_norm(conv, *affine_of(norm)), nn.Identity()

@@ -1,6 +1,7 @@
 """The formats that a network is written in, and the engines that run them.
 
-Files take any batch size. Engines run in the precision that they choose by themselves.
+Engines run in the precision that they choose by themselves; in float32,
+a file can be told from a wrong one.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vared_mm.export.flat_conv import flattened
 from vared_mm.fast import engines
 from vared_mm.fast.engines import EngineError, Run
 
-# Operators of 2021, which ONNX Runtime has from 1.14 on, and all that our networks need.
+# Of 2022; ONNX Runtime has it from 1.14 on, and it is all that our networks need.
 OPSET = 18
 INPUT, OUTPUT = "inputs", "scores"
 
@@ -29,8 +31,10 @@ class Target:
     """A format and its engine.
 
     Args:
-        write: The network, an example of two or more samples, and where to.
+        write: The network, an example and where to. Of two samples, the file takes batches of
+            any size; of one, that size alone.
         load: What runs a file.
+        exact: The same in float32.
         run: What runs a network in memory, for one size, as layers are timed.
     """
 
@@ -38,6 +42,7 @@ class Target:
     suffix: str
     write: Callable[[nn.Module, Tensor, Path], None]
     load: Callable[[Path], Run]
+    exact: Callable[[Path], Run]
     run: Callable[[Any, Tensor], Run]
     precision: Callable[[], torch.dtype] = lambda: torch.float32
 
@@ -52,8 +57,8 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         import onnxscript  # noqa: F401
     with refused(network):
         torch.onnx.export(
-            network, (example,), path, dynamo=True, opset_version=OPSET, external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("batch")},), input_names=[INPUT],
+            flattened(network), (example,), path, dynamo=True, opset_version=OPSET,
+            external_data=False, dynamic_shapes=batches(example), input_names=[INPUT],
             output_names=[OUTPUT], verbose=False,
         )  # fmt: skip
 
@@ -67,24 +72,36 @@ def load_onnx(path: Path) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
 
 
+def run_onnx(network: nn.Module, example: Tensor) -> Run:
+    return engines.onnxruntime(flattened(network), example)
+
+
 def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
     with needed("openvino"):
         import openvino as ov
-    with refused(network):
-        model = ov.convert_model(exported(network, example))
-        # It takes every size of an exported program for unknown, and not the batch alone.
-        model.reshape([-1, *example.shape[1:]])
-        model.inputs[0].set_names({INPUT})
-        model.outputs[0].set_names({OUTPUT})
+    if len(example) == 1:
+        # What chooses by torch.cond, which is `If` in ONNX.
+        write_onnx(network, example, path.with_suffix(".onnx"))
+        model = ov.convert_model(path.with_suffix(".onnx"))
+        path.with_suffix(".onnx").unlink()
+    else:
+        with refused(network):
+            model = ov.convert_model(exported(network, example))
+            # It takes every size of an exported program for unknown, and not the batch alone.
+            model.reshape([-1, *example.shape[1:]])
+            model.inputs[0].set_names({INPUT})
+            model.outputs[0].set_names({OUTPUT})
     ov.save_model(model, path, compress_to_fp16=False)
 
 
-def load_openvino(path: Path) -> Run:
+def load_openvino(path: Path, precision: str | None = None) -> Run:
     with needed("openvino"):
         import openvino as ov
-    settings = {
+    settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
     }  # fmt: skip
+    if precision:
+        settings["INFERENCE_PRECISION_HINT"] = precision
     request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())).copy())
 
@@ -106,18 +123,21 @@ def load_torch(path: Path) -> Run:
 
 
 TARGETS = {
-    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, engines.onnxruntime),
+    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, load_onnx, run_onnx),
     "openvino": Target(
-        "OpenVINO", ".xml", write_openvino, load_openvino,
+        "OpenVINO", ".xml", write_openvino, load_openvino, partial(load_openvino, precision="f32"),
         partial(engines.openvino, precision=None), openvino_precision,
     ),
-    "torch": Target("torch", ".pt2", write_torch, load_torch, engines.eager),
+    "torch": Target("torch", ".pt2", write_torch, load_torch, load_torch, engines.eager),
 }  # fmt: skip
 
 
 def exported(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    batch = ({0: torch.export.Dim("batch")},)
-    return torch.export.export(network, (example,), dynamic_shapes=batch)
+    return torch.export.export(network, (example,), dynamic_shapes=batches(example))
+
+
+def batches(example: Tensor) -> tuple | None:
+    return ({0: torch.export.Dim("batch")},) if len(example) > 1 else None
 
 
 @contextmanager
@@ -125,10 +145,11 @@ def refused(network: nn.Module) -> Iterator[None]:
     """Whatever an exporter raises, as an `ExportError`."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # What torch's exporter warns of in torch.
-            warnings.simplefilter("ignore", FutureWarning)
+            # What torch's exporters warn of in torch, and of sizes, which a file is for.
+            for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
+                warnings.simplefilter("ignore", kind)
             yield
-    except EngineError:
+    except (EngineError, OSError):
         raise
     except Exception as error:
         model = getattr(network, "model", network)

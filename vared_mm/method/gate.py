@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     passes `leak` times tanh's gradient, else nothing could ever open it again.
     """
     t = z.tanh()
-    with torch.no_grad():
+    # Where there is no gradient, also not the context: torch's exporter makes a graph of it.
+    with torch.no_grad() if t.requires_grad else nullcontext():
         # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
         # for whoever reads the gate to refuse.
         largest, place = t.max(-1, keepdim=True)
@@ -47,7 +49,13 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     return v / v.sum(-1, keepdim=True) if normalised else v
 
 
-def decide_by_definition(
+def decide_by_definition(x: Tensor, *arguments: Any) -> Tensor:
+    """As `decided`, whatever precision surrounds it."""
+    with torch.autocast(x.device.type, enabled=False):
+        return decided(x, *arguments)
+
+
+def decided(
     x: Tensor,
     weight1: Tensor,
     mean: Tensor,
@@ -71,10 +79,9 @@ def decide_by_definition(
         weight2: W2 (axes · S, hidden).
         beta: β (axes · S,).
     """
-    with torch.autocast(x.device.type, enabled=False):
-        hidden = F.linear(pooled_maps(x, weight1.dtype, change), weight1)
-        hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
-        return gates_from(F.linear(hidden, weight2, beta), axes, floor, leak, normalised)
+    hidden = F.linear(pooled_maps(x, weight1.dtype, change), weight1)
+    hidden = F.batch_norm(hidden, mean, var, scale, shift, False, 0.0, eps).tanh()
+    return gates_from(F.linear(hidden, weight2, beta), axes, floor, leak, normalised)
 
 
 def pooled_maps(x: Tensor, dtype: torch.dtype, change: bool = False) -> Tensor:

@@ -1,0 +1,74 @@
+"""A trained dynamic network as one graph that chooses by itself, for batches of one."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+from vared_mm.export.choosing_conv import ChoosingConv
+from vared_mm.export.fitted_snapshot import plain_network, snapshot_of
+from vared_mm.export.targets import ExportError
+from vared_mm.export.trained import Settings, Trained, conditions
+from vared_mm.export.trial import (
+    answers_to,
+    checked,
+    compared,
+    macs_of,
+    of_file,
+    of_network,
+    row_of,
+    timed_in_turn,
+)
+from vared_mm.method.frozen import leaders_of
+from vared_mm.method.observe import dynamic_convs
+
+# Every path of a gate is a branch, which converters and engines hold at once.
+GATES = 16
+
+
+def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
+    convs, clips = dynamic_convs(of.model), of.others.clips
+    graph = plain_network(of.model, {n: ChoosingConv(c) for n, c in convs.items()}, of.seen)
+    static = snapshot_of(of.model, None, [], of.seen).network
+    with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        files = {side: Path(folder, side, out.name) for side in ("static", "graph")}
+        for file, network in zip(files.values(), (static, graph), strict=True):
+            file.parent.mkdir()
+            settings.target.write(network, clips[0], file)
+        jobs = {side: partial(of_file, settings.to, file) for side, file in files.items()}
+        jobs["dynamic"] = partial(of_network, of.network, clips[0])
+        speeds = timed_in_turn(jobs, clips, settings.repeats)
+        came = checked(settings.target, files["graph"], of.network, clips, batches=False)
+        for file in files["graph"].parent.iterdir():
+            file.replace(out.parent / file.name)
+    answers = {"static": answers_to(clips, static), "graph": came, "dynamic": of.answers}
+    macs: dict[str, Any] = {"static": macs_of(static, clips[0]), "graph": None}
+    macs["dynamic"] = macs["static"] - of.others.spared_by_clip
+    report = {
+        "file": str(out), **conditions(of, settings), "dynamic": compared(came, of.answers),
+        "rows": [
+            row_of(side, macs[side], speeds[side], answers[side], of.answers, of.others.labels)
+            for side in macs
+        ],
+    }  # fmt: skip
+    return {**report, "inputs": [1, *report["inputs"][1:]]}
+
+
+def refuse_gates(model: nn.Module) -> None:
+    """
+    Raises:
+        ExportError: There are none, or too many.
+    """
+    count = len(set(leaders_of(model).values()))
+    if not 0 < count <= GATES:
+        raise ExportError(
+            f"--policy dynamic writes branches for each gate, and the network has {count}; wanted "
+            f"1 to {GATES}. "
+            + ("Give --policies 4, which needs no branches, or make fewer convolutions dynamic "
+               "(dynamic.targets), or those of a block by one gate (dynamic.share)" if count
+               else "Give --policy full, or the dynamic model's config")
+        )  # fmt: skip

@@ -1,0 +1,133 @@
+"""The policies that cover most clips, a file each, and a router that tells which is for a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vared_mm.export.fitted_snapshot import Snapshot, snapshot_of, write
+from vared_mm.export.one_policy import paying_snapshot
+from vared_mm.export.policy import Rows, counted, most_frequent, nearest
+from vared_mm.export.router import Router, router
+from vared_mm.export.targets import TARGETS, ExportError, Target
+from vared_mm.export.trained import Settings, Trained, conditions
+from vared_mm.export.trial import (
+    answers_to,
+    checked,
+    macs_of,
+    of_file,
+    of_network,
+    row_of,
+    timed_in_turn,
+)
+from vared_mm.fast.engines import Run
+from vared_mm.fast.same_answers import tolerance_of
+from vared_mm.fast.sides import refuse_difference
+
+
+def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
+    """Into the folder `out`: policy-0, which most clips chose, policy-1, ..., and router."""
+    target, clips, suffix = settings.target, of.others.clips, settings.target.suffix
+    policies = first_policies(of, settings.policies)
+    nets = {"static": snapshot_of(of.model, None, [], of.seen)}
+    for i, rows in enumerate(policies):
+        nets[f"policy-{i}"] = paying_snapshot(of, rows, settings)[0]
+    own = torch.from_numpy(nearest(policies, of.seen.gates)[0])
+    decide = router(nets["static"].network, next(iter(of.seen.sizes)), of.seen.clips, own)
+    with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        files = {
+            name: write(target, net.network, clips[0], Path(folder, name, name + suffix))
+            for name, net in nets.items()
+        }
+        if settings.gates_that_pay:
+            refuse_slower(nets, files, clips, settings)
+        deciding = write(target, decide, clips[0], Path(folder, "router", "router" + suffix))
+        several = [file for name, file in files.items() if name != "static"]
+        jobs = jobs_of(files, settings)
+        jobs["routed"] = partial(of_routed, settings.to, deciding, several)
+        jobs["dynamic"] = partial(of_network, of.network, clips[0])
+        speeds = timed_in_turn(jobs, clips, settings.repeats)
+        routes = checked_router(target, deciding, decide, clips)
+        came = {n: checked(target, files[n], net.network, clips) for n, net in nets.items()}
+        out.mkdir(exist_ok=True)
+        for made in (*several, deciding):
+            for file in made.parent.iterdir():
+                file.replace(out / file.name)
+    macs = {name: macs_of(net.network, clips[0]) for name, net in nets.items()}
+    taken = [f"policy-{i}" for i in routes.tolist()]
+    came["routed"] = torch.stack([came[name][i] for i, name in enumerate(taken)])
+    macs["routed"] = macs_of(decide, clips[0]) + mean([macs[name] for name in taken])
+    came["dynamic"], macs["dynamic"] = of.answers, macs["static"] - of.others.spared_by_clip
+    chosen, alike = nearest(policies, of.others.gates)
+    return {
+        "file": str(out), **conditions(of, settings), "policies": policies,
+        "frozen": [list(net.kept) for name, net in nets.items() if name != "static"],
+        "coverage": float(alike.mean()),
+        "router": {
+            "shares": [float((routes == i).float().mean()) for i in range(len(policies))],
+            "agreement": float((alike & (routes.numpy() == chosen)).mean()),
+        },
+        "rows": [
+            row_of(side, macs[side], speeds[side], came[side], of.answers, of.others.labels)
+            for side in macs
+        ],
+    }  # fmt: skip
+
+
+def refuse_slower(
+    nets: dict[str, Snapshot], files: Mapping[str, Path], clips: Sequence[Tensor],
+    settings: Settings,
+) -> None:  # fmt: skip
+    """The static network takes the place of those that are slower."""
+    speeds = timed_in_turn(jobs_of(files, settings), clips, settings.repeats)
+    for name, file in files.items():
+        if speeds[name].median < speeds["static"].median:
+            nets[name] = nets["static"]
+            write(settings.target, nets[name].network, clips[0], file)
+
+
+def jobs_of(files: Mapping[str, Path], settings: Settings) -> dict[str, Any]:
+    return {name: partial(of_file, settings.to, file) for name, file in files.items()}
+
+
+def first_policies(of: Trained, count: int) -> list[Rows]:
+    """
+    Raises:
+        ExportError: The clips chose fewer.
+    """
+    found = most_frequent(counted(f"--policies is {count}", of.seen.gates))
+    if len(found) < count:
+        fewer = f"--policies {len(found)}" if len(found) > 1 else "--policy most-frequent"
+        raise ExportError(
+            f"--policies is {count}, and the {len(of.seen.clips)} clips chose no more than "
+            f"{len(found)}; give {fewer}, or more --clips"
+        )
+    return found[:count]
+
+
+def checked_router(target: Target, file: Path, router: Router, clips: Sequence[Tensor]) -> Tensor:
+    """(clips,) what its file answers.
+
+    Raises:
+        DifferentFunctionError: Policies that it does not find best in torch.
+    """
+    came = answers_to(clips, target.exact(file))
+    scores = answers_to(clips, router.scores)
+    # Of two that are equally good, another engine may take the other.
+    best, taken = scores.amax(1), scores.gather(1, came[:, None].long())[:, 0]
+    refuse_difference(f"the router in {target.engine}", taken, best, tolerance_of(scores))
+    return came.long()
+
+
+def of_routed(to: str, router: Path, files: Sequence[Path], stack: ExitStack) -> Run:
+    """Each clip by the file that the router tells."""
+    decide, runs = TARGETS[to].exact(router), [TARGETS[to].load(file) for file in files]
+    return lambda clip: runs[int(decide(clip))](clip)

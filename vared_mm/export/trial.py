@@ -1,0 +1,121 @@
+"""What files are worth: what they answer to clips, MACs and milliseconds.
+
+MACs are of convolutions and linear layers, for one clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.export.targets import TARGETS, Target
+from vared_mm.fast.engines import Network, Run, prepared
+from vared_mm.fast.isolated import Job, isolated
+from vared_mm.fast.same_answers import tolerance_of
+from vared_mm.fast.sides import refuse_difference
+from vared_mm.speed import Speed, in_turn
+
+# Clips of one timing: a dynamic network takes another time for each.
+TIMED = 8
+
+
+@torch.no_grad()
+def answers_to(clips: Sequence[Tensor], run: Run) -> Tensor:
+    """(clips, ...), asked one by one."""
+    return torch.cat([run(clip) for clip in clips])
+
+
+def checked(
+    target: Target, file: Path, network: nn.Module, clips: Sequence[Tensor], batches: bool = True
+) -> Tensor:
+    """(clips, ...) what the file answers.
+
+    Args:
+        batches: Whether it takes several clips at once.
+
+    Raises:
+        DifferentFunctionError: In float32 that is something else than the network in torch does.
+    """
+    run, wanted = target.exact(file), answers_to(clips, network)
+    tolerance = tolerance_of(wanted)
+    refuse_difference(f"the file in {target.engine}", answers_to(clips, run), wanted, tolerance)
+    if batches:
+        # Of a single clip, that twice.
+        ends = torch.tensor([0, len(clips) - 1])
+        at_once = run(torch.cat([clips[i] for i in ends]))
+        refuse_difference("the file for a batch of 2", at_once, wanted[ends], tolerance)
+    return answers_to(clips, target.load(file))
+
+
+def compared(came: Tensor, expected: Tensor) -> dict[str, float]:
+    """The share of equal top-1 answers (of pixels, where each has one), and the largest difference
+    of any score."""
+    same = came.argmax(1) == expected.argmax(1)
+    largest, scale = (came - expected).abs().max(), expected.abs().max()
+    return {"agreement": float(same.float().mean()), "difference": float(largest),
+            "largest_score": float(scale)}  # fmt: skip
+
+
+def accuracy(scores: Tensor, labels: Sequence[int | None]) -> float | None:
+    """None where a clip has no single label."""
+    if None in labels or scores.ndim != 2:
+        return None
+    return float((scores.argmax(1) == torch.tensor(labels)).float().mean())
+
+
+@torch.no_grad()
+def macs_of(network: nn.Module, clip: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        network(clip)
+    return counter.get_total_flops() / 2
+
+
+def timed_in_turn(
+    jobs: Mapping[str, Callable[[ExitStack], Run]], clips: Sequence[Tensor], repeats: int
+) -> dict[str, Speed]:
+    """Each in a process of its own, over the same clips, one by one."""
+    clips = clips[:TIMED]
+    sides: dict[str, Job] = {side: partial(side_of, side, job, clips) for side, job in jobs.items()}
+    with isolated(sides, 1) as clocks:
+        return in_turn(clocks, len(clips), repeats)
+
+
+def side_of(
+    side: str, job: Callable[[ExitStack], Run], clips: Sequence[Tensor], stack: ExitStack
+) -> dict[str, Callable[[], object]]:
+    return {side: partial(answers_to, clips, job(stack))}
+
+
+def of_file(to: str, file: Path, stack: ExitStack) -> Run:
+    return TARGETS[to].load(file)
+
+
+def of_network(network: Network, clip: Tensor, stack: ExitStack) -> Run:
+    return prepared(network, clip)
+
+
+def row_of(
+    side: str,
+    macs: float | None,
+    speed: Speed,
+    came: Tensor,
+    dynamic: Tensor,
+    labels: Sequence[Any],
+) -> dict[str, Any]:
+    """A line of the table.
+
+    Args:
+        macs: None where they are not known.
+        came: (clips, ...) its scores; `dynamic`: the dynamic model's.
+    """
+    ms = {"ms": 1000 / speed.median, "ms_quartiles": [1000 / speed.high, 1000 / speed.low]}
+    agreement = compared(came, dynamic)["agreement"]
+    return {"network": side, "gmacs": macs and macs / 1e9, **ms, "agreement": agreement,
+            "accuracy": accuracy(came, labels)}  # fmt: skip
