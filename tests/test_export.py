@@ -103,9 +103,11 @@ def rows_for(model, end):
     return {name: rows[name][: 2 * len(conv.axes)] for name, conv in own.items()}
 
 
-@pytest.mark.parametrize("end", ["full", "least", "mixed"])
-@pytest.mark.parametrize("kind", ["3d", "2d"])
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize(
+    ("to", "kind", "end"),
+    [(to, "3d", end) for to in TARGETS for end in ("full", "least", "mixed")]
+    + [(to, "2d", "mixed") for to in TARGETS],
+)
 @torch.no_grad()
 def test_the_file_answers_as_the_frozen_network_for_any_batch(to, kind, end, tmp_path):
     for package in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["openvino"]}.get(to, []):

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-LINK = re.compile(r"\[([^\]]+)\]\(([^)#:\s]+)\)")
+# No pictures: mkdocs itself looks for those, and knows the ones that a notebook made.
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)\)")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **kwargs: Any) -> str:
