@@ -285,8 +285,8 @@ def test(run: Run, clips: Clips, folder: Path, checkpoint: Path, options: Sequen
 
 
 def time_beside(network: str, seed: int, clips: Clips, out: Path) -> None:
-    """All finished forms, the static one first."""
-    folders = [out / Run(network, form, seed).name for form in FORMS]
+    """All finished forms but the one that draws, which nobody would use; the static one first."""
+    folders = [out / Run(network, form, seed).name for form in FORMS if form != "random"]
     told = [str(folder) for folder in folders if finished(folder)]
     file = out / f"{network}-speed-{seed}.json"
     run_tool("tools/compare_speed.py", *told, "--json", str(file), env=clips.environment())
