@@ -1,4 +1,6 @@
-# Runs the demo on a CPU: docker build --tag vared_mm . && docker run --rm vared_mm
+# Runs the demo on a CPU. TORCH is what tools/setup.sh hands to pip; torch's own index has CPU builds:
+#   docker build --tag vared_mm --build-arg TORCH='torch==2.13.0 --index-url URL' .
+#   docker run --rm vared_mm
 FROM python:3.11-slim-bookworm
 # Opened by OpenCV's wheel; g++ builds the kernels.
 # hadolint ignore=DL3008
@@ -7,6 +9,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /vared_mm
 COPY . .
-ENV PIP_NO_CACHE_DIR=1 TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+ARG TORCH=""
+# Kept, as the demo looks whether it is set up with the same.
+ENV PIP_NO_CACHE_DIR=1 TORCH=$TORCH
 RUN bash tools/setup.sh
 CMD ["bash", "tools/demo.sh"]
