@@ -6,6 +6,7 @@ a file can be told from a wrong one.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,8 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     with needed("onnx", "onnxscript"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
+    # It tells four times that torchvision, which nothing here needs, is not installed.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with refused(network):
         torch.onnx.export(
             flattened(network), (example,), path, dynamo=True, opset_version=OPSET,
