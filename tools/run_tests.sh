@@ -8,5 +8,6 @@ bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-# One process for each core; the tests of a file share what they train and stay together.
-exec .venv/bin/python -m pytest -rs -n auto --dist loadfile "$@"
+# One process for each core; the tests of a file share what they train and stay together. A test that
+# ends its process ends the run: with another one in its place, pytest-xdist 3.8 waited for ever.
+exec .venv/bin/python -m pytest -rs -n auto --dist loadfile --max-worker-restart 0 "$@"
