@@ -55,11 +55,11 @@ def test_another_command_is_refused_with_the_one_that_was_meant(called):
 def test_away_from_the_repository_our_own_configs_and_tools_serve(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch.config_of("configs/demo/i3d_motion.py").model.backbone.width == 0.25
-    assert shipped.command_file("tools/train.py") == TOOLS / "train.py"
+    assert shipped.here_or_shipped("tools/train.py") == TOOLS / "train.py"
     with pytest.raises(SystemExit, match=r"there is no config file configs/demo/gone\.py"):
         launch.config_of("configs/demo/gone.py")
     with pytest.raises(SystemExit, match=r"there is no config file demo/i3d_motion\.py"):
         launch.config_of("demo/i3d_motion.py")
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "train.py").touch()
-    assert shipped.command_file("tools/train.py") == Path("tools/train.py")
+    assert shipped.here_or_shipped("tools/train.py") == Path("tools/train.py")

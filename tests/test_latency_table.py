@@ -215,6 +215,9 @@ def test_the_tool_wants_a_size_and_a_place_for_a_config_with_one_set_of_gates(
         said(monkeypatch, capsys, "configs/demo/vared_i3d_motion.py")
     assert "a config wants --shape, to measure at, and --out" in capsys.readouterr().err
     size = ("--shape", 8, 32, 32, "--out", tmp_path / "less.py")
+    with pytest.raises(SystemExit):
+        said(monkeypatch, capsys, "speed.json", *size)
+    assert "a table was measured already" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="has 0 places with dynamic convolutions"):
         said(monkeypatch, capsys, "configs/demo/i3d_motion.py", *size)
     assert not list(tmp_path.iterdir())

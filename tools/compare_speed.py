@@ -16,7 +16,7 @@ import pandas as pd
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
-from vared_mm.launch import Parser, extra, told_in_a_line
+from vared_mm.launch import Parser, extra, positive, told_in_a_line
 
 with extra("report"):
     from vared_mm.report.beside import lines_of, speeds_beside
@@ -27,17 +27,15 @@ with extra("report"):
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
-    parser.add_argument("--batch", type=int, default=8, help="samples at once; default: 8")
-    parser.add_argument("--repeats", type=int, default=15, help="rounds; default: 15")
+    parser.add_argument("--batch", type=positive, default=8, help="samples at once; default: 8")
+    parser.add_argument("--repeats", type=positive, default=15, help="rounds; default: 15")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the report there")
     args = parser.parse_args()
-    if args.batch < 1 or args.repeats < 1:
-        parser.error("--batch and --repeats want 1 or more")
     results = {str(path): read_result(path) for path in args.results}
     report = speeds_beside(results, args.batch, args.repeats)
     if args.json:
         write_json(args.json, report)
-    columns = ("result", "per second, median (quartiles)", "times the first")
+    columns = ("result", "inputs", "per second, median (quartiles)", "times the first")
     table = pd.DataFrame(lines_of(report), columns=columns)
     print(table.to_markdown(index=False, disable_numparse=True))
     print(*(f"{key}: {value}" for key, value in report["conditions"].items()), sep="; ")

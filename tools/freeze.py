@@ -26,7 +26,7 @@ from vared_mm.method.frozen import frozen
 from vared_mm.settings import dynamic_keys
 
 with extra("report"):
-    from vared_mm.report.evaluation_key import weights_digest
+    from vared_mm.report.evaluated_model import evaluated_model
     from vared_mm.report.policies import Policies, by_gate
     from vared_mm.report.policy_of_share import policy_of_share
     from vared_mm.report.result import Samples, read_result, read_samples
@@ -53,12 +53,7 @@ def main() -> None:
             "former version; run tools/evaluate.py again on a dynamic model"
         )
     config = config_of(result.config, result.options)
-    model = build_model(config, result.checkpoint)
-    if result.weights not in (None, weights_digest(model.state_dict())):
-        raise SystemExit(
-            f"{result.checkpoint} holds other weights than {args.result} tells of; run "
-            "tools/evaluate.py again"
-        )
+    model = evaluated_model(config, result)
     if args.random or args.same_macs:
         samples = read_samples(args.result)
         assert samples.policies is not None

@@ -24,7 +24,7 @@ from vared_mm.fast.benchmark import benchmark
 from vared_mm.fast.sides import Settings
 from vared_mm.files import new_file, write_text
 from vared_mm.latency_table import LayerLatency, gates_that_do_not_pay, read_table
-from vared_mm.launch import Parser, config_of, told_in_a_line
+from vared_mm.launch import Parser, config_of, positive, told_in_a_line
 from vared_mm.settings import dynamic_keys
 
 
@@ -111,15 +111,17 @@ def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("source", help="config, or what tools/benchmark.py --layers --json wrote")
     parser.add_argument(
-        "--shape", type=int, nargs="+", metavar="N", help="T H W, or H W, of a clip"
+        "--shape", type=positive, nargs="+", metavar="N", help="T H W, or H W, of a clip"
     )
     parser.add_argument("--out", type=new_file, metavar="CONFIG", help="config to write")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="as it will be used")
-    parser.add_argument("--threads", type=int, help="default: torch's own")
-    parser.add_argument("--repeats", type=int, default=15, help="rounds; default: 15")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="as it will be used")
+    parser.add_argument("--threads", type=positive, help="default: torch's own")
+    parser.add_argument("--repeats", type=positive, default=15, help="rounds; default: 15")
     args = parser.parse_args()
     if not args.source.endswith(".json") and not (args.shape and args.out):
         parser.error("a config wants --shape, to measure at, and --out, the config to write")
+    if args.source.endswith(".json") and (args.shape or args.out):
+        parser.error("a table was measured already and has no config; leave out --shape and --out")
     return args
 
 

@@ -27,7 +27,7 @@ from vared_mm.infer.live_drawing import name_of, share_of
 from vared_mm.infer.sliding import SlidingClips
 from vared_mm.infer.source import source_of
 from vared_mm.infer.trained import NetworkParser, trained
-from vared_mm.launch import told_in_a_line, visible
+from vared_mm.launch import positive, told_in_a_line, visible
 
 
 @told_in_a_line()
@@ -85,12 +85,6 @@ def parsed() -> argparse.Namespace:
         if file.resolve() == Path(args.source).resolve():
             parser.error(f"{file} would be replaced, which is given to be read")
     return args
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on; came {text!r}")
-    return int(text)
 
 
 def row_of(said: Said, rate: float, names: list[str]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from vared_mm.screen import quiet
 from vared_mm.settings import kind
-from vared_mm.shipped import command_file, here_or_shipped
+from vared_mm.shipped import here_or_shipped
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +61,13 @@ def run_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     parser.add_argument("--seed", type=int, help="random seed")
     return parser
+
+
+def positive(text: str) -> int:
+    """The type of options that count something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on; came {text!r}")
+    return int(text)
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -134,7 +141,7 @@ def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> 
     """
     print(f"$ python {tool} {' '.join(options)}", flush=True)
     call = subprocess.run(
-        [sys.executable, str(command_file(tool)), *options], env={**os.environ, **(env or {})}
+        [sys.executable, str(here_or_shipped(tool)), *options], env={**os.environ, **(env or {})}
     )
     if call.returncode:
         raise ValueError(f"{tool} ended with {call.returncode}; what it says stands above")

@@ -21,14 +21,8 @@ TRAINED = shipped("configs") / "demo" / "trained" / "vared_i3d_motion.pth"
 
 
 def here_or_shipped(file: str) -> Path:
-    """`configs/...` of the folder that we are in, or else our own."""
-    own = shipped("configs").parent / file
-    is_ours = file.startswith("configs/") and own.is_file() and not Path(file).is_file()
+    """`configs/...` or `tools/...` of the folder that we are in, or else our own."""
+    kind = Path(file).parts[0] if file else ""
+    own = shipped(kind).parent / file
+    is_ours = kind in ("configs", "tools") and own.is_file() and not Path(file).is_file()
     return own if is_ours else Path(file)
-
-
-def command_file(tool: str) -> Path:
-    """`tools/x.py` of the folder that we are in, or else our own."""
-    return (
-        Path(tool) if Path(tool).is_file() else shipped("tools") / Path(tool).relative_to("tools")
-    )

@@ -12,10 +12,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from vared_mm.datasets.video_guard import BrokenVideoError
-from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
-from vared_mm.report.evaluation_key import weights_digest
+from vared_mm.report.evaluated_model import evaluated_model
 from vared_mm.report.evaluation_samples import describe
 from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
@@ -77,17 +76,12 @@ class EvaluatedClips:
 
     def maps(self, place: int, pattern: str | None = None) -> list[LayerMaps]:
         """Of the layers that match, else of four, as they come out for this sample."""
-        checkpoint = here_or_shipped(self.result.checkpoint)
-        if not checkpoint.is_file():
-            raise NoPictureError(f"the checkpoint {self.result.checkpoint} is not here")
         names = self.samples.layer_names.tolist()
         layers = chosen_layers(names, self.samples.layer_share[place], pattern)
-        model = build_model(self.config, str(checkpoint))
-        if self.result.weights not in (None, weights_digest(model.state_dict())):
-            raise NoPictureError(
-                f"{self.result.checkpoint} holds other weights than {self.result.name} was "
-                "evaluated with; evaluate it again"
-            )
+        try:
+            model = evaluated_model(self.config, self.result)
+        except ValueError as error:
+            raise NoPictureError(str(error)) from error
         convs = dynamic_convs(model)
         if missing := [name for name in layers if name not in convs]:
             raise ValueError(
