@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +16,10 @@ from vared_mm.export.trial import (
     answers_to,
     checked,
     compared,
+    jobs_of,
+    kept,
     macs_of,
-    of_file,
-    of_network,
-    row_of,
+    rows_of,
     timed_in_turn,
 )
 from vared_mm.method.frozen import leaders_of
@@ -39,21 +38,16 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         for file, network in zip(files.values(), (static, graph), strict=True):
             file.parent.mkdir()
             settings.target.write(network, clips[0], file)
-        jobs = {side: partial(of_file, settings.to, file) for side, file in files.items()}
-        jobs["dynamic"] = partial(of_network, of.network, clips[0])
+        jobs = jobs_of(files, settings.to, (of.network, clips[0]))
         speeds = timed_in_turn(jobs, clips, settings.repeats)
         came = checked(settings.target, files["graph"], of.network, clips, batches=False)
-        for file in files["graph"].parent.iterdir():
-            file.replace(out.parent / file.name)
+        kept(files["graph"], out.parent)
     answers = {"static": answers_to(clips, static), "graph": came, "dynamic": of.answers}
     macs: dict[str, Any] = {"static": macs_of(static, clips[0]), "graph": None}
     macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     report = {
         "file": str(out), **conditions(of, settings), "dynamic": compared(came, of.answers),
-        "rows": [
-            row_of(side, macs[side], speeds[side], answers[side], of.answers, of.others.labels)
-            for side in macs
-        ],
+        "rows": rows_of(macs, speeds, answers, of.others.labels),
     }  # fmt: skip
     return {**report, "inputs": [1, *report["inputs"][1:]]}
 

@@ -7,7 +7,6 @@ other clips
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,10 +22,10 @@ from vared_mm.export.trial import (
     answers_to,
     checked,
     compared,
+    jobs_of,
+    kept,
     macs_of,
-    of_file,
-    of_network,
-    row_of,
+    rows_of,
     timed_in_turn,
 )
 from vared_mm.method.observe import forced_gates
@@ -43,8 +42,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
             )
             for side, one in (("static", static), ("snapshot", snap))
         }
-        jobs = {side: partial(of_file, settings.to, file) for side, file in files.items()}
-        jobs["dynamic"] = partial(of_network, of.network, of.seen.clips[0])
+        jobs = jobs_of(files, settings.to, (of.network, of.seen.clips[0]))
         speeds = timed_in_turn(jobs, of.others.clips, settings.repeats)
         # Without a layer that pays, both are the same operations, and a difference is noise.
         fell_back = any(layer.pays for layer in layers) and slower(speeds)
@@ -52,8 +50,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
             snap, files["snapshot"] = static, files["static"]
             speeds["snapshot"] = speeds["static"]
         came = checked(settings.target, files["snapshot"], snap.network, of.others.clips)
-        for file in files["snapshot"].parent.iterdir():
-            file.replace(out.parent / file.name)
+        kept(files["snapshot"], out.parent)
     answers = {
         "static": answers_to(of.others.clips, static.network),
         "snapshot": came, "dynamic": of.answers,
@@ -66,10 +63,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         "frozen": list(snap.kept), "fell_back": fell_back, "layers": [*map(asdict, layers)],
         "coverage": None if policy is None else covered([policy], of.others.gates),
         "dynamic": compared(came, of.answers), "policy_model": policy_parity(of, snap.rows, came),
-        "rows": [
-            row_of(side, macs[side], speeds[side], answers[side], of.answers, of.others.labels)
-            for side in macs
-        ],
+        "rows": rows_of(macs, speeds, answers, of.others.labels),
     }  # fmt: skip
 
 

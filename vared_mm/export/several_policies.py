@@ -22,10 +22,10 @@ from vared_mm.export.trained import Settings, Trained, conditions
 from vared_mm.export.trial import (
     answers_to,
     checked,
+    jobs_of,
+    kept,
     macs_of,
-    of_file,
-    of_network,
-    row_of,
+    rows_of,
     timed_in_turn,
 )
 from vared_mm.fast.engines import Run
@@ -51,16 +51,14 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
             refuse_slower(nets, files, clips, settings)
         deciding = write(target, decide, clips[0], Path(folder, "router", "router" + suffix))
         several = [file for name, file in files.items() if name != "static"]
-        jobs = jobs_of(files, settings)
+        jobs = jobs_of(files, settings.to, (of.network, clips[0]))
         jobs["routed"] = partial(of_routed, settings.to, deciding, several)
-        jobs["dynamic"] = partial(of_network, of.network, clips[0])
         speeds = timed_in_turn(jobs, clips, settings.repeats)
         routes = checked_router(target, deciding, decide, clips)
         came = {n: checked(target, files[n], net.network, clips) for n, net in nets.items()}
         out.mkdir(exist_ok=True)
         for made in (*several, deciding):
-            for file in made.parent.iterdir():
-                file.replace(out / file.name)
+            kept(made, out)
     macs = {name: macs_of(net.network, clips[0]) for name, net in nets.items()}
     taken = [f"policy-{i}" for i in routes.tolist()]
     came["routed"] = torch.stack([came[name][i] for i, name in enumerate(taken)])
@@ -75,10 +73,7 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
             "shares": [float((routes == i).float().mean()) for i in range(len(policies))],
             "agreement": float((alike & (routes.numpy() == chosen)).mean()),
         },
-        "rows": [
-            row_of(side, macs[side], speeds[side], came[side], of.answers, of.others.labels)
-            for side in macs
-        ],
+        "rows": rows_of(macs, speeds, came, of.others.labels),
     }  # fmt: skip
 
 
@@ -87,15 +82,11 @@ def refuse_slower(
     settings: Settings,
 ) -> None:  # fmt: skip
     """The static network takes the place of those that are slower."""
-    speeds = timed_in_turn(jobs_of(files, settings), clips, settings.repeats)
+    speeds = timed_in_turn(jobs_of(files, settings.to), clips, settings.repeats)
     for name, file in files.items():
         if speeds[name].median < speeds["static"].median:
             nets[name] = nets["static"]
             write(settings.target, nets[name].network, clips[0], file)
-
-
-def jobs_of(files: Mapping[str, Path], settings: Settings) -> dict[str, Any]:
-    return {name: partial(of_file, settings.to, file) for name, file in files.items()}
 
 
 def first_policies(of: Trained, count: int) -> list[Rows]:

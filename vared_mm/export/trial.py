@@ -77,6 +77,15 @@ def macs_of(network: nn.Module, clip: Tensor) -> float:
     return counter.get_total_flops() / 2
 
 
+def jobs_of(
+    files: Mapping[str, Path], to: str, dynamic: tuple[Network, Tensor] | None = None
+) -> dict[str, Callable[[ExitStack], Run]]:
+    """What runs each file, and the dynamic network with an example, prepared in torch."""
+    jobs: dict[str, Callable[[ExitStack], Run]]
+    jobs = {side: partial(of_file, to, file) for side, file in files.items()}
+    return jobs if dynamic is None else {**jobs, "dynamic": partial(of_network, *dynamic)}
+
+
 def timed_in_turn(
     jobs: Mapping[str, Callable[[ExitStack], Run]], clips: Sequence[Tensor], repeats: int
 ) -> dict[str, Speed]:
@@ -101,6 +110,27 @@ def of_network(network: Network, clip: Tensor, stack: ExitStack) -> Run:
     return prepared(network, clip)
 
 
+def kept(file: Path, folder: Path) -> None:
+    """Moves a file that was written in a folder of its own, with what belongs to it."""
+    for part in file.parent.iterdir():
+        part.replace(folder / part.name)
+
+
+def rows_of(
+    macs: Mapping[str, float | None], speeds: Mapping[str, Speed], answers: Mapping[str, Tensor],
+    labels: Sequence[Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The lines of the table, in the order of `macs`, of which None are not known.
+
+    Args:
+        answers: (clips, ...) scores of each, "dynamic" among them.
+    """
+    return [
+        row_of(side, own, speeds[side], answers[side], answers["dynamic"], labels)
+        for side, own in macs.items()
+    ]
+
+
 def row_of(
     side: str,
     macs: float | None,
@@ -109,12 +139,6 @@ def row_of(
     dynamic: Tensor,
     labels: Sequence[Any],
 ) -> dict[str, Any]:
-    """A line of the table.
-
-    Args:
-        macs: None where they are not known.
-        came: (clips, ...) its scores; `dynamic`: the dynamic model's.
-    """
     ms = {"ms": 1000 / speed.median, "ms_quartiles": [1000 / speed.high, 1000 / speed.low]}
     agreement = compared(came, dynamic)["agreement"]
     return {"network": side, "gmacs": macs and macs / 1e9, **ms, "agreement": agreement,
