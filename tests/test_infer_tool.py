@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from command_lines import tool_of
 
-from vared_mm.infer import trained
+from vared_mm.infer import network
 
 INFER = tool_of("infer")
 
@@ -23,8 +23,8 @@ def run(tmp_path, monkeypatch):
     clip = dict(label=1, score=0.75, gmacs=1.0, share=1.0)
     row = dict(file="a.mp4", label=1, score=0.75, gmacs=1.0, clips=[clip])
     rows = [row, dict(file="b.mp4", error="does not exist")]
-    monkeypatch.setattr(trained, "build_model", lambda config, checkpoint: model)
-    monkeypatch.setattr(trained, "channels_last", lambda model: None)
+    monkeypatch.setattr(network, "build_model", lambda config, checkpoint: model)
+    monkeypatch.setattr(network, "channels_last", lambda model: None)
     task = SimpleNamespace(infer=lambda model, config, files, out: rows)
     monkeypatch.setattr(INFER, "import_module", lambda name: task)
 
@@ -71,7 +71,7 @@ def test_rows_that_cannot_be_written_are_printed(run, tmp_path, monkeypatch, cap
 )
 def test_what_cannot_be_is_refused_before_the_work(run, tmp_path, monkeypatch, capsys, words, told):
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr(trained, "build_model", lambda *given: pytest.fail("it went on"))
+    monkeypatch.setattr(network, "build_model", lambda *given: pytest.fail("it went on"))
     assert run("a.mp4", *words) == 2
     assert told in " ".join(capsys.readouterr().err.split())
 
@@ -87,4 +87,4 @@ def test_names_that_do_not_fit_are_refused(run, tmp_path, content, told):
 
 def test_a_detector_of_pictures_is_named():
     with pytest.raises(ValueError, match="SimpleNamespace is none of them; .* objects in pictures"):
-        trained.task_of(SimpleNamespace(bbox_head=object()))
+        network.task_of(SimpleNamespace(bbox_head=object()))

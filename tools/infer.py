@@ -19,14 +19,14 @@ from rich.table import Column, Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_json
-from vared_mm.infer.trained import NetworkParser, trained
+from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.launch import console, told_in_a_line, visible
 
 
 @told_in_a_line()
 def main() -> None:
     args = parsed()
-    network = trained(args)
+    network = network_named(args)
     if args.out and network.task == "recognition":
         print("--out is left unused: tools/live.py draws what a recognizer says")
     infer = import_module(f"vared_mm.infer.{network.task}").infer

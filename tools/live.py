@@ -26,7 +26,7 @@ from vared_mm.infer.live import Said, check_display, live, shown_in
 from vared_mm.infer.live_drawing import name_of, share_of
 from vared_mm.infer.sliding import SlidingClips
 from vared_mm.infer.source import source_of
-from vared_mm.infer.trained import NetworkParser, trained
+from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.launch import positive, told_in_a_line, visible
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         source = stack.enter_context(source_of(args.source))
-        network = trained(args)
+        network = network_named(args)
         if network.task != "recognition":
             raise ValueError(
                 f"wanted a recognizer, and this model does {network.task}: tools/infer.py draws "

@@ -19,7 +19,7 @@ from vared_mm.shipped import CONFIG, TRAINED
 
 
 @dataclass(frozen=True)
-class Trained:
+class NamedNetwork:
     """A model in evaluation mode, what it does, and the names of its classes, if known."""
 
     model: Any
@@ -53,7 +53,7 @@ class NetworkParser(Parser):
         return args
 
 
-def trained(args: argparse.Namespace) -> Trained:
+def network_named(args: argparse.Namespace) -> NamedNetwork:
     """Raises ValueError where the names are not as many as the model's classes, or the device
     cannot be used."""
     config = config_of(args.config, args.cfg_options)
@@ -65,7 +65,7 @@ def trained(args: argparse.Namespace) -> Trained:
     if names:
         model.dataset_meta = {**model.dataset_meta, "classes": names}
     channels_last(model)
-    return Trained(model, config, task, list(model.dataset_meta.get("classes") or []))
+    return NamedNetwork(model, config, task, list(model.dataset_meta.get("classes") or []))
 
 
 def on_device(model: BaseModel, device: str) -> BaseModel:
