@@ -24,9 +24,9 @@ from vared_mm.datasets.mp4 import USUAL_RATE
 from vared_mm.files import new_file, write_json
 from vared_mm.infer.live import Said, check_display, live, shown_in
 from vared_mm.infer.live_drawing import name_of, share_of
+from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.infer.sliding import SlidingClips
 from vared_mm.infer.source import source_of
-from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.launch import positive, told_in_a_line, visible
 
 
