@@ -4,6 +4,7 @@ serve = Served("served")
 scores = serve(clips)  # (batch, 3, T, H, W), float32, after the data preprocessor
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,18 @@ def loaded(file):
 
         session = onnxruntime.InferenceSession(file)
         return lambda clips: session.run(None, {"inputs": clips})[0]
-    import openvino
-
     # The router takes no time, and rounded to bfloat16 it may tell another policy.
     hints = {"INFERENCE_PRECISION_HINT": "f32"} if file.stem == "router" else {}
-    network = openvino.Core().compile_model(file, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+    network = core().compile_model(file, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
     return lambda clips: network([clips])[0].copy()
+
+
+@cache
+def core():
+    """One for all files: where several are freed, a signal may end the process later."""
+    import openvino
+
+    return openvino.Core()
 
 
 class Served:

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -355,3 +358,29 @@ def test_networks_are_timed_over_the_same_clips():
     sides = side_of("dynamic", lambda stack: lambda x: seen.append(int(x)) or x, clips, ExitStack())
     sides["dynamic"]()
     assert seen == [0, 1, 2, 3, 4]
+
+
+AFTER_ENGINES = """
+import os, signal, torch
+from torch import nn
+from vared_mm.export.targets import load_openvino, openvino_precision, write_openvino
+from vared_mm.fast.engines import openvino
+from pathlib import Path
+
+network, example = nn.Conv2d(3, 4, 3).eval(), torch.rand(2, 3, 8, 8)
+write_openvino(network, example, Path("net.xml"))
+runs = [openvino(network, example), load_openvino(Path("net.xml")), openvino_precision()]
+while runs:
+    del runs[0]
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal here")
+def test_a_process_goes_on_after_networks_of_openvino_are_gone(tmp_path):
+    # Ctrl-C and the end of a DataLoader's worker are such signals, too.
+    imported("openvino")
+    command = [sys.executable, "-c", AFTER_ENGINES]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stdout.split()) == (0, ["handled"]), done.stderr[-2000:]

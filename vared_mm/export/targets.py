@@ -98,21 +98,20 @@ def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def load_openvino(path: Path, precision: str | None = None) -> Run:
-    with needed("openvino"):
-        import openvino as ov
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
     }  # fmt: skip
     if precision:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
+    with needed("openvino"):
+        core = engines.openvino_core()
+    request = core.compile_model(path, "CPU", settings).create_infer_request()
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())).copy())
 
 
 def openvino_precision() -> torch.dtype:
     with needed("openvino"):
-        import openvino as ov
-    can = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        can = engines.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return torch.bfloat16 if "BF16" in can else torch.float32
 
 

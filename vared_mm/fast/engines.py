@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
@@ -100,11 +100,21 @@ def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32")
         model = ov.convert_model(network, example_input=example)
     # Its own best case: a size that is known when it compiles.
     model.reshape(list(example.shape))
-    core = ov.Core()
+    core = openvino_core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("openvino has no bfloat16 on this processor; leave it out of --against")
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
+
+
+@cache
+def openvino_core() -> Any:
+    """The one of this process, which is never freed: of several, the one that is freed last leaves
+    the process the signal stack of another, and the next end of a child or Ctrl-C is a segmentation
+    fault (OpenVINO 2026.4)."""
+    import openvino as ov
+
+    return ov.Core()
 
 
 # Those that can run a dynamic network, and keep its gates where `forced_shares` finds them. A CUDA
