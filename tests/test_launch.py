@@ -14,7 +14,16 @@ from mmengine.config import Config
 from rich.table import Table
 
 from vared_mm.datasets.video_guard import BrokenVideoError
-from vared_mm.launch import Parser, config_of, console, processes, run_tool, told_in_a_line, visible
+from vared_mm.launch import (
+    Parser,
+    config_of,
+    console,
+    last_checkpoint,
+    processes,
+    run_tool,
+    told_in_a_line,
+    visible,
+)
 
 BYTES = os.fsdecode(b"cl\xe4p")
 
@@ -63,6 +72,20 @@ def test_an_end_that_was_asked_for_is_no_error(capfd, monkeypatch, error, code, 
             raise error
     assert ended.value.code == code
     assert capfd.readouterr().err == said
+
+
+def test_the_last_checkpoint_of_a_copied_folder_is_the_copy(tmp_path):
+    # Of another folder's checkpoint a training that is resumed would tell nothing.
+    old, copy, elsewhere = (tmp_path / name for name in ("old", "copy", "elsewhere"))
+    for folder in (old, copy, elsewhere):
+        folder.mkdir()
+        (folder / "last_checkpoint").write_text(str(old / "epoch_2.pth"))
+    for folder in (old, copy):
+        (folder / "epoch_2.pth").touch()
+        assert last_checkpoint(folder) == str(folder / "epoch_2.pth")
+    # With `out_dir` of mmengine's CheckpointHook it lies elsewhere.
+    assert last_checkpoint(elsewhere) == str(old / "epoch_2.pth")
+    assert last_checkpoint(tmp_path) is None
 
 
 @pytest.mark.parametrize(("text", "options", "message"), [

@@ -31,7 +31,7 @@ from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
 from vared_mm.files import half_written, new_file, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, console, extra, run_tool, told_in_a_line
+from vared_mm.launch import Parser, console, extra, last_checkpoint, run_tool, told_in_a_line
 from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
 from vared_mm.weights import read_checkpoint
@@ -89,7 +89,7 @@ def trained_and_tested(name: str) -> Result:
         return read_result(file)
     except ResultError:
         run_tool("tools/train.py", CONFIGS[name], "--resume")
-        checkpoint = (work_dir(name) / "last_checkpoint").read_text()
+        checkpoint = str(last_checkpoint(work_dir(name)))
         run_tool("tools/test.py", CONFIGS[name], checkpoint, "--json", str(file))
         return read_result(file)
 

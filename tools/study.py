@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from vared_mm.fewer_channels import CLIPS, narrower
 from vared_mm.files import new_folder, read_names, write_json, write_text
-from vared_mm.launch import Parser, extra, run_tool, told_in_a_line
+from vared_mm.launch import Parser, extra, last_checkpoint, run_tool, told_in_a_line
 
 with extra("report"):
     from vared_mm.report.result import Result, ResultError, read_result
@@ -215,7 +215,7 @@ def trained(
             env={**clips.environment(), "VARED_STEPS": str(steps)},
         )  # fmt: skip
         write_text(done, f"{time.time() - begin:.0f}\n")
-    return Path((folder / "last_checkpoint").read_text())
+    return Path(str(last_checkpoint(folder)))
 
 
 def leading(like: Run, out: Path) -> Result:
@@ -262,10 +262,10 @@ def policy_of(
 ) -> Path:
     """The start with the gates that the run `like` leads to."""
     leading(like, out)
-    last = (out / like.name / "last_checkpoint").read_text()
     judged = out / f"{like.name}-choices"
     if not list(judged.glob("*/*/result.json")):
         told = ["--no-speed", "--out", str(judged), *changed(like, *options)]
+        last = str(last_checkpoint(out / like.name))
         run_tool("tools/evaluate.py", like.config, last, *told, env=clips.environment())
     (result,) = judged.glob("*/*/result.json")
     begun = out / f"{run.name}-start.pth"

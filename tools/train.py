@@ -8,10 +8,8 @@ An interrupted training goes on from its last checkpoint with --resume.
 
 from __future__ import annotations
 
-from mmengine.runner import find_latest_checkpoint
-
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.launch import processes, read_config, run_parser, use_amp
+from vared_mm.launch import last_checkpoint, processes, read_config, run_parser, use_amp
 from vared_mm.screen import QuietRunner
 
 
@@ -44,7 +42,7 @@ def main() -> None:
     if args.deterministic:
         config.randomness = {**config.get("randomness", {}), "deterministic": True}
     # With nothing to go on from, "auto" starts as the config says, from its load_from if any.
-    last = find_latest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
+    last = last_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
     if last:
         config.resume, config.load_from = True, last
     with processes(config):

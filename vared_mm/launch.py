@@ -24,6 +24,7 @@ import torch.distributed.nn
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier
 from mmengine.logging import MMLogger
+from mmengine.runner import find_latest_checkpoint
 from rich.console import Console
 from rich.text import Text
 
@@ -131,6 +132,15 @@ def extra(name: str) -> Iterator[None]:
         if str(error.name).startswith("vared_mm"):
             raise
         raise SystemExit(f"error: {error}; pip install 'vared_mm[{name}]'") from error
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """What a training in `folder` ended with, or None. A folder that was moved or copied names the
+    checkpoint by where it was; then the one beside the name is meant."""
+    recorded = find_latest_checkpoint(str(folder))
+    if recorded and (beside := Path(folder, Path(recorded).name)).exists():
+        return str(beside)
+    return recorded
 
 
 def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> None:
