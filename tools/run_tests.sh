@@ -8,6 +8,8 @@ bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-# One process for each core; the tests of a file share what they train and stay together. A test that
-# ends its process ends the run: with another one in its place, pytest-xdist 3.8 waited for ever.
-exec .venv/bin/python -m pytest -rs -n auto --dist loadfile --max-worker-restart 0 "$@"
+# One process for each core; the tests of a file share what they train and stay together, long files
+# first (conftest.py), which xdist would put behind those of many tests. A test that ends its process
+# ends the run: with another one in its place, pytest-xdist 3.8 waited for ever.
+exec .venv/bin/python -m pytest -rs -n auto --dist loadfile --no-loadscope-reorder \
+  --max-worker-restart 0 "$@"
