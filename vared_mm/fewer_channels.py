@@ -29,15 +29,19 @@ CLIPS = {"i3d": (16, 36, 48), "i3d_w12": (8, 48, 48), "r2plus1d": (8, 36, 48), "
 NARROWER: dict[str, list[dict[str, Any]]] = {
     "i3d": [i3d(n) for n in range(15, 1, -1)],
     "i3d_w12": [i3d(n) for n in range(7, 1, -1)],
-    "r2plus1d": [r2plus1d(n) for n in range(7, 0, -1)],
+    "r2plus1d": [r2plus1d(n) for n in range(7, 1, -1)],
     "x3d": [*map(x3d, (2.0, 1.75, 1.5, 1.25, 1.0)), {f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}],
 }
 
 
-def narrower(network: str, config: str, most: float) -> list[str]:
-    """Options for a network of no more than `most` GMACs; the narrowest, if none has less."""
+def narrower(network: str, config: str, wanted: float) -> list[str]:
+    """Options for the network whose GMACs are nearest to `wanted`: none has just as many."""
+    nearest: dict[str, Any] = {}
+    least = float("inf")
     for form in NARROWER[network]:
         model = build_model(config_of(config, form))
-        if bounds(model, CLIPS[network])["dense_gmacs"] <= most:
+        apart = abs(bounds(model, CLIPS[network])["dense_gmacs"] - wanted)
+        if apart > least:
             break
-    return [f"{key}={value}" for key, value in form.items()]
+        nearest, least = form, apart
+    return [f"{key}={value}" for key, value in nearest.items()]
