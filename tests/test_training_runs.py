@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from users_folder import ENVIRONMENT, ROOT, TRAIN, command, fill, run
 
 from vared_mm.datasets.video_guard import BrokenVideoError
+from vared_mm.launch import alone_in
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,26 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint_to_the_same_end(fold
     assert "Epoch(val) [3]" in printed
     checkpoint = torch.load(work / "epoch_3.pth", weights_only=True)
     assert checkpoint["meta"]["iter"] == 18
+
+
+def test_two_trainings_in_one_folder_would_mix_their_checkpoints(folder, monkeypatch):
+    first = (
+        "from vared_mm.launch import alone_in\nwith alone_in('both'): print(flush=True); input()"
+    )
+    (folder / "both").mkdir()
+    monkeypatch.chdir(folder)
+    options = ["--work-dir", "both", "--cfg-options", "train_cfg.max_epochs=1"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "vared_i3d_motion.py", *options])
+    with subprocess.Popen(
+        [sys.executable, "-c", first], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder
+    ) as process:
+        process.stdout.readline()
+        with pytest.raises(SystemExit, match="another process trains in .*both; wait for its end"):
+            tool_of("train").main()
+        process.kill()
+    assert not list((folder / "both").glob("*.pth"))
+    with alone_in("both"):
+        pass
 
 
 def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(folder, monkeypatch):

@@ -8,8 +8,12 @@ An interrupted training goes on from its last checkpoint with --resume.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+from mmengine.dist import is_main_process
+
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.launch import last_checkpoint, processes, read_config, run_parser, use_amp
+from vared_mm.launch import alone_in, last_checkpoint, processes, read_config, run_parser, use_amp
 from vared_mm.screen import QuietRunner
 
 
@@ -46,7 +50,9 @@ def main() -> None:
     if last:
         config.resume, config.load_from = True, last
     with processes(config):
-        QuietRunner.from_cfg(config).train()
+        runner = QuietRunner.from_cfg(config)
+        with alone_in(runner.work_dir) if is_main_process() else nullcontext():
+            runner.train()
 
 
 if __name__ == "__main__":

@@ -143,6 +143,26 @@ def last_checkpoint(folder: str | Path) -> str | None:
     return recorded
 
 
+@contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Refuses a folder in which another process trains: each would take the other's checkpoints for
+    its own. The lock ends with the process, and its children do not have it."""
+    with open(Path(folder, "in_training"), "ab") as lock:
+        try:
+            import fcntl
+
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise SystemExit(
+                f"error: another process trains in {folder}; wait for its end or give another "
+                "--work-dir"
+            ) from error
+        # Windows, and file systems that lock nothing.
+        except (ImportError, OSError):
+            pass
+        yield
+
+
 def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> None:
     """Another of our command lines, as its user would call it.
 
