@@ -242,3 +242,19 @@ def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
 def test_a_model_whose_gates_ask_no_input_has_nothing_to_teach(tmp_path, dynamic):
     with pytest.raises(NoMatchingModuleError, match="no dynamic convolution whose gate asks"):
         Runner(**toy.runner_settings(tmp_path, dynamic, [{"type": "TeachGatesHook"}])).train()
+
+
+def test_what_could_teach_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="correct is 'always'; wanted one of .*top1"):
+        TeachGatesHook(correct="always")
+    runner = Runner(**toy.runner_settings(tmp_path, {}, [{"type": "TeachGatesHook"}]))
+    for norm in runner.model.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.running_mean.fill_(0.1)
+    for conv in dynamic_convs(runner.model).values():
+        conv.gate.train = lambda mode=True: None
+        conv.gate.eval()
+        for part in conv.gate.modules():
+            part.training = False
+    with pytest.raises(DynamicError, match="no gate was asked in training.*norm_eval=False"):
+        runner.train()

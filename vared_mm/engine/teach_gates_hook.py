@@ -105,8 +105,9 @@ class TeachGatesHook(LossWatchingHook):
             raise ValueError(f"draw is {draw!r}; wanted a part of the training, from 0 to 1")
         if interval < 1 or window < 1:
             raise ValueError(f"interval={interval!r}, window={window!r}; wanted 1 or more")
-        if correct not in CORRECT:
-            raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
+        # By "always" nobody would lose anything, and nothing be taught.
+        if correct not in (judges := sorted(set(CORRECT) - {"always"})):
+            raise ValueError(f"correct is {correct!r}; wanted one of {judges}")
         self.open, self.weight, self.correct = open, weight, correct
         self.interval, self.draw = interval, draw
         self.losses: deque[list[float]] = deque(maxlen=window)
@@ -151,6 +152,11 @@ class TeachGatesHook(LossWatchingHook):
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+                if not logits:
+                    raise DynamicError(
+                        "TeachGatesHook: no gate was asked in training; a backbone that keeps its "
+                        "norms in evaluation decides as in a test: norm_eval=False"
+                    )
                 check_graph(logits)
                 losses = {**losses, "mac_share": record.share(samples).detach().mean()}
                 if gained is not None:
@@ -185,6 +191,8 @@ class TeachGatesHook(LossWatchingHook):
                     model.forward(**arguments)
                 losses.append(judged_loss(judge, answers, batches))
                 shares.append(record.share(samples).mean())
+        # What autocast converted here has no graph, and older torch kept it for the step.
+        torch.clear_autocast_cache()
         lost, share = torch.stack(losses, 1), torch.stack(shares)
         return lost[:, 1:] - lost[:, :1], share[0] - share[1:]
 
