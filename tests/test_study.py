@@ -105,7 +105,10 @@ def calls(tmp_path, monkeypatch):
 
     (tmp_path / "data" / "motion_clips").mkdir(parents=True)
     (tmp_path / "data" / "motion_clips" / "classes.txt").write_text("up\ndown\n")
-    (tmp_path / "configs" / "small").mkdir(parents=True)
+    small = tmp_path / "configs" / "small"
+    small.mkdir(parents=True)
+    for config in (ROOT / "configs" / "small").glob("*.py"):
+        (small / config.name).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "run_tool", run_tool)
     return seen
@@ -361,3 +364,26 @@ def test_rivals_start_as_all_do_and_have_no_options_of_the_dynamic_forms(calls, 
         for form in ("cgnet", "ghost")
     ]
     assert not any("custom_hooks.0.weight=3.0" in options for _, options, _ in calls)
+
+
+def test_a_run_like_another_form_is_not_told_as_this_one_s(calls, clips, monkeypatch):
+    options = ("--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "taught", "same-macs")
+    start(monkeypatch, clips, *options)
+    start(monkeypatch, clips, *options)
+    with pytest.raises(SystemExit, match="i3d-same-macs-7 is a run like dynamic, wanted is taught"):
+        start(monkeypatch, clips, *options, "--like", "taught")
+
+
+def test_a_form_that_a_network_has_not_is_told_before_the_first_training(calls, clips, monkeypatch):
+    with pytest.raises(SystemExit, match="there is no configs/small/taught_x3d.py; leave out"):
+        start(monkeypatch, clips, "--networks", "x3d", "--forms", "static", "taught")
+    assert not calls
+
+
+def test_a_network_of_fewer_channels_saves_macs_of_the_static_one(tmp_path):
+    small = result(0.7, 0.2, 0.2)
+    small = replace(small, cost={**small.cost, "dense_gmacs": 0.2})
+    write_result(tmp_path / "i3d-static-0", result(0.7, 0.8, 0.8))
+    write_result(tmp_path / "i3d-ghost-0", small)
+    # 1 - 0.2 / 0.8 = 75 %.
+    assert study.report(tmp_path).splitlines()[-1].split("|")[8].strip() == "75.0"

@@ -58,6 +58,8 @@ GATED = ("vared_", "taught_")
 ITS_POLICY: dict[str, list[str]] = {
     "one-policy": [], "same-macs": ["--same-macs"], "random": ["--random"],
 }  # fmt: skip
+# All forms that take over something of the run --like.
+LED = {*ITS_POLICY, "narrow", "pruned", "channel-pruned"}
 LISTS = ("train.txt", "val.txt", "classes.txt")
 
 
@@ -96,15 +98,19 @@ class Run(NamedTuple):
 def main() -> None:
     args = parse()
     clips, out = Clips(args.clips), args.out or Path("work_dirs/study", args.clips.name)
+    # Seed by seed, so that an early look already compares the forms.
+    pairs = [(network, seed) for seed in args.seeds for network in args.networks]
+    runs = [Run(network, form, seed) for network, seed in pairs for form in args.forms]
+    if none := sorted({run.config for run in runs if not Path(run.config).is_file()}):
+        raise SystemExit(f"there is no {' and no '.join(none)}; leave out the form or the network")
     settings = ("start_steps", "steps", "start_options", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
     motion = Clips(Path("data/motion_clips"))
     run_tool("tools/make_motion_clips.py", str(motion.folder))
-    # Seed by seed, so that an early look already compares the forms.
-    pairs = [(network, seed) for seed in args.seeds for network in args.networks]
-    runs = [Run(network, form, seed) for network, seed in pairs for form in args.forms]
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
+        if run.form in LED:
+            keep_like(out / run.name, args.like)
         if not finished(out / run.name):
             static, like = run._replace(form="static"), run._replace(form=args.like)
             options = options_of(run, like, out, args.dynamic_options)
@@ -188,6 +194,16 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     if kept != settings:
         raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
     write_json(file, settings)
+
+
+def keep_like(folder: Path, like: str) -> None:
+    """Refuses a run that was begun after another form: it would be told as this one's."""
+    file = folder / "like"
+    former = file.read_text().strip() if file.exists() else like
+    if former != like:
+        raise SystemExit(f"{folder} is a run like {former}, wanted is {like}; give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, f"{like}\n")
 
 
 def finished(folder: Path) -> bool:
