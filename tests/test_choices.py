@@ -251,6 +251,15 @@ def test_choices_are_worth_what_two_errors_exceed(wrong, begins):
     assert verdict(judge(own, dealt, one), "CALL", 0.5, 0.51).startswith(begins)
 
 
+def test_a_verdict_tells_what_macs_the_points_were_paid_with():
+    half, all_right = (np.arange(100) % 2).astype(float), np.ones(100)
+    told = verdict(judge(all_right, half[None], half), "CALL", 0.40, 0.28)
+    assert "for more MACs: they take 40 % in the mean and the most frequent policy 28 %" in told
+    assert told.endswith("CALL --same-macs")
+    told = verdict(judge(half, half[None], all_right), "CALL", 0.40, 0.47)
+    assert told.startswith("The choices pay for MACs in accuracy: they take 40 %")
+
+
 def test_choices_that_save_macs_are_not_to_be_frozen():
     right = np.ones(100)
     told = verdict(judge(right, right[None], right), "CALL", 0.6, 1.0)

@@ -36,6 +36,13 @@ def test_each_half_and_all_have_their_share_and_its_correlation_with_the_need(tm
     ]
 
 
+def test_difficulties_may_have_any_size(tmp_path):
+    file = tmp_path / "needs.csv"
+    text = NEEDS.replace("0.9", "90").replace("0.2", "-4")
+    file.write_text(text)
+    assert needs_table(SAMPLES, file).splitlines()[-1].rstrip("| ").endswith("1.00")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

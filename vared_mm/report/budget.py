@@ -59,8 +59,10 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
         shift_gate(gate, beta, found.shift)
     out.parent.mkdir(parents=True, exist_ok=True)
     weights = {key: value.cpu() for key, value in model.state_dict().items()}
-    with half_written(out) as half:
-        torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, half)
+    # Into an open file: torch writes its name into it, with which the same weights are other bytes
+    # each time, and what was evaluated of them is not found again.
+    with half_written(out) as half, half.open("wb") as file:
+        torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, file)
     return found
 
 

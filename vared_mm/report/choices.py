@@ -121,13 +121,21 @@ def verdict(judged: Judged, freeze: str, share: float, policy_share: float) -> s
     over_one, over_dealt = judged["over_one_policy"], judged["over_dealt"]
     told = f"{points(over_one)} points over one policy for all"
     told += f", {points(over_dealt)} over the choices of other samples"
+    taken = (
+        f"they take {100 * share:.0f} % in the mean and the most frequent policy "
+        f"{100 * policy_share:.0f} %"
+    )
+    fair = f"A policy of as many MACs as theirs: {freeze} --same-macs"
     if over_one["mean"] > ERRORS * over_one["error"]:
+        if share > policy_share + LEAST_SAVED:
+            return f"The choices are worth {told}, for more MACs: {taken}. {fair}"
         return f"The choices are worth {told}."
     if policy_share > share + LEAST_SAVED:
+        lose = over_one["mean"] < -ERRORS * over_one["error"]
+        begins = "The choices pay for MACs in accuracy" if lose else "The choices save MACs"
         return (
-            f"The choices save MACs: they take {100 * share:.0f} % in the mean and the most "
-            f"frequent policy {100 * policy_share:.0f} %. As far as {judged['samples']} samples "
-            f"tell, they are worth {told}. A policy of as many MACs as theirs: {freeze} --same-macs"
+            f"{begins}: {taken}. As far as {judged['samples']} samples tell, they are worth "
+            f"{told}. {fair}"
         )
     return (
         f"One policy serves all clips as well: freeze it ({freeze}). As far as {judged['samples']} "

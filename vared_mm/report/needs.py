@@ -44,8 +44,8 @@ def needs_table(samples: Samples, file: Path) -> str:
     table["share"], table["right"] = samples.share, samples.correct
     groups = {str(half): own for half, own in table.groupby("half")}
     rows = {half: (own, own["difficulty"]) for half, own in groups.items()}
-    ranks = table["half"].map({half: i for i, half in enumerate(groups)}) * 2 + table["difficulty"]
-    rows["all"] = table, ranks
+    # Of a later half all need more than of those before.
+    rows["all"] = table, table.groupby(["half", "difficulty"]).ngroup()
     lines = [
         {
             "half": half,
