@@ -17,7 +17,7 @@ from vared_mm.infer.frame_files import UnreadableFileError, frames
 from vared_mm.infer.live import check_display, live, shown_in, window
 from vared_mm.infer.live_page import page
 from vared_mm.infer.sliding import Answer
-from vared_mm.infer.source import Source, source_of
+from vared_mm.infer.source import Source, source_of, without_password
 
 HALF = SampleCost(["a"], np.full(1, 8e6), np.full(1, 4e6), np.full(1, 4e6), 1e6, views=1)
 
@@ -109,15 +109,36 @@ class Camera:
 
 
 def test_of_a_camera_the_newest_frames_come_together_and_none_waits_for_the_model():
-    batches = []
-    for new in Source("camera 0", Camera(), waits=False).arriving(keep=4):
+    batches, came = [], 0
+    for new, number in Source("camera 0", Camera(), waits=False).arriving(keep=4):
         batches.append([int(frame[0, 0, 0]) for frame in new])
+        came += number
         time.sleep(0.1)
+    # What a slow model never saw took its time, too.
+    assert came > 2 * sum(map(len, batches)) / 3
+    assert came <= 30
     assert len(batches) < 10
     assert max(map(len, batches)) == 4
     assert batches[-1][-1] == 29
     flat = [number for batch in batches for number in batch]
     assert flat == sorted(set(flat))
+
+
+def test_a_file_that_tells_no_number_of_frames_loses_none(video, monkeypatch):
+    with source_of(str(video)) as source:
+        whole = len(list(source.arriving(4)))
+    monkeypatch.setattr("cv2.CAP_PROP_FRAME_COUNT", -1)
+    with source_of(str(video)) as source:
+        assert source.waits
+        assert len(list(source.arriving(4))) == whole
+
+
+@pytest.mark.parametrize(("address", "told"), [
+    ("rtsp://me:secret@cam/1", "rtsp://cam/1"), ("rtsp://me:a@b/c@cam/1", "rtsp://cam/1"),
+    ("http://cam/v.cgi?user=me&pwd=secret", "http://cam/v.cgi"), ("rtsp://cam/1", "rtsp://cam/1"),
+])  # fmt: skip
+def test_a_stream_is_named_without_its_password(address, told):
+    assert without_password(address) == told
 
 
 def test_a_window_is_refused_where_there_is_no_display(monkeypatch):
@@ -159,7 +180,7 @@ def test_the_page_is_read_as_a_stream_until_the_source_ends(video, port):
         wait_for(port)
         with source_of(f"http://127.0.0.1:{port}/stream") as stream:
             assert not stream.waits
-            seen = [frame for new in stream.arriving(10) for frame in new]
+            seen = [frame for new, _ in stream.arriving(10) for frame in new]
         player.join(10)
     assert not player.is_alive()
     assert {frame.shape for frame in seen} == {(370, 320, 3)}

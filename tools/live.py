@@ -68,7 +68,7 @@ def parsed() -> argparse.Namespace:
         "--out", type=new_file, metavar="FILE.mp4", help="write a video in place of a window"
     )
     to.add_argument(
-        "--serve", type=int, nargs="?", const=8000, metavar="PORT",
+        "--serve", type=port, nargs="?", const=8000, metavar="PORT",
         help="show a page in place of a window; default: port %(const)s",
     )  # fmt: skip
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write a row for each clip")
@@ -85,6 +85,12 @@ def parsed() -> argparse.Namespace:
         if file.resolve() == Path(args.source).resolve():
             parser.error(f"{file} would be replaced, which is given to be read")
     return args
+
+
+def port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted a number from 0 to 65535")
+    return int(text)
 
 
 def row_of(said: Said, rate: float, names: list[str]) -> dict[str, Any]:

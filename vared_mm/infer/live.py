@@ -55,9 +55,9 @@ def live(
     window: deque[np.ndarray] = deque(maxlen=clips.frames)
     said: Said | None = None
     came, begun = 0, time.monotonic()
-    for new in source.arriving(clips.frames):
+    for new, number in source.arriving(clips.frames):
         window.extend(new)
-        came += len(new)
+        came += number
         if len(window) == clips.frames and (said is None or came - said.frame >= every):
             said = Said(came, clips(window))
             yield said

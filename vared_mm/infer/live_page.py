@@ -14,6 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vared_mm.launch import visible
+
 HOST = "127.0.0.1"
 # Seconds that a browser gets to take a picture, and all of them to take the last one.
 PATIENCE = 5.0
@@ -86,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
             self._begin("text/html; charset=utf-8")
-            self.wfile.write(PAGE.format(title=escape(self.title)).encode())
+            self.wfile.write(PAGE.format(title=escape(visible(self.title))).encode())
         elif self.path == "/stream":
             self._begin("multipart/x-mixed-replace; boundary=picture")
             self._stream()

@@ -38,24 +38,25 @@ class Source:
         rate = self.video.get(cv2.CAP_PROP_FPS)
         return rate if 0 < rate < 1000 else 0.0
 
-    def arriving(self, keep: int) -> Iterator[list[np.ndarray]]:
-        """BGR frames uint8 (H, W, 3): each of a file; of a camera or a stream those that came
-        since the last time, the newest `keep` of them."""
-        return ([frame] for frame in self._frames()) if self.waits else self._newest(keep)
+    def arriving(self, keep: int) -> Iterator[tuple[list[np.ndarray], int]]:
+        """BGR frames uint8 (H, W, 3) and how many came: each of a file; of a camera or a stream the
+        newest `keep` of those since the last time."""
+        return (([frame], 1) for frame in self._frames()) if self.waits else self._newest(keep)
 
     def _frames(self) -> Iterator[np.ndarray]:
         while (read := self.video.read())[0]:
             yield read[1]
 
-    def _newest(self, keep: int) -> Iterator[list[np.ndarray]]:
-        came, ended = Condition(), False
+    def _newest(self, keep: int) -> Iterator[tuple[list[np.ndarray], int]]:
+        came, ended, count = Condition(), False, 0
         waiting: deque[np.ndarray] = deque(maxlen=keep)
 
         def read() -> None:
-            nonlocal ended
+            nonlocal ended, count
             for frame in self._frames():
                 with came:
                     waiting.append(frame)
+                    count += 1
                     came.notify()
                 if ended:
                     return
@@ -69,11 +70,11 @@ class Source:
             while True:
                 with came:
                     came.wait_for(lambda: waiting or ended)
-                    new = list(waiting)
+                    new, number, count = list(waiting), count, 0
                     waiting.clear()
                 if not new:
                     return
-                yield new
+                yield new, number
         finally:
             ended = True
             reader.join()
@@ -93,17 +94,26 @@ def source_of(text: str) -> Iterator[Source]:
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             PATIENCE,
         ]
-        video, name = captured(text, cv2.CAP_FFMPEG, limits), re.sub(r"//[^/@]*@", "//", text)
+        video, name = captured(text, cv2.CAP_FFMPEG, limits), without_password(text)
         doubt = f"nothing that OpenCV understands answers there within {PATIENCE // 1000} s"
-    elif text.isdecimal() and not Path(text).exists():
-        video, name = captured(int(text)), f"camera {text}"
+        waits = None
+    # No machine has so many cameras as a date has digits.
+    elif text.isdecimal() and len(text) < 6 and not Path(text).exists():
+        video, name, waits = captured(int(text)), f"camera {text}", False
         doubt = "OpenCV finds no camera of that number, or may not use it"
     else:
         check_there(Path(text))
-        video, name = opened(Path(text)), text
+        video, name, waits = opened(Path(text)), text, True
         doubt = f"it is no video that OpenCV {cv2.__version__} can read"
     with video as one:
         if not one.isOpened():
             raise UnreadableFileError(f"{name} cannot be opened: {doubt}")
-        # A video file on a server stays there, too.
-        yield Source(name, one, waits=one.get(cv2.CAP_PROP_FRAME_COUNT) > 0)
+        if waits is None:
+            # A video file on a server stays there, too.
+            waits = one.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        yield Source(name, one, waits)
+
+
+def without_password(address: str) -> str:
+    """Up to the last @, whatever a password holds, and without what a query asks for."""
+    return re.sub(r"//[^?#]*@", "//", address).partition("?")[0]
