@@ -95,6 +95,25 @@ def test_the_end_of_a_process_is_told(clocks):
         clocks["ends"]()
 
 
+class TwoPartsError(Exception):
+    """As some of torch's: pickle would make it of its text alone."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def unfit(hooks: ExitStack) -> dict:
+    raise TwoPartsError("cannot", "convert")
+
+
+def test_an_error_that_cannot_come_whole_comes_as_its_text():
+    with (
+        pytest.raises(WorkerError, match="TwoPartsError: cannot convert"),
+        isolated({"engine Z": unfit}, warm_up=0),
+    ):
+        pass
+
+
 def test_a_process_whose_parent_has_gone_ends_without_a_word(monkeypatch):
     # The process of the tests itself shall not end with its parent.
     monkeypatch.setattr("vared_mm.fast.isolated.PR_SET_PDEATHSIG", 0)

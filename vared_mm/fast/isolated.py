@@ -149,4 +149,13 @@ def serve(pipe: Connection) -> None:
             # The parent has ended.
             return
         except Exception as error:
-            pipe.send(error)
+            pipe.send(sendable(error))
+
+
+def sendable(error: Exception) -> Exception:
+    """Itself, or what it says: some cannot be made again of what pickle keeps of them."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return WorkerError(f"{type(error).__name__}: {error}")
+    return error
