@@ -131,15 +131,26 @@ def test_more_policies_than_clips_chose_are_refused(tmp_path):
         (["--policies", "2", "--policy", "full"], "not allowed with argument"),
         (["--out", "net.xml"], "net.xml; wanted the ending .onnx of --to onnx"),
         (["--policies", "2", "--out", "FILE"], "FILE is no folder"),
+        (["--to", "openvino", "--out", "net.xml"], "net.bin would be replaced, which is given"),
+        (["--json", "net.bin"], "net.bin would be replaced, which is given to be read"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, told, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("FILE").touch()
-    monkeypatch.setattr(sys, "argv", ["export.py", "config.py", "net.pth", *options])
+    monkeypatch.setattr(sys, "argv", ["export.py", "config.py", "net.bin", *options])
     with pytest.raises(SystemExit):
         tool_of("export").parsed()
     assert told in capsys.readouterr().err
+
+
+def test_files_of_a_former_export_go_and_no_others(tmp_path):
+    former = ["policy-0.onnx", "policy-11.xml", "policy-11.bin", "router.pt2", "router.onnx.data"]
+    others = ["router.md", "policy.onnx", "policy-0.txt", "labels.txt"]
+    for name in (*former, *others):
+        (tmp_path / name).touch()
+    several_policies.remove_former(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
 
 
 def test_what_is_written_is_named_by_the_checkpoint(monkeypatch):

@@ -9,9 +9,9 @@ With --policy every clip gets the same one: `full` computes all, `most-frequent`
 of the validation set chose, `share=0.5` takes that share of the dynamic convolutions' MACs, FILE is
 what --json of this tool or tools/evaluate.py wrote. With --policies K a folder gets the K most
 frequent ones as a file each, and a router, which tells from a clip what file is for it. Layers that
-are not faster so than by computing all, timed on the engine itself, compute all
-(--no-gates-that-pay leaves them); their filters are fitted to what they answered. No file is slower
-than the static network's.
+are not faster so than by computing all, timed on the engine itself, compute all, and no file is
+slower than the static network's (--no-gates-that-pay leaves both); filters are fitted to what the
+layer answered.
 
 `dynamic` keeps the gates: one graph that chooses by `If`, of up to 16 gates, for one clip at a
 time. All others take any batch of clips of the validation set's size, after the data preprocessor.
@@ -109,6 +109,12 @@ def parsed() -> argparse.Namespace:
         args.out = out_of(args)
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument --out: {error}")
+    # OpenVINO's weights lie beside the file.
+    made = [args.json, *([] if args.policies else [args.out, args.out.with_suffix(".bin")])]
+    given = {Path(name).resolve() for name in (args.config, args.checkpoint, args.policy)}
+    for file in filter(None, made):
+        if file.resolve() in given:
+            parser.error(f"{file} would be replaced, which is given to be read; give another --out")
     return args
 
 

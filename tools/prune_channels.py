@@ -80,7 +80,8 @@ def text_of(args: Any, config: Config, model: Any, narrow: Any, share: float) ->
     }
     widths = widths_of(narrow.backbone, model.backbone)
     lines = "".join(f"            {name!r}: {sizes},\n" for name, sizes in widths.items())
-    base = os.path.relpath(args.config, args.out)
+    # A shipped config may have been named from any folder.
+    base = os.path.relpath(config.filename, args.out)
     return (
         f"# {Path(args.config).name} with fewer channels, {share:.3f} of its MACs: by "
         "tools/prune_channels.py.\n"

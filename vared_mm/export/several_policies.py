@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -42,7 +43,9 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
         nets[f"policy-{i}"] = paying_snapshot(of, rows, settings)[0]
     own = torch.from_numpy(nearest(policies, of.seen.gates)[0])
     decide = router(nets["static"].network, next(iter(of.seen.sizes)), of.seen.clips, own)
-    with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+    out.mkdir(parents=True, exist_ok=True)
+    # On the disk of `out`, which may be another than its parent's.
+    with TemporaryDirectory(dir=out, prefix=".export-") as folder:
         files = {
             name: write(target, net.network, clips[0], Path(folder, name, name + suffix))
             for name, net in nets.items()
@@ -56,7 +59,7 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
         speeds = timed_in_turn(jobs, clips, settings.repeats)
         routes = checked_router(target, deciding, decide, clips)
         came = {n: checked(target, files[n], net.network, clips) for n, net in nets.items()}
-        out.mkdir(exist_ok=True)
+        remove_former(out)
         for made in (*several, deciding):
             kept(made, out)
     macs = {name: macs_of(net.network, clips[0]) for name, net in nets.items()}
@@ -75,6 +78,13 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
         },
         "rows": rows_of(macs, speeds, came, of.others.labels),
     }  # fmt: skip
+
+
+def remove_former(folder: Path) -> None:
+    """The files of an export before, whose numbers of policies mean others; first their router."""
+    for file in sorted(folder.iterdir(), reverse=True):
+        if re.fullmatch(r"(router|policy-\d+)\.(onnx(\.data)?|xml|bin|pt2)", file.name):
+            file.unlink()
 
 
 def refuse_slower(
