@@ -32,6 +32,7 @@ from vared_mm.export.trial import (
 from vared_mm.fast.engines import Run
 from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
+from vared_mm.report.policies import KEPT
 
 
 def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
@@ -107,9 +108,11 @@ def first_policies(of: Trained, count: int) -> list[Rows]:
     found = most_frequent(counted(f"--policies is {count}", of.seen.gates))
     if len(found) < count:
         fewer = f"--policies {len(found)}" if len(found) > 1 else "--policy most-frequent"
+        # No more are told apart, however many clips there are.
+        more = "" if len(found) == KEPT else ", or more --clips"
         raise ExportError(
             f"--policies is {count}, and the {len(of.seen.clips)} clips chose no more than "
-            f"{len(found)}; give {fewer}, or more --clips"
+            f"{len(found)} that are counted; give {fewer}{more}"
         )
     return found[:count]
 
