@@ -114,9 +114,8 @@ def test_of_a_camera_the_newest_frames_come_together_and_none_waits_for_the_mode
         batches.append([int(frame[0, 0, 0]) for frame in new])
         came += number
         time.sleep(0.1)
-    # What a slow model never saw took its time, too.
-    assert came > 2 * sum(map(len, batches)) / 3
-    assert came <= 30
+    # Ten come while the model takes its time, of which it gets four: the others count, too.
+    assert sum(map(len, batches)) < came <= 30
     assert len(batches) < 10
     assert max(map(len, batches)) == 4
     assert batches[-1][-1] == 29

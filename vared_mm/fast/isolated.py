@@ -156,6 +156,7 @@ def sendable(error: Exception) -> Exception:
     """Itself, or what it says: some cannot be made again of what pickle keeps of them."""
     try:
         pickle.loads(pickle.dumps(error))
+    # What its own class does to be made again may fail in any way.
     except Exception:
         return WorkerError(f"{type(error).__name__}: {error}")
     return error
