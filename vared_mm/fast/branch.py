@@ -153,12 +153,12 @@ def short_clips(x: Tensor, parts: int) -> Tensor:
     return frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
-def packed_prefix(conv: _Dynamic, computed: int, step: int) -> PackedConv:
+def packed_prefix(conv: _Dynamic, computed: int, step: int, dtype: torch.dtype) -> PackedConv:
     """The convolution of all patterns of one extent: at least `computed` filters, R = `step`."""
     filters, groups = prefix_extent(conv, computed)
-    weight, bias = conv.weight.detach()[:filters].contiguous(), conv.bias
+    weight, bias = conv.weight.detach()[:filters].to(dtype).contiguous(), conv.bias
     geometry = replace(Geometry.of(conv, step), groups=groups)
-    return packed(weight, None if bias is None else bias.detach()[:filters], geometry)
+    return packed(weight, None if bias is None else bias.detach()[:filters].to(dtype), geometry)
 
 
 def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int]:

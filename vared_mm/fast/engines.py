@@ -42,8 +42,8 @@ def eager(network: nn.Module, example: Tensor) -> Run:
     return network
 
 
-def prepared(network: Network, example: Tensor) -> Network:
-    return cast(Network, prepare_for_inference(network, example))
+def prepared(network: Network, example: Tensor, precision: str = "float32") -> Network:
+    return cast(Network, prepare_for_inference(network, example, precision=precision))
 
 
 def captured(network: Network, example: Tensor) -> Run:
@@ -122,6 +122,7 @@ def openvino_core() -> Any:
 ENGINES: dict[str, Callable[[Network, Tensor], Network]] = {
     "plain": lambda network, example: network,
     "prepared": prepared,
+    "prepared-bf16": partial(prepared, precision="bfloat16"),
     "captured": prepared,
 }
 RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
@@ -133,7 +134,7 @@ RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
     "openvino-bf16": partial(openvino, precision="bf16"),
 }
 # Of those that do not run in the precision of their inputs.
-OTHER_PRECISIONS = {"openvino-bf16": torch.bfloat16}
+OTHER_PRECISIONS = {"prepared-bf16": torch.bfloat16, "openvino-bf16": torch.bfloat16}
 
 
 def refuse_half(engine: str, example: Tensor) -> None:

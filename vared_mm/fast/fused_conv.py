@@ -28,8 +28,7 @@ from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 class StaticConv:
     """activate(norm(conv(x)) + other): the norm in the weights, the rest in oneDNN's own loop."""
 
-    def __init__(self, conv: _ConvNd, epilogue: Epilogue) -> None:
-        dtype = conv.weight.dtype
+    def __init__(self, conv: _ConvNd, epilogue: Epilogue, dtype: torch.dtype) -> None:
         scale, bias = epilogue.scale, epilogue.bias
         weight = conv.weight.detach().float() * scale.view(-1, *[1] * (conv.weight.ndim - 1))
         if conv.bias is not None:
@@ -52,8 +51,8 @@ def refuse_other_sizes(gates: Tensor, conv: _Dynamic, x: Tensor) -> Tensor:
 class DynamicConv:
     """The same for a dynamic convolution: each sample runs the branch its gate asks for."""
 
-    def __init__(self, conv: _Dynamic, epilogue: Epilogue) -> None:
-        self.conv, self.epilogue = conv, epilogue
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue, dtype: torch.dtype) -> None:
+        self.conv, self.epilogue, self.dtype = conv, epilogue, dtype
         self._branches: dict[Pattern, Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
@@ -62,7 +61,7 @@ class DynamicConv:
         if pattern not in self._branches:
             extent = self.conv.extent(pattern)
             if extent not in self._prefixes:
-                self._prefixes[extent] = packed_prefix(self.conv, *extent)
+                self._prefixes[extent] = packed_prefix(self.conv, *extent, self.dtype)
             prefix = self._prefixes[extent]
             self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
         return self._branches[pattern]

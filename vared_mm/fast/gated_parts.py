@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vared_mm.fast.branch import finished
@@ -14,9 +15,9 @@ from vared_mm.rivals.cgnet import _ChannelGated
 class GatedParts:
     """activate(norm(Yp + d · (Y - Yp)) + other), both parts as convolutions laid out once."""
 
-    def __init__(self, conv: _ChannelGated, epilogue: Epilogue) -> None:
-        n, weight = conv.base, conv.weight.detach()
-        bias = None if conv.bias is None else conv.bias.detach()
+    def __init__(self, conv: _ChannelGated, epilogue: Epilogue, dtype: torch.dtype) -> None:
+        n, weight = conv.base, conv.weight.detach().to(dtype)
+        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         self.conv, self.epilogue = conv, epilogue
         self.first = packed(weight[:, :n].contiguous(), bias, Geometry.of(conv))
         self.rest = packed(weight[:, n:].contiguous(), None, Geometry.of(conv))
@@ -25,4 +26,4 @@ class GatedParts:
         x, n = as_channels_last(x), self.conv.base
         y = self.first(as_channels_last(x[:, :n]))
         rest = self.rest(as_channels_last(x[:, n:]))
-        return finished(y.addcmul(self.conv.gate(y).detach(), rest), self.epilogue, other)
+        return finished(y.addcmul(self.conv.gate(y).detach().to(y.dtype), rest), self.epilogue, other)

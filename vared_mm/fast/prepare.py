@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_map_only
 
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
@@ -29,6 +31,7 @@ from vared_mm.fast.graph import (
 from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size
+from vared_mm.fast.precision import cast_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
@@ -41,7 +44,9 @@ from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 
 
-def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Module:
+def prepare_for_inference(
+    model: nn.Module, *example: Any, precision: str = "auto", **call: Any
+) -> nn.Module:
     """A copy of `model` that computes the same, and faster; for evaluation alone.
 
     BatchNorm, additions and ReLUs move into the convolutions before them where nothing else reads
@@ -54,16 +59,23 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
     Args:
         model: In evaluation mode.
         *example: What it is called with, as `clips` (N, 3, T, H, W). Other sizes are served too.
+        precision: Of the maps between what is fused; weights, gates and what the model takes and
+            gives stay as they are. "bfloat16", for a model in float32 on a CPU; "float32", to keep
+            the model's own; "auto", bfloat16 where the processor computes in it
+            (`vared_mm.fast.precision`).
         **call: And by name: `mode="tensor"` of a recognizer or a segmentor.
 
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with
-            something else than the model does, with its own choices or some that are forced.
+            something else than the model does, with its own choices or some that are forced; or
+            the precision is none of those.
     """
+    maps = maps_of(model, precision)
     if model.training:
         raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
     with torch.no_grad():
-        expected = answers_of(model, example, call)
+        half = maps == torch.bfloat16
+        expected = answers_of(model, example, call, half)
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
             if is_plain_gate(module):
@@ -72,8 +84,8 @@ def prepare_for_inference(model: nn.Module, *example: Any, **call: Any) -> nn.Mo
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
         for part, graph in traced_parts(prepared):
-            prepare_part(part, graph)
-        refuse_other_answers(answers_of(prepared, example, call), expected)
+            prepare_part(part, graph, maps)
+        refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
 
@@ -94,13 +106,16 @@ class Exchanged(PreparedForward):
     the graph gets the convolution alone.
     """
 
-    def __init__(self, conv: _ConvNd, epilogue: Epilogue, does: str) -> None:
+    def __init__(
+        self, conv: _ConvNd, epilogue: Epilogue, does: str, maps: torch.dtype | None
+    ) -> None:
         kind: Callable = StaticConv
         if isinstance(conv, _Dynamic):
             kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
         elif isinstance(conv, GatedConv):
             kind = GatedParts
-        self.run, self.plain, self.does = kind(conv, epilogue), conv.forward, does
+        self.maps = maps or conv.weight.dtype
+        self.run, self.plain, self.does = kind(conv, epilogue, self.maps), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
 
     def compute(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
@@ -116,6 +131,8 @@ class Exchanged(PreparedForward):
                 f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
                 f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
             )
+        if x.dtype != self.maps and x.dtype == self.conv.weight.dtype:
+            x = x.to(self.maps)
         if other is None or self._can_add(other, x):
             return self.run(x, other)
         return finished(self.plain(x), self.epilogue, other)
@@ -133,8 +150,11 @@ class Traced(PreparedForward):
     and where somebody looks at what the graph does not call.
     """
 
-    def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None
+    ) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
+        self.maps = maps
         self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")
@@ -146,7 +166,12 @@ class Traced(PreparedForward):
         self.unchanged.refuse_others()
         if switches or len(inputs) != self.inputs or self._is_looked_into():
             return self.plain(*inputs, **switches)
-        return self.run(*inputs)
+        if self.maps is None:
+            return self.run(*inputs)
+        # What is not fused computes as in training with mixed precision.
+        with torch.autocast("cpu", self.maps):
+            answer = self.run(*tree_map_only(Tensor, partial(cast_maps, self.maps), inputs))
+        return tree_map_only(Tensor, partial(cast_maps, torch.float32), answer)
 
     def _is_looked_into(self) -> bool:
         """Whether a hook would miss its module, or be shown what a convolution does besides."""
@@ -159,16 +184,16 @@ def sees_more(conv: nn.Module) -> bool:
     return any(getattr(hook, "__module__", None) != observe.__name__ for hook in hooks)
 
 
-def prepare_part(module: nn.Module, graph: fx.GraphModule) -> None:
+def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | None) -> None:
     for chain in chains(graph):
         conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
         epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
-        conv.forward = Exchanged(conv, epilogue, str(chain))
+        conv.forward = Exchanged(conv, epilogue, str(chain), maps)
         fuse(graph, chain)
     fuse_expansions(graph)
     fuse_silu(graph)
     fuse_squeeze_excite(graph)
     graph.graph.lint()
     graph.recompile()
-    module.forward = Traced(graph, module)
+    module.forward = Traced(graph, module, maps)

@@ -10,11 +10,11 @@ namespace {
 // Sums of some pixels whose channels lie side by side; with a step, of how far each number is from
 // the one so many floats later.
 template <bool CHANGE>
-void add_up(const float *at, long pixels, long channels, long step, float *result) {
+void add_up(const Map *at, long pixels, long channels, long step, float *result) {
     // Few channels fill no vector: some pixels are summed side by side, as if they were channels.
     const long together = channels < 64 ? std::max(16L, 64 / channels) : 1;
     const long wide = together * channels;
-    const float *end = at + pixels * channels;
+    const Map *end = at + pixels * channels;
     static thread_local std::vector<float> sums;
     sums.assign(wide, 0.f);
     float *sum = sums.data();
@@ -22,7 +22,7 @@ void add_up(const float *at, long pixels, long channels, long step, float *resul
         const long count = std::min(wide, long(end - at));
 #pragma GCC ivdep
         for (long c = 0; c < count; c++)
-            sum[c] += CHANGE ? std::fabs(at[c + step] - at[c]) : at[c];
+            sum[c] += CHANGE ? std::fabs(number(at[c + step]) - number(at[c])) : number(at[c]);
     }
     for (long i = 1; i < together; i++)
         for (long c = 0; c < channels; c++) sum[c] += sum[i * channels + c];
@@ -32,7 +32,7 @@ void add_up(const float *at, long pixels, long channels, long step, float *resul
 // The mean of each map's channels, whose pixels lie side by side or apart by all channels, over the
 // first `pixels` of a map's `all`.
 template <bool CHANGE>
-std::vector<float> means(const float *x, long maps, long channels, long pixels, long all, long step,
+std::vector<float> means(const Map *x, long maps, long channels, long pixels, long all, long step,
                          long threads) {
     if (!pixels) return std::vector<float>(maps * channels);
     // So many pixels are summed up in float, what they come to in double.
@@ -68,7 +68,7 @@ double dot(const float *a, const float *b, long count) {
 
 // The answer of a gate, (samples, axes * choices), to maps (samples, frames, frame, channels) of
 // `frame` pixels each, or with `planes` (samples, channels, frames, frame). NaN stays NaN.
-extern "C" void decide(const float *x, float *answer, long samples, long channels, long frames,
+extern "C" void decide(const Map *x, float *answer, long samples, long channels, long frames,
                        long frame, long planes, long change, long normalised, long axes, long choices, long hidden, const float *weight1,
                        const float *mean, const float *var, const float *scale, const float *shift,
                        const float *weight2, const float *beta, double eps, float floor,

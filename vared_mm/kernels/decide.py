@@ -8,21 +8,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function, is_readable
-from vared_mm.kernels.loading import Source, loaded
+from vared_mm.kernels.functions import ForMaps, Function, is_readable
+from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 from vared_mm.method.gate import DECIDE, decide_by_definition
 
-SOURCE = Source.read(Path(__file__).with_name("decide.cpp"))
+SOURCE = Source.read(LANES_H, Path(__file__).with_name("decide.cpp"))
 READ = ("weight1", "mean", "var", "scale", "shift", "weight2", "beta")
 
 
 @cache
-def library() -> dict[str, Function] | None:
+def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE)
+    return loaded(SOURCE.of(maps))
 
 
 class Deciding:
@@ -37,13 +38,13 @@ class Deciding:
         eps, axes, floor, _, change, normalised = settings
         (hidden, inputs), self.answers = weight1.shape, beta.shape[0]
         self.channels = inputs // 2 if change else inputs
-        kernels = library()
         known = all(is_readable(t) and t.is_contiguous() for t in read)
         known &= all(t.shape == (hidden,) for t in norm)
         known &= weight2.shape == (self.answers, hidden) and beta.ndim == 1
-        self._run = None
-        if known and kernels is not None:
-            self._run = kernels["decide"].bind(
+        self._kernel = None
+        if known:
+            self._kernel = ForMaps(
+                library, "decide",
                 channels=self.channels, hidden=hidden, axes=axes, choices=self.answers // axes,
                 eps=eps, floor=floor, change=change, normalised=normalised,
                 **dict(zip(READ, read, strict=True)),
@@ -52,8 +53,8 @@ class Deciding:
     def serves(self, x: Tensor) -> bool:
         """Whether the kernel computes such maps."""
         return (
-            self._run is not None
-            and is_readable(x)
+            self._kernel is not None
+            and self._kernel.of(x) is not None
             and x.ndim in LAYOUTS
             and x.shape[1] == self.channels
             and (x.is_contiguous(memory_format=LAYOUTS[x.ndim]) or x.is_contiguous())
@@ -61,10 +62,11 @@ class Deciding:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, axes * choices), float32, for maps that it serves."""
-        assert self._run is not None
-        answer = x.new_empty(x.shape[0], self.answers)
+        run = None if self._kernel is None else self._kernel.of(x)
+        assert run is not None
+        answer = x.new_empty(x.shape[0], self.answers, dtype=torch.float32)
         last = x.is_contiguous(memory_format=LAYOUTS[x.ndim])
-        self._run(
+        run(
             x=x, answer=answer, samples=x.shape[0], frames=x.shape[2],
             frame=math.prod(x.shape[3:]), planes=not last,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 # Name and arguments of a function that others may call, as clang-format lays them out.
 EXTERN = re.compile(r'extern "C" (void|long) (\w+)\(([^)]*)\)')
 NUMBERS = {"long": ctypes.c_long, "float": ctypes.c_float, "double": ctypes.c_double}
+MAPS = {torch.float32, torch.bfloat16}
 AS_THEY_ARE = {int, float, bool, type(None)}
 
 
@@ -78,6 +79,29 @@ class Bound:
         return self._function.run(self._values.copy(), rest)
 
 
+class ForMaps:
+    """A kernel that is told some of its arguments once, for maps of each type that there is.
+
+    Args:
+        library: Answers with the compiled functions for a type of maps, or with None.
+    """
+
+    def __init__(
+        self, library: Callable[[torch.dtype], Mapping[str, Function] | None], name: str,
+        **known: Any,
+    ) -> None:  # fmt: skip
+        self._library, self._name, self._known = library, name, known
+        self._bound: dict[torch.dtype, Bound | None] = {}
+
+    def of(self, maps: Tensor) -> Bound | None:
+        """The one for such maps; None where our kernels do not read them or cannot be compiled."""
+        if maps.dtype not in self._bound:
+            kernels = self._library(maps.dtype) if maps.dtype in MAPS else None
+            bound = None if kernels is None else kernels[self._name].bind(**self._known)
+            self._bound[maps.dtype] = bound
+        return self._bound[maps.dtype] if maps.device.type == "cpu" else None
+
+
 # What no argument type takes.
 _MISSING: Any = object()
 
@@ -85,6 +109,11 @@ _MISSING: Any = object()
 def is_readable(tensor: Tensor) -> bool:
     """Whether it is what our functions read and write: floats in this computer's memory."""
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def are_maps(tensor: Tensor) -> bool:
+    """Whether it is maps that those read and write which were compiled for its type."""
+    return tensor.dtype in MAPS and tensor.device.type == "cpu"
 
 
 def array_of(values: Sequence[Any]) -> ctypes.Array:

@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import torch
+
 from vared_mm.kernels.compiler import command, compile_source, identity
 from vared_mm.kernels.functions import Function, functions_of
 from vared_mm.kernels.own_folder import is_own, own_folder
@@ -37,6 +39,12 @@ class Source(NamedTuple):
         """The last file, with the others before it as if it included them."""
         texts = (f'#line 1 "{file.name}"\n{file.read_text("utf-8")}' for file in files)
         return cls(files[-1].stem, "\n".join(texts))
+
+    def of(self, dtype: torch.dtype) -> Source:
+        """The same for maps of float32 or bfloat16."""
+        if dtype != torch.bfloat16:
+            return self
+        return Source(f"{self.stem}_bfloat16", f"#define BFLOAT16\n{self.text}")
 
 
 def loaded(source: Source) -> dict[str, Function] | None:

@@ -7,7 +7,7 @@ namespace {
 
 constexpr long LANES = 16;
 
-typedef Vector<LANES>::type Sixteen;
+typedef Lanes<LANES> Sixteen;
 typedef int Bits __attribute__((vector_size(LANES * 4), may_alias));
 
 struct Pool {
@@ -31,19 +31,20 @@ inline Sixteen larger(const Sixteen a, const Sixteen b) {
     return (Sixteen)((Bits)one | (Bits)two);
 }
 
-// `COUNT` vectors of the largest numbers of some rows, column by column.
+// `COUNT` vectors of the largest numbers of some rows, column by column. What is largest is one of
+// them: no rounding follows.
 template <long COUNT>
-void largest_at(const std::vector<const float *> &rows, long i, float *out) {
+void largest_at(const std::vector<const Map *> &rows, long i, Map *out) {
     Sixteen v[COUNT];
-    for (long k = 0; k < COUNT; k++) v[k] = lanes<LANES>(rows[0] + i + k * LANES);
+    for (long k = 0; k < COUNT; k++) v[k] = load<LANES>(rows[0] + i + k * LANES);
     for (size_t r = 1; r < rows.size(); r++)
         for (long k = 0; k < COUNT; k++)
-            v[k] = larger(lanes<LANES>(rows[r] + i + k * LANES), v[k]);
-    for (long k = 0; k < COUNT; k++) lanes<LANES>(out + i + k * LANES) = v[k];
+            v[k] = larger(load<LANES>(rows[r] + i + k * LANES), v[k]);
+    for (long k = 0; k < COUNT; k++) store<LANES>(out + i + k * LANES, v[k]);
 }
 
 // Of rows of 16 or more.
-void largest(const std::vector<const float *> &rows, long count, float *out) {
+void largest(const std::vector<const Map *> &rows, long count, Map *out) {
     long i = 0;
     for (; i + 4 * LANES <= count; i += 4 * LANES) largest_at<4>(rows, i, out);
     // The last vector begins early, and makes some columns a second time.
@@ -54,7 +55,7 @@ void largest(const std::vector<const float *> &rows, long count, float *out) {
 
 // First along the frames and down the rows, then along what that leaves: of 3x3x3 pixels 9 are read
 // for each column of a row, and 3 of those for each window.
-extern "C" void max_pool(const float *x, float *out, long samples, long channels, const long *from,
+extern "C" void max_pool(const Map *x, Map *out, long samples, long channels, const long *from,
                          const long *to, const long *kernel, const long *stride,
                          const long *padding, long threads) {
     const Pool p{from, to, kernel, stride, padding};
@@ -63,8 +64,8 @@ extern "C" void max_pool(const float *x, float *out, long samples, long channels
     for (long row = 0; row < samples * to[0] * to[1]; row++) {
         const long n = row / (to[0] * to[1]);
         const Window frames(p, 0, row / to[1] % to[0]), rows(p, 1, row % to[1]);
-        static thread_local std::vector<float> columns;
-        static thread_local std::vector<const float *> read;
+        static thread_local std::vector<Map> columns;
+        static thread_local std::vector<const Map *> read;
         columns.resize(width), read.clear();
         for (long t = frames.low; t < frames.high; t++)
             for (long h = rows.low; h < rows.high; h++)

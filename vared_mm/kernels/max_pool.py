@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function, is_readable
+from vared_mm.kernels.functions import ForMaps, Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("max_pool.cpp"))
@@ -17,9 +17,9 @@ LANES = 16
 
 
 @cache
-def library() -> dict[str, Function] | None:
+def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE)
+    return loaded(SOURCE.of(maps))
 
 
 class Pooling:
@@ -29,16 +29,13 @@ class Pooling:
         self, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
     ) -> None:
         self._settings = list(zip(kernel, stride, padding, strict=True))
-        kernels = library()
-        self._run = None
-        if kernels is not None:
-            self._run = kernels["max_pool"].bind(kernel=kernel, stride=stride, padding=padding)
+        settings = dict(kernel=kernel, stride=stride, padding=padding)
+        self._kernel = ForMaps(library, "max_pool", **settings)
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernel pools such maps, and something comes of them."""
         return (
-            self._run is not None
-            and is_readable(x)
+            self._kernel.of(x) is not None
             and x.ndim == 5
             and x.shape[1] >= LANES
             and x.numel() > 0
@@ -48,12 +45,13 @@ class Pooling:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Of maps that it serves."""
-        assert self._run is not None
+        run = self._kernel.of(x)
+        assert run is not None
         (samples, channels, *size), to = x.shape, self._size_of(x)
         out = torch.empty(
             (samples, channels, *to), dtype=x.dtype, memory_format=torch.channels_last_3d
         )
-        self._run(x=x, out=out, samples=samples, channels=channels, **{"from": size, "to": to})
+        run(x=x, out=out, samples=samples, channels=channels, **{"from": size, "to": to})
         return out
 
     def _size_of(self, x: Tensor) -> list[int]:

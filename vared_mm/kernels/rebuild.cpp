@@ -30,26 +30,28 @@ struct Maker {
             else channels_rebuilt = true;
         for (long q = 0; q < b.frames; q++) {
             Sum<LANES> sum = frames_rebuilt ? of_frames(q) : of_channels(0, b.top, factor());
-            sum.base = lanes<LANES>(l.bias + c);
+            sum.base = load<LANES>(l.bias + c);
             s.in_planes() ? write_planes(sum, q) : write(sum, q);
         }
     }
 
     void write(Sum<LANES> &sum, long q) const {
         const long row = s.width * l.channels, at = (q * s.height + b.top) * row + c;
-        sum.write({b.out + at, l.channels, row}, l.side, b.bottom - b.top, s.width,
+        sum.write(InMap{b.out + at, l.channels, row}, waiting(), l.side, b.bottom - b.top, s.width,
                   b.residual ? b.residual + at : nullptr, l.relu);
     }
 
     void write_planes(Sum<LANES> &sum, long q) const {
         const long rows = b.bottom - b.top, plane = s.frames * s.height * s.width;
-        sum.write({tiles.turned, LANES, s.width * LANES}, l.side, rows, s.width, nullptr, l.relu);
-        to_planes<LANES>(tiles.turned, rows * s.width,
+        sum.write(waiting(), waiting(), l.side, rows, s.width, nullptr, l.relu);
+        to_planes<LANES>(tiles.waiting, rows * s.width,
                          b.out + c * plane + (q * s.height + b.top) * s.width, plane);
     }
 
+    InTile waiting() const { return {tiles.waiting, LANES, s.width * LANES}; }
+
     Lanes<LANES> factor() const {
-        const Lanes<LANES> scale = lanes<LANES>(l.scale + c);
+        const Lanes<LANES> scale = load<LANES>(l.scale + c);
         return l.time_paths && !frames_rebuilt ? scale * gates[l.time[0].gate] : scale;
     }
 
@@ -85,7 +87,8 @@ struct Maker {
             const long half = l.side / 2;
             const long low = std::max(b.top - half, 0L), high = std::min(b.bottom + half, s.height);
             of_channels(base, low, one)
-                .write(tiles.at(tile, low, false), l.side, high - low, s.width, nullptr, false);
+                .write(tiles.at(tile, low, false), waiting(), l.side, high - low, s.width, nullptr,
+                       false);
         }
         return {&tile, 1.f};
     }
@@ -102,8 +105,8 @@ struct Maker {
         }
         if (direct == 0) return sum;
         // The first path is not among the terms: it computes the most.
-        sum.from = s.in_planes() ? tiles.at(computed(base, 0, c), low, false)
-                                 : rows_of(base, low, c);
+        if (s.in_planes()) sum.from = tiles.at(computed(base, 0, c), low, false);
+        else sum.own = rows_of(base, low, c);
         sum.weight = direct * factor;
         return sum;
     }
@@ -115,21 +118,22 @@ struct Maker {
             const long reach = l.side / 2 * (frames_rebuilt ? 2 : 1);
             const long low = std::max(b.top - reach, 0L);
             const long high = std::min(b.bottom + reach, s.height);
-            const Rows from = rows_of(base, low, channel), to = tiles.at(tile, low, false);
+            const InMap from = rows_of(base, low, channel);
+            const InTile to = tiles.at(tile, low, false);
             if (s.in_planes()) {
                 for (long h = 0; h < high - low; h++)
                     from_planes<LANES>(from.at + h * line, s.channel, s.width, to.at + h * to.line);
                 return tile;
             }
             Sum<LANES> copy{one};
-            copy.from = from, copy.weight = one;
-            copy.write(to, l.side, high - low, s.width, nullptr, false);
+            copy.own = from, copy.weight = one;
+            copy.write(to, waiting(), l.side, high - low, s.width, nullptr, false);
         }
         return tile;
     }
 
-    Rows rows_of(long base, long row, long channel) const {
-        float *first = const_cast<float *>(b.y) + channel * s.channel;
+    InMap rows_of(long base, long row, long channel) const {
+        Map *first = const_cast<Map *>(b.y) + channel * s.channel;
         return {first + (base * s.height + row) * line, s.pixel, line};
     }
 };
@@ -164,8 +168,8 @@ std::vector<Chunk> chunks_of(const Layer &l, bool exact) {
 }
 
 // Asks for memory that will be written in steps, which the processor would not foresee.
-void fetch(const float *at, long count) {
-    for (long i = 0; i < count; i += 16) __builtin_prefetch(at + i, 1, 2);
+void fetch(const Map *at, long count) {
+    for (long i = 0; i < count; i += 64 / sizeof(Map)) __builtin_prefetch(at + i, 1, 2);
 }
 
 }  // namespace
@@ -174,8 +178,8 @@ void fetch(const float *at, long count) {
 // written to sample place[n] of out, (.., T, H, W, C) or (.., C, T, H, W). Channels last, there may
 // be a residual, and out may be y where nothing is rebuilt. Each axis tells its open paths, the most
 // computed first; none where it has none. Φ lie as torch keeps them, null where nothing is rebuilt.
-extern "C" void rebuild(const float *y, const float *gates, const long *place,
-                        const float *residual, float *out, long samples, long computed,
+extern "C" void rebuild(const Map *y, const float *gates, const long *place,
+                        const Map *residual, Map *out, long samples, long computed,
                         long computed_frames, long planes, long channels, long frames, long height,
                         long width, long columns, long channel_paths, const long *channel_columns,
                         const long *channel_scales, const float *const *channel_phi,
@@ -214,7 +218,7 @@ extern "C" void rebuild(const float *y, const float *gates, const long *place,
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % 16;
         for (long i = 0; i < count; i++)
             tiles.tiles.push_back({memory.data() + (16 - start) % 16 + i * floats, 0, 0, -1});
-        tiles.turned = memory.data() + (16 - start) % 16 + count * floats;
+        tiles.waiting = memory.data() + (16 - start) % 16 + count * floats;
 #pragma omp for
         for (long unit = 0; unit < samples * blocks * strips; unit++) {
             const long n = unit / (blocks * strips), block = unit / strips % blocks;

@@ -16,7 +16,7 @@ from vared_mm.kernels.few_passes import (
     gradients_like,
     rebuild_in_few_passes,
 )
-from vared_mm.kernels.functions import Bound, Function, is_readable
+from vared_mm.kernels.functions import Bound, ForMaps, Function, are_maps, is_readable
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import (
     LAYOUTS,
@@ -34,8 +34,10 @@ MOST_SIDE = 7
 
 
 @cache
-def library() -> dict[str, Function] | None:
+def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """The compiled kernels; None where there is no compiler, see `vared_mm.kernels.loading`."""
+    if maps == torch.bfloat16:
+        return loaded(FORWARD.of(maps))
     forward, backward = loaded(FORWARD), loaded(BACKWARD)
     return None if forward is None or backward is None else {**forward, **backward}
 
@@ -62,10 +64,8 @@ class Rebuilding:
         bias: Tensor,
         relu: bool,
     ) -> None:
-        kernels = library()
-        assert kernels is not None
-        self._run = kernels["rebuild"].bind(
-            channels=channels, side=side, columns=columns, relu=relu,
+        self._kernel = ForMaps(
+            library, "rebuild", channels=channels, side=side, columns=columns, relu=relu,
             scale=scale.contiguous(), bias=bias.contiguous(),
             **told("channel", channel), **told("time", time),
         )  # fmt: skip
@@ -89,11 +89,12 @@ class Rebuilding:
             out: In the layout of y. Channels last it may be y where nothing is rebuilt, and there
                 may be something to add.
         """
-        run = self._of_size(y.shape, full, y.is_contiguous(memory_format=LAYOUTS[y.ndim]))
+        last = y.is_contiguous(memory_format=LAYOUTS[y.ndim])
+        run = self._of_size(self._kernel.of(y), y.shape, full, last)
         run(y=y, gates=gates, place=list(samples), residual=other, out=out)
 
-    def _bound(self, *size: Any) -> Bound:
-        return self._run.bind(**sizes(*size))
+    def _bound(self, run: Bound, *size: Any) -> Bound:
+        return run.bind(**sizes(*size))
 
 
 def sizes(y: torch.Size, full: tuple[int, ...], last: bool) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def read(phis: Iterable[Tensor | None]) -> list[Tensor | None]:
 
 def kernel_serves(x: Tensor, side: int) -> bool:
     """Whether the kernel computes such maps with Φ of `side` x `side`."""
-    return is_readable(x) and x.numel() > 0 and side <= MOST_SIDE and library() is not None
+    return are_maps(x) and x.numel() > 0 and side <= MOST_SIDE and library(x.dtype) is not None
 
 
 def _rebuild(*arguments: Any) -> Tensor:
@@ -133,7 +134,8 @@ def _rebuild(*arguments: Any) -> Tensor:
     y, gates, shapes, layout = of.y, of.gates, shapes_of(of), layout_of(of.y)
     if not (is_readable(gates) and kernel_serves(y, side_of(shapes))):
         return rebuild_in_few_passes(*of)
-    run, channel, time = _of_shapes(shapes, layout is not torch.contiguous_format)
+    last = layout is not torch.contiguous_format
+    run, channel, time = _of_shapes(shapes, last, y.dtype)
     if run is None:
         return rebuild_in_few_passes(*of)
     out = new_maps(y, of.channels, of.frames)
@@ -147,7 +149,9 @@ def _rebuild(*arguments: Any) -> Tensor:
 
 
 @lru_cache(4096)
-def _of_shapes(of: Any, last: bool) -> tuple[Bound | None, list[int], list[int]]:
+def _of_shapes(
+    of: Any, last: bool, maps: torch.dtype
+) -> tuple[Bound | None, list[int], list[int]]:
     """The kernel that knows all shapes, and which paths of each axis it reads Φ of; no kernel where
     nothing is rebuilt.
 
@@ -161,7 +165,7 @@ def _of_shapes(of: Any, last: bool) -> tuple[Bound | None, list[int], list[int]]
     # The last of an axis rebuilds, if any does.
     if not any(paths and paths[-1].cheap is not None for paths in (channel, time)):
         return None, *opened
-    kernels, (scale, bias) = library(), nothing_after(of.channels)
+    kernels, (scale, bias) = library(maps), nothing_after(of.channels)
     assert kernels is not None
     run = kernels["rebuild"].bind(
         residual=None, place=list(range(of.y[0])), channels=of.channels, side=side_of(of),

@@ -12,7 +12,7 @@ constexpr long LANES = 16;
 // So many pixels are summed up in float, what they come to in double.
 constexpr long PIECE = 64;
 
-typedef float Lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef Lanes<LANES> Sixteen;
 typedef int Whole __attribute__((vector_size(LANES * 4)));
 
 struct Excitation {
@@ -23,22 +23,22 @@ struct Excitation {
 
 // e^x as 2^n · 2^f, |f| <= 1/2, the latter by its Taylor series: an error of about 1e-7. Infinite
 // from 2^127.5 on.
-Lanes exponential(Lanes x) {
-    const Lanes t = x * 1.44269504f, low = Lanes{} - 126, high = Lanes{} + 128;
-    const Lanes bounded = t < low ? low : t > high ? high : t;
-    const Lanes shifted = bounded + 12582912.f, n = shifted - 12582912.f;  // 1.5 · 2^23 rounds
-    const Lanes f = bounded - n;
-    Lanes sum = Lanes{} + 1.5403530e-4f;
+Sixteen exponential(Sixteen x) {
+    const Sixteen t = x * 1.44269504f, low = Sixteen{} - 126, high = Sixteen{} + 128;
+    const Sixteen bounded = t < low ? low : t > high ? high : t;
+    const Sixteen shifted = bounded + 12582912.f, n = shifted - 12582912.f;  // 1.5 · 2^23 rounds
+    const Sixteen f = bounded - n;
+    Sixteen sum = Sixteen{} + 1.5403530e-4f;
     for (const float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f,
                           6.9314718e-1f, 1.f})
         sum = sum * f + c;
     const Whole power = (__builtin_convertvector(n, Whole) + 127) << 23;
-    return sum * reinterpret_cast<const Lanes &>(power);
+    return sum * reinterpret_cast<const Sixteen &>(power);
 }
 
-void swish(const float *x, const Lanes factor, float *out) {
-    const Lanes v = *reinterpret_cast<const Lanes *>(x) * factor;
-    *reinterpret_cast<Lanes *>(out) = v / (1 + exponential(-v));
+void swish(const Map *x, const Sixteen factor, Map *out) {
+    const Sixteen v = load<LANES>(x) * factor;
+    store<LANES>(out, v / (1 + exponential(-v)));
 }
 
 // What each channel of a sample is multiplied by.
@@ -60,17 +60,14 @@ std::vector<float> factors(const Excitation &e, const double *mean) {
 }
 
 // Some pixels, one after the other.
-void excite(const Excitation &e, const float *x, const float *factor, long pixels, float *out) {
+void excite(const Excitation &e, const Map *x, const float *factor, long pixels, Map *out) {
     for (long p = 0; p < pixels; p++, x += e.channels, out += e.channels) {
-        if (!e.swish) {
-#pragma GCC ivdep
-            for (long c = 0; c < e.channels; c++) out[c] = x[c] * factor[c];
-            continue;
-        }
         // The last vector begins early, and makes some channels a second time.
         for (long c = 0; c < e.channels; c += LANES) {
             const long at = std::min(c, e.channels - LANES);
-            swish(x + at, *reinterpret_cast<const Lanes *>(factor + at), out + at);
+            const Sixteen own = load<LANES>(factor + at);
+            e.swish ? swish(x + at, own, out + at)
+                    : store<LANES>(out + at, load<LANES>(x + at) * own);
         }
     }
 }
@@ -80,7 +77,7 @@ void excite(const Excitation &e, const float *x, const float *factor, long pixel
 // Of 16 channels or more.
 extern "C" void squeeze_excite(long channels, long hidden, long swish, const float *weight1,
                                const float *bias1, const float *weight2, const float *bias2,
-                               const float *x, long samples, long pixels, float *out,
+                               const Map *x, long samples, long pixels, Map *out,
                                long threads) {
     const Excitation e{channels, hidden, swish, weight1, bias1, weight2, bias2};
     const long pieces = (pixels + PIECE - 1) / PIECE;
@@ -92,9 +89,9 @@ extern "C" void squeeze_excite(long channels, long hidden, long swish, const flo
             const long first = unit % pieces * PIECE, last = std::min(first + PIECE, pixels);
             float *sum = sums.data() + unit * e.channels;
             for (long p = first; p < last; p++) {
-                const float *at = x + (unit / pieces * pixels + p) * e.channels;
+                const Map *at = x + (unit / pieces * pixels + p) * e.channels;
 #pragma GCC ivdep
-                for (long c = 0; c < e.channels; c++) sum[c] += at[c];
+                for (long c = 0; c < e.channels; c++) sum[c] += number(at[c]);
             }
         }
 #pragma omp for

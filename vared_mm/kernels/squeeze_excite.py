@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Function, is_readable
-from vared_mm.kernels.loading import Source, loaded
+from vared_mm.kernels.functions import ForMaps, Function
+from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
-SOURCE = Source.read(Path(__file__).with_name("squeeze_excite.cpp"))
+SOURCE = Source.read(LANES_H, Path(__file__).with_name("squeeze_excite.cpp"))
 LANES = 16
 
 
 @cache
-def library() -> dict[str, Function] | None:
+def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE)
+    return loaded(SOURCE.of(maps))
 
 
 class Exciting:
@@ -31,20 +31,16 @@ class Exciting:
     ) -> None:
         hidden, self.channels = weight1.shape[:2]
         self.ndim = weight1.ndim
-        kernels = library()
-        self._run = None
-        if kernels is not None:
-            one, two = (w.float().flatten(1).contiguous() for w in (weight1, weight2))
-            self._run = kernels["squeeze_excite"].bind(
-                channels=self.channels, hidden=hidden, swish=swish,
-                weight1=one, bias1=bias1.float(), weight2=two, bias2=bias2.float(),
-            )  # fmt: skip
+        one, two = (w.float().flatten(1).contiguous() for w in (weight1, weight2))
+        self._kernel = ForMaps(
+            library, "squeeze_excite", channels=self.channels, hidden=hidden, swish=swish,
+            weight1=one, bias1=bias1.float(), weight2=two, bias2=bias2.float(),
+        )  # fmt: skip
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernel excites such maps."""
         return (
-            self._run is not None
-            and is_readable(x)
+            self._kernel.of(x) is not None
             and x.ndim == self.ndim
             and x.shape[1] == self.channels >= LANES
             and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
@@ -52,7 +48,8 @@ class Exciting:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Of maps that it serves."""
-        assert self._run is not None
+        run = self._kernel.of(x)
+        assert run is not None
         out = torch.empty_like(x)
-        self._run(x=x, out=out, samples=x.shape[0], pixels=math.prod(x.shape[2:]))
+        run(x=x, out=out, samples=x.shape[0], pixels=math.prod(x.shape[2:]))
         return out

@@ -10,7 +10,7 @@ constexpr long STRIP = 1 << 17;
 
 struct Size {
     long frames, height, width;
-    long channel, pixel;  // floats from one of y to the next
+    long channel, pixel;  // numbers from one of y to the next
 
     bool in_planes() const { return channel != 1; }
 };
@@ -46,15 +46,19 @@ std::vector<float> taps_first(const float *phi, long parts, long channels, long 
     return turned;
 }
 
-// Where the first row of a map begins, and floats from pixel to pixel and from row to row.
+// Where the first row begins of a map or of a tile, and numbers from pixel to pixel and from row to
+// row.
+template <typename T>
 struct Rows {
-    float *at;
+    T *at;
     long pixel, line;
 };
+using InTile = Rows<float>;
+using InMap = Rows<Map>;
 
 // A depthwise convolution of a tile, which begins where the kernel's corner meets the first pixel.
 struct Term {
-    Rows tile;
+    InTile tile;
     const float *phi;
     long pitch;  // floats from one tap to the next
     float gate;
@@ -65,72 +69,88 @@ struct Term {
 template <int LANES>
 struct Sum {
     Lanes<LANES> factor{}, base{}, weight{};
-    Rows from{};  // nothing without it
+    InTile from{};  // nothing without it
+    InMap own{};    // or this
     Term terms[MOST_PATHS] = {};
     long count = 0;
 
-    // `residual` lies as `out` does.
-    void write(const Rows &out, long side, long rows, long width, const float *residual,
-               bool relu) {
-        static const float zeros[LANES] = {};
-        if (!from.at) from = {const_cast<float *>(zeros), 0, 0};
-        const auto add_term = side == 1   ? &Sum::add<1>
-                              : side == 3 ? &Sum::add<3>
-                              : side == 5 ? &Sum::add<5>
-                                          : &Sum::add<7>;
-        if (!count) add<0>(out, {}, rows, width, residual, relu);
-        for (long i = 0; i < count; i++) {
-            const bool last = i == count - 1;
-            (this->*add_term)(out, terms[i], rows, width, last ? residual : nullptr, last && relu);
+    // `residual` lies as `out` does. What some of the terms come to waits in `between`.
+    template <typename T>
+    void write(const Rows<T> &out, const InTile &between, long side, long rows, long width,
+               const Map *residual, bool relu) {
+        static float zeros[LANES] = {};
+        if (!from.at) from = {zeros, 0, 0};
+        for (long i = 0; i < count - 1; i++) {
+            add_term(between, &terms[i], side, rows, width, nullptr, false);
             // What there is so far is added to.
-            from = out, weight = Lanes<LANES>{} + 1, base = Lanes<LANES>{};
+            from = between, own = {}, weight = Lanes<LANES>{} + 1, base = Lanes<LANES>{};
         }
+        add_term(out, count ? &terms[count - 1] : nullptr, side, rows, width, residual, relu);
     }
 
-    template <int SIDE>
-    void add(const Rows &out, const Term &term, long rows, long width, const float *residual,
-             bool relu) const {
+    template <typename T>
+    void add_term(const Rows<T> &out, const Term *term, long side, long rows, long width,
+                  const Map *residual, bool relu) const {
+        own.at ? add_to(own, out, term, side, rows, width, residual, relu)
+               : add_to(from, out, term, side, rows, width, residual, relu);
+    }
+
+    template <typename S, typename T>
+    void add_to(const Rows<S> &start, const Rows<T> &out, const Term *term, long side, long rows,
+                long width, const Map *residual, bool relu) const {
+        if (!term) return add<0>(start, out, {}, rows, width, residual, relu);
+        const auto add_one = side == 1   ? &Sum::add<1, S, T>
+                             : side == 3 ? &Sum::add<3, S, T>
+                             : side == 5 ? &Sum::add<5, S, T>
+                                         : &Sum::add<7, S, T>;
+        (this->*add_one)(start, out, *term, rows, width, residual, relu);
+    }
+
+    template <int SIDE, typename S, typename T>
+    void add(const Rows<S> &start, const Rows<T> &out, const Term &term, long rows, long width,
+             const Map *residual, bool relu) const {
         // Copies, which no store could change: they stay in registers.
         const Lanes<LANES> first = base, times = weight;
         Lanes<LANES> kernel[SIDE * SIDE + 1];
         for (long k = 0; k < SIDE * SIDE; k++)
-            kernel[k] = lanes<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
+            kernel[k] = load<LANES>(term.phi + k * term.pitch) * (factor * term.gate);
         const long line = term.tile.line;
         for (long h = 0; h < rows; h++) {
-            const float *here = from.at + h * from.line, *tile = term.tile.at + h * line;
-            const float *other = residual ? residual + h * out.line : nullptr;
-            float *to = out.at + h * out.line;
+            const S *here = start.at + h * start.line;
+            const float *tile = term.tile.at + h * line;
+            const Map *other = residual ? residual + h * out.line : nullptr;
+            T *to = out.at + h * out.line;
             for (long w = 0; w < width; w++) {
-                Lanes<LANES> sum = first + times * lanes<LANES>(here + w * from.pixel);
+                Lanes<LANES> sum = first + times * load<LANES>(here + w * start.pixel);
                 for (long y = 0; y < SIDE; y++)
                     for (long x = 0; x < SIDE; x++)
-                        sum += kernel[y * SIDE + x] *
-                               lanes<LANES>(tile + y * line + (w + x) * LANES);
-                if (other) sum += lanes<LANES>(other + w * out.pixel);
+                        sum += kernel[y * SIDE + x] * load<LANES>(tile + y * line + (w + x) * LANES);
+                if (other) sum += load<LANES>(other + w * out.pixel);
                 if (relu) sum = sum < 0 ? Lanes<LANES>{} : sum;
-                lanes<LANES>(to + w * out.pixel) = sum;
+                store<LANES>(to + w * out.pixel, sum);
             }
         }
     }
 };
 
-// Between planes, `pitch` floats apart, and pixels whose LANES channels lie side by side.
+// Between planes, `pitch` numbers apart, and pixels whose LANES channels lie side by side.
 template <int LANES>
-void from_planes(const float *planes, long pitch, long pixels, float *to) {
+void from_planes(const Map *planes, long pitch, long pixels, float *to) {
     for (long i = 0; i < LANES; i++)
-        for (long w = 0; w < pixels; w++) to[w * LANES + i] = planes[i * pitch + w];
+        for (long w = 0; w < pixels; w++) to[w * LANES + i] = number(planes[i * pitch + w]);
 }
 
 template <int LANES>
-void to_planes(const float *from, long pixels, float *planes, long pitch) {
+void to_planes(const float *from, long pixels, Map *planes, long pitch) {
     for (long i = 0; i < LANES; i++)
-        for (long w = 0; w < pixels; w++) planes[i * pitch + w] = from[w * LANES + i];
+        for (long w = 0; w < pixels; w++)
+            store<1>(planes + i * pitch + w, Lanes<1>{from[w * LANES + i]});
 }
 
 // Some rows of a period of frames: the computed ones that they are made of, and their own.
 struct Block {
-    const float *y, *residual;
-    float *out;
+    const Map *y, *residual;
+    Map *out;
     long frames, top, bottom;
 };
 
@@ -144,7 +164,7 @@ struct Tile {
 struct Tiles {
     long half, width, rows;  // of a tile, the frame left out
     long of_frame;           // as many belong to each computed frame
-    float *turned;           // where rows wait that will be written in planes
+    float *waiting;          // where rows wait for more terms, or to be written in planes
     std::vector<Tile> tiles;
 
     static long floats(long half, long width, long rows) {
@@ -156,7 +176,7 @@ struct Tiles {
     }
 
     // Where row `row` begins; with `corner`, where a kernel begins whose centre is there.
-    Rows at(const Tile &tile, long row, bool corner) const {
+    InTile at(const Tile &tile, long row, bool corner) const {
         const long line = (width + 2 * half) * tile.lanes;
         const long down = row - tile.top + 2 * half - (corner ? half : 0);
         return {tile.at + down * line + (corner ? 0 : half * tile.lanes), tile.lanes, line};
