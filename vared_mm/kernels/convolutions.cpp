@@ -19,19 +19,19 @@ struct Meeting {
 };
 
 template <int COUNT, int STRIDE>
-void slide(const Meeting &m, long w, const Finish finish, const float *residual, float *out,
+void slide(const Meeting &m, long w, const Finish finish, const Map *residual, Map *out,
            long pitch) {
-    Lanes sum[COUNT] = {};
+    Sixteen sum[COUNT] = {};
     for (long r = 0; r < m.count; r++) {
-        const Lanes a = load(m.taps[r]), b = load(m.taps[r] + LANES);
-        const Lanes c = load(m.taps[r] + 2 * LANES);
+        const Sixteen a = load<LANES>(m.taps[r]), b = load<LANES>(m.taps[r] + LANES);
+        const Sixteen c = load<LANES>(m.taps[r] + 2 * LANES);
         const float *x = m.row[r] + w * STRIDE * LANES;
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) {
             const float *at = x + i * STRIDE * LANES;
-            sum[i] += a * load(at);
-            sum[i] += b * load(at + LANES);
-            sum[i] += c * load(at + 2 * LANES);
+            sum[i] += a * load<LANES>(at);
+            sum[i] += b * load<LANES>(at + LANES);
+            sum[i] += c * load<LANES>(at + 2 * LANES);
         }
     }
 #pragma GCC unroll 8
@@ -61,8 +61,9 @@ struct Strip {
     const Depthwise &d;
     const Epilogue &e;
     const Clip &s;
-    const float *x, *residual;
-    float *out, *ring;
+    const Map *x, *residual;
+    Map *out;
+    float *ring;
     long top, bottom;
     float factor;
     const Expansion *expansion;
@@ -77,8 +78,8 @@ struct Strip {
 
     void run(long first, long last) const {
         for (long row = 0; row < d.kernel * vectors * (high - low); row++) {
-            store(ring + row * line, Lanes{});
-            store(ring + (row + 1) * line - LANES, Lanes{});
+            store<LANES>(ring + row * line, Sixteen{});
+            store<LANES>(ring + (row + 1) * line - LANES, Sixteen{});
         }
         if (expansion) {
             expansion->place.clear();
@@ -97,17 +98,18 @@ struct Strip {
 
     void copy(long frame) const {
         for (long v = 0; v < vectors; v++) {
-            const float *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
+            const Map *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
             float *to = tile(frame, v);
             for (long h = low; h < high; h++, to += line) {
                 for (long w = 0; w < s.width; w++)
-                    store(to + (w + 1) * LANES, load(from + (h * s.width + w) * s.pixel));
+                    store<LANES>(to + (w + 1) * LANES,
+                                 load<LANES>(from + (h * s.width + w) * s.pixel));
             }
         }
     }
 
     void expand(long frame) const {
-        const float *from = x + (frame * s.height + low) * s.width * s.pixel;
+        const Map *from = x + (frame * s.height + low) * s.width * s.pixel;
         panels(*expansion->conv, *expansion->epilogue, from, s.pixel, (high - low) * s.width,
                expansion->factor, nullptr, tile(frame, 0),
                InTiles{expansion->place.data(), (high - low) * line});
@@ -158,8 +160,8 @@ extern "C" long suits() {
 extern "C" void pointwise(long inputs, long filters, const float *weight, long step, long down,
                           long along, const float *scale, const float *bias, long relu,
                           long columns, long factors, const long *factor, long samples,
-                          long frames, long height, long width, long pixel, const float *x,
-                          const float *gates, const float *residual, float *out, long threads) {
+                          long frames, long height, long width, long pixel, const Map *x,
+                          const float *gates, const Map *residual, Map *out, long threads) {
     const Pointwise p{inputs, filters, weight};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip clip(samples, frames, height, width, pixel, step, down, along);
@@ -174,7 +176,7 @@ extern "C" void pointwise(long inputs, long filters, const float *weight, long s
         const long line = unit / groups, first = unit % groups * group;
         const long last = unit % groups == groups - 1 ? s.pixels : first + group;
         const long n = line / s.rows / s.frames;
-        const float *from = x + n * frames * height * width * pixel +
+        const Map *from = x + n * frames * height * width * pixel +
                             line / s.rows % s.frames * s.frame_pitch +
                             line % s.rows * s.row_pitch + first * s.pixel_pitch;
         const long at = (line * s.pixels + first) * p.filters;
@@ -186,7 +188,7 @@ extern "C" void pointwise(long inputs, long filters, const float *weight, long s
 namespace {
 
 void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Depthwise &d,
-         const Epilogue &e, const Clip &s, const float *x, const float *residual, float *out,
+         const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
          long threads) {
     const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
     const long rows = std::clamp(RING / of_row / d.stride, 1L, s.out_height);
@@ -224,8 +226,8 @@ void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Dep
 extern "C" void depthwise(long channels, long kernel, const float *taps, long step, long stride,
                           const float *scale, const float *bias, long relu, long columns,
                           long factors, const long *factor, long samples, long frames, long height,
-                          long width, long pixel, const float *x, const float *gates,
-                          const float *residual, float *out, long threads) {
+                          long width, long pixel, const Map *x, const float *gates,
+                          const Map *residual, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride, stride);
     run(nullptr, nullptr, {channels, kernel, step, stride, taps}, e, s, x, residual, out, threads);
@@ -238,8 +240,8 @@ extern "C" void expand(long inputs, long filters, const float *weight, const flo
                        const float *taps, long step, long stride, const float *scale,
                        const float *bias, long relu, long columns, long factors,
                        const long *factor, long samples, long frames, long height, long width,
-                       long pixel, const float *x, const float *first_gates, const float *gates,
-                       float *out, long threads) {
+                       long pixel, const Map *x, const float *first_gates, const float *gates,
+                       Map *out, long threads) {
     const Pointwise p{inputs, filters, weight};
     const Epilogue before{first_scale,   first_bias,    first_relu,  first_gates,
                           first_columns, first_factors, first_factor};

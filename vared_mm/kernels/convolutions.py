@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from vared_mm.kernels.functions import Bound, Function, is_readable
-from vared_mm.kernels.loading import Source, loaded
+from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
 HERE = Path(__file__).parent
-SOURCE = Source.read(HERE / "pointwise.h", HERE / "convolutions.cpp")
+FINISH_H = HERE / "finish.h"
+SOURCE = Source.read(LANES_H, FINISH_H, HERE / "pointwise.h", HERE / "convolutions.cpp")
 LANES = 16
 # Vectors of filters that lie side by side.
 PANEL = 3

@@ -1,12 +1,7 @@
 // A pointwise convolution of some pixels, and what follows it: see convolutions.cpp.
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
-
 namespace {
 
-constexpr long LANES = 16;
 // Pixels that share a load of the weights: their sums stay in registers.
 constexpr long PIXELS = 8;
 // Vectors of filters that share a load of the input.
@@ -16,43 +11,6 @@ constexpr long MOST = 64, LEAST = 16;
 // The frames that a depthwise convolution reads stay there too: this many floats.
 constexpr long RING = 1 << 18;
 
-typedef float Lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-Lanes load(const float *at) { return *reinterpret_cast<const Lanes *>(at); }
-void store(float *at, Lanes v) { *reinterpret_cast<Lanes *>(at) = v; }
-
-struct Epilogue {
-    const float *scale, *bias;  // (C,)
-    long relu;
-    const float *gates;  // (samples, columns)
-    long columns, factors;
-    const long *factor;  // the columns of the gates whose product is a sample's factor
-
-    float factor_of(long sample) const {
-        float product = 1;
-        for (long i = 0; i < factors; i++) product *= gates[sample * columns + factor[i]];
-        return product;
-    }
-};
-
-// The epilogue of the channels `c` and following; `residual` is null or lies as `out` does.
-struct Finish {
-    Lanes scale, bias, least;
-
-    Finish(const Epilogue &e, long c, float factor)
-        : scale(load(e.scale + c) * factor), bias(load(e.bias + c)),
-          least(Lanes{} + (e.relu ? 0 : -INFINITY)) {}
-
-    void write(Lanes sum, const float *residual, float *out) const {
-        sum = bias + scale * sum;
-        if (residual) sum += load(residual);
-        store(out, sum < least ? least : sum);
-    }
-};
-
-long vectors_of(long channels) { return (channels + LANES - 1) / LANES; }
-long start_of(long vector, long channels) { return std::min(vector * LANES, channels - LANES); }
-
 struct Pointwise {
     long inputs, filters;
     const float *weight;  // panels of three vectors and a smaller rest, each (inputs, vectors, 16)
@@ -60,7 +18,7 @@ struct Pointwise {
 
 // Maps that a convolution reads, and those it makes.
 struct Clip {
-    long samples, frames, height, width, pixel;  // floats of x from one pixel to the next
+    long samples, frames, height, width, pixel;  // numbers of x from one pixel to the next
     long out_frames, out_height, out_width;
 
     // Each dimension is padded by as much as the kernel reaches beyond the pixel in its middle.
@@ -71,7 +29,7 @@ struct Clip {
           out_width((width - 1) / along + 1) {}
 };
 
-// Output pixels in the longest lines along which neighbours are as far apart in x, in floats.
+// Output pixels in the longest lines along which neighbours are as far apart in x, in numbers.
 struct Lines {
     long frames, rows, pixels;
     long frame_pitch, row_pitch, pixel_pitch;
@@ -98,17 +56,16 @@ struct InTiles {
     long operator()(long pixel, long v) const { return place[pixel] + v * plane; }
 };
 
-template <int COUNT, int WIDE, class To>
-void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
-              const float *weight, long vector, float factor, const float *residual, float *out,
-              const To &to, long first) {
-    Lanes sum[COUNT][WIDE] = {};
+template <int COUNT, int WIDE, class To, typename Out>
+void multiply(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, const float *weight,
+              long vector, float factor, const Map *residual, Out *out, const To &to, long first) {
+    Sixteen sum[COUNT][WIDE] = {};
     for (long k = 0; k < p.inputs; k++, weight += WIDE * LANES)
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++)
 #pragma GCC unroll 4
             for (long v = 0; v < WIDE; v++)
-                sum[i][v] += load(weight + v * LANES) * x[(first + i) * pitch + k];
+                sum[i][v] += load<LANES>(weight + v * LANES) * number(x[(first + i) * pitch + k]);
 #pragma GCC unroll 4
     for (long v = 0; v < WIDE; v++) {
         const Finish finish(e, start_of(vector + v, p.filters), factor);
@@ -121,12 +78,12 @@ void multiply(const Pointwise &p, const Epilogue &e, const float *x, long pitch,
 }
 
 // One panel of filters at some pixels. The last pixels are taken together with some before them.
-template <int WIDE, class To>
-void panel(const Pointwise &p, const Epilogue &e, const float *x, long pitch, long pixels,
-           const float *weight, long vector, float factor, const float *residual, float *out,
+template <int WIDE, class To, typename Out>
+void panel(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, long pixels,
+           const float *weight, long vector, float factor, const Map *residual, Out *out,
            const To &to) {
     const bool few = pixels < PIXELS;
-    const auto make = few ? multiply<1, WIDE, To> : multiply<PIXELS, WIDE, To>;
+    const auto make = few ? multiply<1, WIDE, To, Out> : multiply<PIXELS, WIDE, To, Out>;
     const long count = few ? 1 : PIXELS;
     for (long i = 0; i < pixels; i += count)
         make(p, e, x, pitch, weight, vector, factor, residual, out, to,
@@ -134,13 +91,15 @@ void panel(const Pointwise &p, const Epilogue &e, const float *x, long pitch, lo
 }
 
 // All filters.
-template <class To>
-void panels(const Pointwise &p, const Epilogue &e, const float *x, long pitch, long pixels,
-            float factor, const float *residual, float *out, const To &to) {
+template <class To, typename Out>
+void panels(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, long pixels,
+            float factor, const Map *residual, Out *out, const To &to) {
     const long vectors = vectors_of(p.filters);
     for (long v = 0; v < vectors; v += VECTORS) {
         const long wide = std::min(VECTORS, vectors - v);
-        const auto make = wide == 3 ? panel<3, To> : wide == 2 ? panel<2, To> : panel<1, To>;
+        const auto make = wide == 3   ? panel<3, To, Out>
+                          : wide == 2 ? panel<2, To, Out>
+                                      : panel<1, To, Out>;
         make(p, e, x, pitch, pixels, p.weight + v * p.inputs * LANES, v, factor, residual, out, to);
     }
 }

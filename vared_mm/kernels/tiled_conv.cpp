@@ -1,0 +1,293 @@
+// `tiled_conv`: a convolution of bfloat16 maps, and what follows it, in one pass over the maps:
+//
+//     out = activate( factor · scale · conv(x) + bias + residual )
+//
+// Maps lie channels last, (N, T, H, W, C). A tile is 16 pixels by 16 filters, whose sums an
+// instruction of AMX adds 32 products to. The 32 numbers of x that a pixel meets lie side by side:
+// channels of one pixel, and on into the next ones that the kernel reads along a row. They are in x
+// itself where the kernel reads no neighbours in the image, else in a copy of some frames and rows
+// with zeros around, which stays in the core's own cache.
+
+#ifdef __AMX_BF16__
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace {
+
+// Numbers of one row of a tile; of the weights that meet them, for 16 filters.
+constexpr long DEPTH = 32, PANEL = DEPTH * LANES;
+// A copy has at most about so many numbers.
+constexpr long COPY = 1 << 18;
+// Pixels that are taken together where no copy is made.
+constexpr long TOGETHER = 512;
+
+struct Shape {
+    long frames, height, width;
+
+    long pixels() const { return height * width; }
+};
+
+struct Conv {
+    long inputs, filters;
+    const uint16_t *weight;                               // (vectors, steps, 16, 16, 2)
+    const long *kernel, *stride, *padding, *dilation;     // T, H, W
+    Shape from, to;
+
+    // Channels of the pixels that a row of the kernel reads lie side by side.
+    bool along_rows() const { return dilation[2] == 1; }
+    long run() const { return along_rows() ? kernel[2] * inputs : inputs; }
+    long depths() const { return (run() + DEPTH - 1) / DEPTH; }
+    long of_frame() const { return kernel[1] * (along_rows() ? 1 : kernel[2]) * depths(); }
+    bool flat() const { return stride[1] == 1 && stride[2] == 1; }
+    bool needs_copy() const {
+        return kernel[1] * kernel[2] > 1 || padding[1] || padding[2] || !flat() || run() < DEPTH ||
+               from.pixels() < LANES;
+    }
+    long reach(long d) const { return (kernel[d] - 1) * dilation[d]; }
+};
+
+// Some of the output: frames, rows and vectors of filters.
+struct Part {
+    long sample, first_frame, last_frame, top, bottom, first_vector, last_vector;
+};
+
+// Where the numbers that a part reads lie: those of a frame, of a row, of a pixel to the next.
+struct View {
+    const Map *at;  // the first pixel, of frame `first`
+    long first, frame, row, pixel;
+};
+
+struct Tiles {
+    alignas(64) float sums[4][LANES * LANES];
+};
+
+void configure() {
+    alignas(64) struct {
+        uint8_t palette = 1, start = 0, reserved[14] = {};
+        uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } settings;
+    _tile_loadconfig(&settings);
+}
+
+// Sums of M times N tiles: 16 pixels each from `a` on, 16 filters each from `b` on.
+template <int M, int N>
+void multiply(const Map *const *a, long pitch, const long *offset, long steps,
+              const uint16_t *const *b, Tiles &tiles) {
+    _tile_zero(0);
+    if (N > 1) _tile_zero(1);
+    if (M > 1) _tile_zero(2);
+    if (M > 1 && N > 1) _tile_zero(3);
+    for (long s = 0; s < steps; s++) {
+        _tile_loadd(4, a[0] + offset[s], pitch);
+        _tile_loadd(6, b[0] + s * PANEL, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (N > 1) {
+            _tile_loadd(7, b[1] + s * PANEL, 64);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (M > 1) {
+            _tile_loadd(5, a[1] + offset[s], pitch);
+            _tile_dpbf16ps(2, 5, 6);
+            if (N > 1) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, tiles.sums[0], 64);
+    if (N > 1) _tile_stored(1, tiles.sums[1], 64);
+    if (M > 1) _tile_stored(2, tiles.sums[2], 64);
+    if (M > 1 && N > 1) _tile_stored(3, tiles.sums[3], 64);
+}
+
+// What one thread works with.
+struct Worker {
+    const Conv &c;
+    const Epilogue &e;
+    const Map *x, *residual;
+    Map *out;
+    std::vector<Map> copy;
+    std::vector<long> offset;  // of the numbers of each step from those of the first
+    std::vector<long> place;   // of each pixel of a line in the output; -1 where there is none
+    Tiles tiles;
+
+    void run(const Part &p) {
+        const View v = c.needs_copy() ? copied(p) : View{x + p.sample * of_sample(), 0,
+                                                         c.from.pixels() * c.inputs,
+                                                         TOGETHER * c.inputs, c.inputs};
+        find_offsets(v);
+        for (long i = p.first_vector; i < p.last_vector; i += 2)
+            for (long t = p.first_frame; t < p.last_frame; t++)
+                i + 1 < p.last_vector ? lines<2>(p, v, t, i) : lines<1>(p, v, t, i);
+    }
+
+    long of_sample() const { return c.from.frames * c.from.pixels() * c.inputs; }
+
+    // The frames and rows that a part reads, with zeros around. Between two rows are as many as the
+    // kernel reads beyond one of them.
+    View copied(const Part &p) {
+        const long first = p.first_frame * c.stride[0] - c.padding[0];
+        const long last = (p.last_frame - 1) * c.stride[0] - c.padding[0] + c.reach(0);
+        const long top = p.top * c.stride[1] - c.padding[1];
+        const long rows = (p.bottom - 1 - p.top) * c.stride[1] + c.reach(1) + 1;
+        const long pixels = c.from.width + c.padding[2], line = pixels * c.inputs;
+        const long size = (last - first + 1) * rows * line;
+        // What the last tile reads beyond is multiplied by nothing, or thrown away.
+        const long beyond = (LANES * c.stride[2] + c.reach(2) + c.padding[2]) * c.inputs + DEPTH;
+        copy.assign(size + beyond + LANES, 0);
+        const size_t start = reinterpret_cast<size_t>(copy.data()) / sizeof(Map) % DEPTH;
+        Map *const to = copy.data() + (DEPTH - start) % DEPTH;
+        for (long t = std::max(first, 0L); t <= std::min(last, c.from.frames - 1); t++)
+            for (long h = std::max(top, 0L); h < std::min(top + rows, c.from.height); h++)
+                std::copy_n(x + p.sample * of_sample() +
+                                (t * c.from.height + h) * c.from.width * c.inputs,
+                            c.from.width * c.inputs,
+                            to + ((t - first) * rows + h - top) * line + c.padding[2] * c.inputs);
+        return {to, first, rows * line, line, c.inputs};
+    }
+
+    void find_offsets(const View &v) {
+        offset.clear();
+        for (long t = 0; t < c.kernel[0]; t++)
+            for (long h = 0; h < c.kernel[1]; h++)
+                for (long w = 0; w < (c.along_rows() ? 1 : c.kernel[2]); w++)
+                    for (long k = 0; k < c.depths(); k++)
+                        // The last begins early; what it reads again is multiplied by nothing.
+                        offset.push_back(t * c.dilation[0] * v.frame + h * c.dilation[1] * v.row +
+                                         w * c.dilation[2] * v.pixel +
+                                         std::max(std::min(k * DEPTH, c.run() - DEPTH), 0L));
+    }
+
+    // Frame t of a part, for N vectors of filters: one line where a step along the output is a step
+    // along the input, else one for each row.
+    template <int N>
+    void lines(const Part &p, const View &v, long t, long vector) {
+        const long frame = t * c.stride[0] - c.padding[0];
+        // Of the kernel's frames those that are there.
+        long low = 0, high = c.kernel[0];
+        while (low < high && frame + low * c.dilation[0] < 0) low++;
+        while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
+        const Map *at = v.at + (frame - v.first) * v.frame;
+        const long image = (p.sample * c.to.frames + t) * c.to.pixels();
+        if (!c.needs_copy()) {
+            const long from = p.top * TOGETHER;
+            const long count = std::min(p.bottom * TOGETHER, c.to.pixels()) - from;
+            find_places(count, count, count);
+            line<N>(at + from * v.pixel, v, count, low, high, vector, image + from, p.sample);
+        } else if (c.flat()) {
+            const long pitch = v.row / v.pixel, rows = p.bottom - p.top;
+            const long count = (rows - 1) * pitch + c.to.width;
+            find_places(count, pitch, c.to.width);
+            line<N>(at, v, count, low, high, vector, image + p.top * c.to.width, p.sample);
+        } else {
+            find_places(c.to.width, c.to.width, c.to.width);
+            for (long h = p.top; h < p.bottom; h++)
+                line<N>(at + (h - p.top) * c.stride[1] * v.row, v, c.to.width, low, high, vector,
+                        image + h * c.to.width, p.sample);
+        }
+    }
+
+    // Of lines of `pitch` pixels the first `width` are there.
+    void find_places(long count, long pitch, long width) {
+        place.resize(std::max(count, LANES), -1);
+        for (long i = 0; i < (long)place.size(); i++)
+            place[i] = i < count && i % pitch < width ? i / pitch * width + i % pitch : -1;
+    }
+
+    template <int N>
+    void line(const Map *at, const View &v, long count, long low, long high, long vector,
+              long pixel, long sample) {
+        // The last tile begins early, and makes some pixels a second time.
+        const long step = c.stride[2] * v.pixel, most = std::max(count - LANES, 0L);
+        const long number = (count + LANES - 1) / LANES;
+        for (long i = 0; i < number; i += 2) {
+            const long first[2] = {std::min(i * LANES, most), std::min((i + 1) * LANES, most)};
+            const Map *a[2] = {at + first[0] * step, at + first[1] * step};
+            const uint16_t *b[2];
+            const long all = c.kernel[0] * c.of_frame(), skipped = low * c.of_frame();
+            for (long j = 0; j < N; j++)
+                b[j] = c.weight + ((vector + j) * all + skipped) * PANEL;
+            const bool both = i + 1 < number;
+            (both ? multiply<2, N> : multiply<1, N>)(a, 2 * step, offset.data() + skipped,
+                                                     (high - low) * c.of_frame(), b, tiles);
+            for (long m = 0; m < (both ? 2 : 1); m++)
+                for (long j = 0; j < N; j++)
+                    write(tiles.sums[2 * m + j], vector + j, first[m], pixel, sample);
+        }
+    }
+
+    void write(const float *sums, long vector, long first, long pixel, long sample) const {
+        const long channel = start_of(vector, c.filters);
+        const Finish finish(e, channel, e.factor_of(sample));
+        for (long i = 0; i < LANES; i++) {
+            if (place[first + i] < 0) continue;
+            const long at = (pixel + place[first + i]) * c.filters + channel;
+            finish.write(load<LANES>(sums + i * LANES), residual ? residual + at : nullptr,
+                         out + at);
+        }
+    }
+};
+
+}  // namespace
+
+#endif
+
+// Whether the processor has tiles, and the system lets this process use them.
+extern "C" long suits() {
+#ifdef __AMX_BF16__
+    constexpr long REQUEST = 0x1023, TILES = 18;
+    static const bool granted = !syscall(SYS_arch_prctl, REQUEST, TILES);
+    return granted;
+#else
+    return 0;
+#endif
+}
+
+extern "C" void tiled_conv(long inputs, long filters, const void *weight, const long *kernel,
+                           const long *stride, const long *padding, const long *dilation,
+                           const float *scale, const float *bias, long relu, long columns,
+                           long factors, const long *factor, long samples, const long *from,
+                           const long *to, const Map *x, const float *gates, const Map *residual,
+                           Map *out, long threads) {
+#ifdef __AMX_BF16__
+    const Conv c{inputs,  filters, (const uint16_t *)weight,  kernel,
+                 stride,  padding, dilation,                  {from[0], from[1], from[2]},
+                 {to[0], to[1], to[2]}};
+    const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
+    // How many frames and rows a part has; fewer of the latter only where frames are too large.
+    const long height = c.needs_copy() ? c.to.height : std::max(c.to.pixels() / TOGETHER, 1L);
+    long frames = c.to.frames, rows = height;
+    if (c.needs_copy()) {
+        const long line = (c.from.width + padding[2]) * inputs;
+        const auto size = [&] {
+            return ((frames - 1) * stride[0] + c.reach(0) + 1) *
+                   ((rows - 1) * stride[1] + c.reach(1) + 1) * line;
+        };
+        while (frames > 1 && size() > COPY) frames = (frames + 1) / 2;
+        while (rows > 1 && size() > COPY) rows = (rows + 1) / 2;
+    } else {
+        rows = 1;
+    }
+    const long of_time = (c.to.frames + frames - 1) / frames, of_rows = (height + rows - 1) / rows;
+    const long vectors = vectors_of(filters), units = samples * of_time * of_rows;
+    long parts = 1;
+    while (parts < vectors / 2 && units * parts < 4 * threads && units * parts % threads) parts++;
+#pragma omp parallel num_threads(threads)
+    {
+        static thread_local std::vector<Map> memory;
+        Worker worker{c, e, x, residual, out, std::move(memory), {}, {}, {}};
+        configure();
+#pragma omp for schedule(dynamic)
+        for (long unit = 0; unit < units * parts; unit++) {
+            const long part = unit % parts, piece = unit / parts, row = piece % of_rows * rows;
+            const long time = piece / of_rows % of_time * frames, pairs = (vectors + 1) / 2;
+            const bool last = row + rows >= height;
+            worker.run({piece / of_rows / of_time, time, std::min(time + frames, c.to.frames), row,
+                        last && !c.needs_copy() ? c.to.pixels() : std::min(row + rows, height),
+                        std::min(part * pairs / parts * 2, vectors),
+                        std::min((part + 1) * pairs / parts * 2, vectors)});
+        }
+        _tile_release();
+        memory = std::move(worker.copy);
+    }
+#endif
+}

@@ -1,0 +1,132 @@
+"""Convolutions of bfloat16 maps on processors with AMX: see tiled_conv.cpp.
+
+oneDNN's look up how to compute in every call, which takes longer than most convolutions of one clip
+take here; have no way to multiply by a gate's value; and fill a tenth of a tile with an image's
+three channels.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vared_mm.kernels.convolutions import FINISH_H, LANES, Finish, over_time, vectors_of
+from vared_mm.kernels.functions import Bound, Function
+from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.method.equations import LAYOUTS
+
+SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp"))
+# Numbers of x that meet in one instruction.
+DEPTH = 32
+
+
+@cache
+def library() -> dict[str, Function] | None:
+    """The compiled kernel; None without a compiler, see `vared_mm.kernels.loading`, or AMX."""
+    kernels = loaded(SOURCE.of(torch.bfloat16))
+    return kernels if kernels is not None and kernels["suits"]() else None
+
+
+class Tiling:
+    """What the kernel is told of a convolution that it knows; without its bias.
+
+    Args:
+        weight: (F, C, [kT,] kH, kW).
+        stride, padding, dilation: Of each dimension.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+    ) -> None:
+        self.filters, self.inputs = weight.shape[:2]
+        self.ndim = weight.ndim
+        kernel = over_time(weight.shape[2:])
+        none = (0,) * (5 - weight.ndim)
+        self.stride, self.padding = over_time(stride), (*none, *padding)
+        self.reach = [(k - 1) * d for k, d in zip(kernel, over_time(dilation), strict=True)]
+        self.told = dict(
+            inputs=self.inputs, filters=self.filters, kernel=kernel, stride=self.stride,
+            padding=self.padding, dilation=over_time(dilation),
+            weight=tiles_of(weight, dilation[-1] == 1),
+        )  # fmt: skip
+        self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
+
+    def serves(self, x: Tensor) -> bool:
+        return (
+            x.dtype == torch.bfloat16
+            and x.device.type == "cpu"
+            and x.ndim == self.ndim
+            and x.shape[1] == self.inputs
+            and x.numel() > 0
+            and library() is not None
+        )
+
+    def __call__(
+        self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
+    ) -> Tensor:
+        """The convolution of x and its `finish`.
+
+        Args:
+            x: (N, C, [T,] H, W) that it serves, channels last.
+            gates: (N, columns), contiguous float32.
+            residual: As the answer, channels last.
+        """
+        key = x.shape, finish
+        if key not in self._calls:
+            self._calls[key] = self._prepared(x, finish)
+        run, shape = self._calls[key]
+        out = torch.empty(shape, dtype=x.dtype, memory_format=LAYOUTS[x.ndim])
+        run(x=x, gates=gates, residual=residual, out=out)
+        return out
+
+    def _prepared(self, x: Tensor, finish: Finish) -> tuple[Bound, tuple[int, ...]]:
+        kernels = library()
+        assert kernels is not None
+        size = over_time(x.shape[2:])
+        each = zip(size, self.padding, self.reach, self.stride, strict=True)
+        to = tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
+        run = kernels["tiled_conv"].bind(
+            samples=len(x), **{"from": size, "to": to}, **self.told, **finish.told
+        )
+        return run, (len(x), self.filters, *to[5 - x.ndim :])
+
+
+def knows(
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> bool:
+    """Whether it is one that tiles can be filled with."""
+    reach = [(k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    inside = all(p <= r for p, r in zip(padding, reach, strict=True))
+    return weight.device.type == "cpu" and len(weight) >= LANES and groups == 1 and inside
+
+
+def tiles_of(weight: Tensor, along_rows: bool) -> Tensor:
+    """The weights in the order in which they are read, (vectors, steps, 16, 16, 2), bfloat16.
+
+    Args:
+        along_rows: What a row of the kernel reads lies side by side.
+    """
+    taps = weight.detach().float()
+    filters, inputs, *kernel = taps.shape
+    run = inputs * (kernel[-1] if along_rows else 1)
+    # Each number of x that meets a filter, in the order of memory.
+    rows = taps.movedim(1, -1).reshape(filters, -1, run)
+    firsts = torch.arange(0, run, DEPTH).clamp(max=max(run - DEPTH, 0))
+    place = firsts[:, None] + torch.arange(DEPTH)
+    # The last begins early: what the one before it has read counts for nothing, nor what is beyond.
+    counts = (place >= torch.arange(len(firsts))[:, None] * DEPTH) & (place < run)
+    parts = torch.where(counts, rows[..., place.clamp(max=run - 1)], 0)
+    vectors = parts.flatten(1, 2)[vectors_of(filters)]
+    vectors = vectors.unflatten(-1, (-1, 2)).permute(0, 2, 3, 1, 4)
+    return vectors.to(torch.bfloat16).contiguous()
