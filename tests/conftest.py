@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, settings
 from mmengine.config import config
 from mmengine.registry import DefaultScope
 
+from vared_mm.fast import precision
 from vared_mm.kernels import (
     compiler,
     convolutions,
@@ -15,6 +16,7 @@ from vared_mm.kernels import (
     max_pool,
     rebuild,
     squeeze_excite,
+    tiled_conv,
 )
 
 # Files of 40 s and more come first: with `--dist loadfile` a late one keeps one core busy alone.
@@ -25,7 +27,7 @@ LONG = {
     "test_segmentation_run", "test_tools", "test_training_runs", "test_two_processes",
     "test_visualize", "test_weight_pruning",
 }  # fmt: skip
-KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite)
+KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite, tiled_conv)
 SOURCES = [v for kernels in KERNELS for v in vars(kernels).values() if type(v) is loading.Source]
 
 # `--hypothesis-profile long` searches for half an hour.
@@ -81,6 +83,12 @@ def _kernels_are_used():
         pytest.fail(WARNED.told[0])
 
 
+@pytest.fixture(autouse=True)
+def _maps_are_float32(monkeypatch):
+    """Also on processors that compute in bfloat16, unless a test asks for it."""
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: False)
+
+
 @pytest.fixture
 def _compiler():
     if not compiler_is_here():
@@ -98,7 +106,7 @@ def _by(request, monkeypatch):
     """With the compiled kernels, and as where there is no AVX-512, or no compiler."""
     if request.param == "torch":
         for kernels in KERNELS:
-            monkeypatch.setattr(kernels, "library", lambda: None)
+            monkeypatch.setattr(kernels, "library", lambda *_: None)
     else:
         request.getfixturevalue("_compiler")
         monkeypatch.setattr(convolutions, "suits", lambda: request.param == "kernels")

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from test_fast_convolutions import error
 
 from vared_mm.fast.epilogue import Epilogue
-from vared_mm.fast.native_conv import NativeConv, is_native, packed
+from vared_mm.fast.native_conv import NativeConv, kernel_for, packed
 from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
-from vared_mm.kernels.convolutions import Expander
+from vared_mm.kernels.convolutions import Convolving, Expander
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 ONES = (1, 1, 1)
@@ -41,7 +41,13 @@ def make(name, samples=2):
     groups = filters if max(kernel) == 3 else 1
     weight = torch.randn(filters, inputs // groups, *kernel)
     geometry = Geometry(stride, tuple(k // 2 for k in kernel), (1,) * len(kernel), groups)
-    return NativeConv(weight, None, geometry), torch.randn(samples, inputs, *size)
+    return native(weight, None, geometry), torch.randn(samples, inputs, *size)
+
+
+def native(weight, bias, geometry, maps=torch.float32):
+    kernel = kernel_for(weight, geometry, maps)
+    assert isinstance(kernel, Convolving)
+    return NativeConv(weight, bias, geometry, maps, kernel)
 
 
 def by_torch(conv, x):
@@ -68,7 +74,6 @@ def followed(y, epilogue, factor, other=0.0):
 @torch.no_grad()
 def test_it_convolves_and_does_what_follows(name):
     conv, x = make(name)
-    assert is_native(conv.weight, conv.geometry)
     y, gates, x = by_torch(conv, x), torch.rand(2, 4), as_channels_last(x)
     for relu, columns in ((False, []), (True, [1]), (False, [0, 3])):
         epilogue, factor = epilogue_of(conv, relu), gates[:, columns].prod(1)
@@ -86,7 +91,7 @@ def test_in_place_of_onednn_it_takes_the_same_arguments(name):
     conv, x = make(name)
     bias = torch.randn(len(conv.weight))
     y = by_torch(conv, x) + bias.double().view(-1, 1, 1, 1)
-    conv = NativeConv(conv.weight, bias, conv.geometry)
+    conv = native(conv.weight, bias, conv.geometry)
     # More channels than are read.
     x = torch.cat([x, torch.full_like(x[:, :3], 1e6)], 1)
     assert error(conv(x), y) < 1e-5
@@ -100,7 +105,7 @@ def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name):
     conv, x = make(name)
     weight = torch.randn(x.shape[1], 6, *[1] * (x.ndim - 2))
     plain = (1,) * (x.ndim - 2)
-    first = NativeConv(weight, None, Geometry(plain, (0,) * len(plain), plain, 1))
+    first = native(weight, None, Geometry(plain, (0,) * len(plain), plain, 1))
     x, gates = torch.randn(2, 6, *x.shape[2:]), torch.rand(2, 2, 3)
     before, after = epilogue_of(first, True), epilogue_of(conv, False)
     between = followed(by_torch(first, x), before, gates[0, :, 2])
@@ -141,13 +146,14 @@ def test_nan_stays_where_it_belongs():
 )
 def test_others_are_left_to_onednn(shape, settings):
     settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES, groups=1) | settings
-    assert type(packed(torch.randn(shape), None, Geometry(**settings))) is PackedConv
+    conv = packed(torch.randn(shape), None, Geometry(**settings), torch.float32)
+    assert type(conv) is PackedConv
 
 
 def test_other_precisions_are_left_to_torch():
     geometry = Geometry(ONES, (0, 0, 0), ONES, 1)
-    for dtype in (torch.float64, torch.bfloat16):
-        assert not is_native(torch.randn(16, 4, 1, 1, 1, dtype=dtype), geometry)
+    for dtype in (torch.float64, torch.float16):
+        assert kernel_for(torch.randn(16, 4, 1, 1, 1, dtype=dtype), geometry, dtype) is None
 
 
 @pytest.mark.parametrize("name", ["one vector", "depthwise, a vector", "depthwise, an image"])

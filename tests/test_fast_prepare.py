@@ -328,7 +328,7 @@ def test_inputs_of_another_kind_are_refused(shape):
 
 
 def test_where_our_own_convolutions_are_not_the_prepared_network_answers_as_the_model(monkeypatch):
-    monkeypatch.setattr(convolutions, "library", lambda: None)
+    monkeypatch.setattr(convolutions, "library", lambda *_: None)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(16, 32, 1, bias=False), nn.BatchNorm3d(32), nn.ReLU()).eval()
     make_dynamic(model, DynamicConfig())

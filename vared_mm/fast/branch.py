@@ -22,7 +22,6 @@ from vared_mm.fast.packed_conv import (
     empty_maps,
     output_size,
 )
-from vared_mm.kernels import convolutions
 from vared_mm.kernels.convolutions import Finish
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import open_paths
@@ -72,8 +71,10 @@ class Branch:
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
         """
-        if self.finish is not None and out is None and convolutions.serves(x):
-            return cast(NativeConv, self.prefix).kernel(x, self.finish, gates, other)
+        if self.finish is not None and out is None:
+            prefix = cast(NativeConv, self.prefix)
+            if prefix.serves(x):
+                return prefix.kernel(x, self.finish, gates, other)
         size = output_size(self.conv, x.shape[2:])
         if not kernels_serve(x, self.conv):
             return self._by_torch(x, gates, other, size, out, samples)
@@ -153,12 +154,12 @@ def short_clips(x: Tensor, parts: int) -> Tensor:
     return frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
-def packed_prefix(conv: _Dynamic, computed: int, step: int, dtype: torch.dtype) -> PackedConv:
+def packed_prefix(conv: _Dynamic, computed: int, step: int, maps: torch.dtype) -> PackedConv:
     """The convolution of all patterns of one extent: at least `computed` filters, R = `step`."""
     filters, groups = prefix_extent(conv, computed)
-    weight, bias = conv.weight.detach()[:filters].to(dtype).contiguous(), conv.bias
+    bias = None if conv.bias is None else conv.bias.detach()[:filters]
     geometry = replace(Geometry.of(conv, step), groups=groups)
-    return packed(weight, None if bias is None else bias.detach()[:filters].to(dtype), geometry)
+    return packed(conv.weight.detach()[:filters], bias, geometry, maps)
 
 
 def prefix_extent(conv: _Dynamic, k: int) -> tuple[int, int]:

@@ -16,9 +16,8 @@ from torch.nn.modules.conv import _ConvNd
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import follows, has_hooks, only_user
 from vared_mm.fast.native_conv import NativeConv
-from vared_mm.fast.packed_conv import as_channels_last
-from vared_mm.kernels import convolutions
-from vared_mm.kernels.convolutions import Expander
+from vared_mm.fast.packed_conv import PackedConv, as_channels_last
+from vared_mm.kernels.convolutions import Convolving, Expander
 
 
 class Expansion(nn.Module):
@@ -31,6 +30,7 @@ class Expansion(nn.Module):
         # In tuples: of its children a module finds the names slowly.
         self.convs = first, second
         self.runs: tuple = (first.forward.run, second.forward.run)  # type: ignore[attr-defined]
+        self._knows = cast(NativeConv, _whole(self.runs[0])).serves
         self.is_dynamic = isinstance(self.runs[0], DynamicConv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Expansion(nn.Module):
             and not has_hooks(second)
             and x.ndim == first.weight.ndim
             and x.shape[1] == first.in_channels
-            and convolutions.serves(x)
+            and self._knows(x)
             and not (x.requires_grad and torch.is_grad_enabled())
         )
 
@@ -105,8 +105,14 @@ def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
             yield node, user
 
 
-def _is_native(run: StaticConv | DynamicConv) -> bool:
+def _whole(run: StaticConv | DynamicConv) -> PackedConv:
+    """The convolution where everything is computed."""
     if isinstance(run, StaticConv):
-        return isinstance(run.packed, NativeConv)
+        return run.packed
     everything = (True, *[False] * (run.conv.dynamic.search_space - 1)) * len(run.conv.axes)
-    return isinstance(run.branch(everything).prefix, NativeConv)
+    return run.branch(everything).prefix
+
+
+def _is_native(run: StaticConv | DynamicConv) -> bool:
+    whole = _whole(run)
+    return isinstance(whole, NativeConv) and isinstance(whole.kernel, Convolving)

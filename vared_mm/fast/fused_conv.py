@@ -26,16 +26,20 @@ from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 
 class StaticConv:
-    """activate(norm(conv(x)) + other): the norm in the weights, the rest in oneDNN's own loop."""
+    """activate(norm(conv(x)) + other): the norm in the weights, the rest in the convolution's loop.
 
-    def __init__(self, conv: _ConvNd, epilogue: Epilogue, dtype: torch.dtype) -> None:
+    Args:
+        maps: The type of x; None for that of the weights.
+    """
+
+    def __init__(self, conv: _ConvNd, epilogue: Epilogue, maps: torch.dtype | None = None) -> None:
         scale, bias = epilogue.scale, epilogue.bias
         weight = conv.weight.detach().float() * scale.view(-1, *[1] * (conv.weight.ndim - 1))
         if conv.bias is not None:
             bias = bias + scale * conv.bias.detach()
         self.conv, self.relu = conv, epilogue.relu
         self.finish = Epilogue(torch.ones_like(scale), bias.float(), epilogue.relu).finish()
-        self.packed = packed(weight.to(dtype), bias.to(dtype), Geometry.of(conv))
+        self.packed = packed(weight, bias.float(), Geometry.of(conv), maps or conv.weight.dtype)
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         other = None if other is None else residual(other, self.conv, x)
@@ -51,8 +55,8 @@ def refuse_other_sizes(gates: Tensor, conv: _Dynamic, x: Tensor) -> Tensor:
 class DynamicConv:
     """The same for a dynamic convolution: each sample runs the branch its gate asks for."""
 
-    def __init__(self, conv: _Dynamic, epilogue: Epilogue, dtype: torch.dtype) -> None:
-        self.conv, self.epilogue, self.dtype = conv, epilogue, dtype
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue, maps: torch.dtype | None = None) -> None:
+        self.conv, self.epilogue, self.maps = conv, epilogue, maps or conv.weight.dtype
         self._branches: dict[Pattern, Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
@@ -61,7 +65,7 @@ class DynamicConv:
         if pattern not in self._branches:
             extent = self.conv.extent(pattern)
             if extent not in self._prefixes:
-                self._prefixes[extent] = packed_prefix(self.conv, *extent, self.dtype)
+                self._prefixes[extent] = packed_prefix(self.conv, *extent, self.maps)
             prefix = self._prefixes[extent]
             self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
         return self._branches[pattern]

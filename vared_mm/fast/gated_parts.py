@@ -15,15 +15,17 @@ from vared_mm.rivals.cgnet import _ChannelGated
 class GatedParts:
     """activate(norm(Yp + d · (Y - Yp)) + other), both parts as convolutions laid out once."""
 
-    def __init__(self, conv: _ChannelGated, epilogue: Epilogue, dtype: torch.dtype) -> None:
-        n, weight = conv.base, conv.weight.detach().to(dtype)
-        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+    def __init__(self, conv: _ChannelGated, epilogue: Epilogue, maps: torch.dtype) -> None:
+        n, weight = conv.base, conv.weight.detach()
+        bias = None if conv.bias is None else conv.bias.detach()
         self.conv, self.epilogue = conv, epilogue
-        self.first = packed(weight[:, :n].contiguous(), bias, Geometry.of(conv))
-        self.rest = packed(weight[:, n:].contiguous(), None, Geometry.of(conv))
+        self.first = packed(weight[:, :n], bias, Geometry.of(conv), maps)
+        self.rest = packed(weight[:, n:], None, Geometry.of(conv), maps)
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         x, n = as_channels_last(x), self.conv.base
         y = self.first(as_channels_last(x[:, :n]))
         rest = self.rest(as_channels_last(x[:, n:]))
-        return finished(y.addcmul(self.conv.gate(y).detach().to(y.dtype), rest), self.epilogue, other)
+        return finished(
+            y.addcmul(self.conv.gate(y).detach().to(y.dtype), rest), self.epilogue, other
+        )

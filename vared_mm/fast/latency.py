@@ -83,7 +83,7 @@ def _ways_to_run(
     x = as_channels_last(inputs[0])
     other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
     run = conv.forward.run
-    static = StaticConv(conv, run.epilogue)
+    static = StaticConv(conv, run.epilogue, conv.forward.maps)
     return (
         x,
         partial(static, x, other),

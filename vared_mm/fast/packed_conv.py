@@ -64,8 +64,11 @@ class PackedConv:
     elsewhere, and would lay out the weight in every call.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
-        self.weight, self.bias, self.geometry = weight, bias, geometry
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, geometry: Geometry, maps: torch.dtype
+    ) -> None:
+        self.weight, self.geometry = weight.to(maps).contiguous(), geometry
+        self.bias = None if bias is None else bias.to(maps)
         self._packed: Tensor | None = None
         self._settings = [list(v) for v in (geometry.padding, geometry.stride, geometry.dilation)]
 

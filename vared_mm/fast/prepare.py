@@ -150,9 +150,7 @@ class Traced(PreparedForward):
     and where somebody looks at what the graph does not call.
     """
 
-    def __init__(
-        self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None
-    ) -> None:
+    def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
         self.maps = maps
         self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())

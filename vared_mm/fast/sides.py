@@ -60,7 +60,8 @@ def sides(
         channels_last(twin)
     run = every[engine](twin, inputs)
     expected = twin(inputs)
-    refuse_difference(f"the static network in {engine}", engine, run(inputs), expected)
+    lowest = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, dtype)))
+    refuse_difference(f"the static network in {engine}", run(inputs), expected, lowest)
     runs: dict[Side, Callable] = {("static", engine, ""): partial(run, inputs)}
     if engine in settings.engines and cases:
         dynamic = Network(copy.deepcopy(model)).to(dtype)
@@ -82,7 +83,8 @@ def dynamic_runs(
         if engine == "captured":
             run = Captured(run)
         came, expected = run(inputs), judge.run(case.plan, inputs)
-        refuse_difference(f"the dynamic network in {engine}, {case.name}", engine, came, expected)
+        lowest = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, expected.dtype)))
+        refuse_difference(f"the dynamic network in {engine}, {case.name}", came, expected, lowest)
         runs["dynamic", engine, case.name] = partial(run, inputs)
         if mixed and case.name.endswith("different"):
             apart = partial(planned.run_apart, case.plan, inputs)
@@ -107,10 +109,15 @@ class Planned:
             self.run(own, inputs[i : i + 1])
 
 
-def refuse_difference(what: str, engine: str, came: Tensor, expected: Tensor) -> None:
-    """Raises where two sides of a comparison do not compute the same function, as closely as the
-    engine's precision allows."""
-    tolerance = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, expected.dtype)))
+def refuse_difference(
+    what: str, came: Tensor, expected: Tensor, tolerance: float | None = None
+) -> None:
+    """Raises where two sides of a comparison do not compute the same function.
+
+    Args:
+        tolerance: Of the largest number; by default that of the precision expected.
+    """
+    tolerance = tolerance or tolerance_of(expected)
     error = apart(came, expected)
     if not error <= tolerance:
         raise DifferentFunctionError(

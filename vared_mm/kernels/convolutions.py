@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import Bound, Function, is_readable
+from vared_mm.kernels.functions import Bound, Function, are_maps
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
@@ -27,9 +27,9 @@ LANES = 16
 PANEL = 3
 
 
-def library() -> dict[str, Function] | None:
+def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """The compiled kernels; None without a compiler, see `vared_mm.kernels.loading`, or AVX-512."""
-    return compiled_kernels() if suits() else None
+    return compiled_kernels(maps) if suits() else None
 
 
 @cache
@@ -40,9 +40,9 @@ def suits() -> bool:
 
 
 @cache
-def compiled_kernels() -> dict[str, Function] | None:
+def compiled_kernels(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
     """They answer the same on every processor."""
-    return loaded(SOURCE)
+    return loaded(SOURCE.of(maps))
 
 
 class Finish:
@@ -92,6 +92,10 @@ class Convolving:
             self.moves = dict(step=step, stride=along)
         self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
 
+    def serves(self, x: Tensor) -> bool:
+        """Whether the kernels read such maps, and are faster than oneDNN."""
+        return are_maps(x) and x.numel() > 0 and library(x.dtype) is not None
+
     def __call__(
         self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
     ) -> Tensor:
@@ -121,13 +125,13 @@ class Convolving:
         first_finish: Finish | None = None,
     ) -> tuple[Bound, Tensor]:
         """The kernel, told what is the same in all calls with maps of this size; new maps."""
-        key = x.shape, finish, first, first_finish
+        key = x.shape, x.dtype, finish, first, first_finish
         if key not in self._calls:
             told = {**self.weight, **self.moves, **finish.told}
             if first is not None and first_finish is not None:
                 told |= first.weight
                 told |= {f"first_{name}": value for name, value in first_finish.told.items()}
-            kernels = library()
+            kernels = library(x.dtype)
             assert kernels is not None
             (samples, channels, *size), strides = x.shape, self.stride
             frames, height, width = over_time(size)
@@ -150,8 +154,7 @@ def knows(
 ) -> bool:
     """Whether it is pointwise, or depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
-    in_float = is_readable(weight)
-    if not in_float or len(weight) < LANES or set(dilation) != {1}:
+    if weight.device.type != "cpu" or len(weight) < LANES or set(dilation) != {1}:
         return False
     if groups == 1:
         return math.prod(kernel) == 1 and not any(padding)
@@ -163,11 +166,6 @@ def knows(
         and padding == tuple(k // 2 for k in kernel)
         and stride[-2:] in ((1, 1), (2, 2))
     )
-
-
-def serves(x: Tensor) -> bool:
-    """Whether the kernels read such maps, and are faster than oneDNN."""
-    return is_readable(x) and x.numel() > 0 and library() is not None
 
 
 def over_time(numbers: Sequence[int]) -> tuple[int, ...]:

@@ -149,9 +149,7 @@ def _rebuild(*arguments: Any) -> Tensor:
 
 
 @lru_cache(4096)
-def _of_shapes(
-    of: Any, last: bool, maps: torch.dtype
-) -> tuple[Bound | None, list[int], list[int]]:
+def _of_shapes(of: Any, last: bool, maps: torch.dtype) -> tuple[Bound | None, list[int], list[int]]:
     """The kernel that knows all shapes, and which paths of each axis it reads Φ of; no kernel where
     nothing is rebuilt.
 

@@ -8,12 +8,53 @@
 // itself where the kernel reads no neighbours in the image, else in a copy of some frames and rows
 // with zeros around, which stays in the core's own cache.
 
+#include <algorithm>
+#include <cstring>
 #ifdef __AMX_BF16__
-
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 namespace {
+
+#ifndef __AMX_BF16__
+
+// The instructions as they are defined, for tests on processors that do not have them.
+struct Tile {
+    uint32_t words[16][16];
+};
+thread_local Tile tiles[8];
+
+void _tile_zero(int to) { tiles[to] = {}; }
+
+void _tile_loadd(int to, const void *from, long pitch) {
+    for (long i = 0; i < 16; i++) memcpy(tiles[to].words[i], (const char *)from + i * pitch, 64);
+}
+
+void _tile_stream_loadd(int to, const void *from, long pitch) { _tile_loadd(to, from, pitch); }
+
+void _tile_stored(int from, void *to, long pitch) {
+    for (long i = 0; i < 16; i++) memcpy((char *)to + i * pitch, tiles[from].words[i], 64);
+}
+
+// Adds to each sum the products of two pairs of halves: first those of the lower ones.
+void _tile_dpbf16ps(int to, int left, int right) {
+    for (long i = 0; i < 16; i++)
+        for (long k = 0; k < 16; k++)
+            for (long j = 0; j < 16; j++) {
+                const uint32_t a = tiles[left].words[i][k], b = tiles[right].words[k][j];
+                float sum;
+                memcpy(&sum, &tiles[to].words[i][j], 4);
+                sum += number(uint16_t(a)) * number(uint16_t(b));
+                sum += number(uint16_t(a >> 16)) * number(uint16_t(b >> 16));
+                memcpy(&tiles[to].words[i][j], &sum, 4);
+            }
+}
+
+void _tile_loadconfig(const void *) {}
+void _tile_release() {}
+
+#endif
 
 // Numbers of one row of a tile; of the weights that meet them, for 16 filters.
 constexpr long DEPTH = 32, PANEL = DEPTH * LANES;
@@ -21,6 +62,8 @@ constexpr long DEPTH = 32, PANEL = DEPTH * LANES;
 constexpr long COPY = 1 << 18;
 // Pixels that are taken together where no copy is made.
 constexpr long TOGETHER = 512;
+// Of the weights so many numbers stay in that cache too, while all pixels of a part meet them.
+constexpr long WEIGHTS = 1 << 19;
 
 struct Shape {
     long frames, height, width;
@@ -39,6 +82,7 @@ struct Conv {
     long run() const { return along_rows() ? kernel[2] * inputs : inputs; }
     long depths() const { return (run() + DEPTH - 1) / DEPTH; }
     long of_frame() const { return kernel[1] * (along_rows() ? 1 : kernel[2]) * depths(); }
+    long steps() const { return kernel[0] * of_frame(); }
     bool flat() const { return stride[1] == 1 && stride[2] == 1; }
     bool needs_copy() const {
         return kernel[1] * kernel[2] > 1 || padding[1] || padding[2] || !flat() || run() < DEPTH ||
@@ -52,14 +96,15 @@ struct Part {
     long sample, first_frame, last_frame, top, bottom, first_vector, last_vector;
 };
 
+// Some vectors of filters, and of their steps those that meet a frame.
+struct Filters {
+    long first, last, low, high;
+};
+
 // Where the numbers that a part reads lie: those of a frame, of a row, of a pixel to the next.
 struct View {
     const Map *at;  // the first pixel, of frame `first`
     long first, frame, row, pixel;
-};
-
-struct Tiles {
-    alignas(64) float sums[4][LANES * LANES];
 };
 
 void configure() {
@@ -73,18 +118,18 @@ void configure() {
 
 // Sums of M times N tiles: 16 pixels each from `a` on, 16 filters each from `b` on.
 template <int M, int N>
-void multiply(const Map *const *a, long pitch, const long *offset, long steps,
-              const uint16_t *const *b, Tiles &tiles) {
+void multiply(const Map *const *a, long pitch, const long *offset, long steps, const uint16_t *b,
+              long vector, float *sums, long line) {
     _tile_zero(0);
     if (N > 1) _tile_zero(1);
     if (M > 1) _tile_zero(2);
     if (M > 1 && N > 1) _tile_zero(3);
-    for (long s = 0; s < steps; s++) {
+    for (long s = 0; s < steps; s++, b += PANEL) {
         _tile_loadd(4, a[0] + offset[s], pitch);
-        _tile_loadd(6, b[0] + s * PANEL, 64);
+        _tile_stream_loadd(6, b, 64);
         _tile_dpbf16ps(0, 4, 6);
         if (N > 1) {
-            _tile_loadd(7, b[1] + s * PANEL, 64);
+            _tile_stream_loadd(7, b + vector, 64);
             _tile_dpbf16ps(1, 4, 7);
         }
         if (M > 1) {
@@ -93,10 +138,10 @@ void multiply(const Map *const *a, long pitch, const long *offset, long steps,
             if (N > 1) _tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, tiles.sums[0], 64);
-    if (N > 1) _tile_stored(1, tiles.sums[1], 64);
-    if (M > 1) _tile_stored(2, tiles.sums[2], 64);
-    if (M > 1 && N > 1) _tile_stored(3, tiles.sums[3], 64);
+    _tile_stored(0, sums, 4 * line);
+    if (N > 1) _tile_stored(1, sums + LANES, 4 * line);
+    if (M > 1) _tile_stored(2, sums + LANES * line, 4 * line);
+    if (M > 1 && N > 1) _tile_stored(3, sums + LANES * line + LANES, 4 * line);
 }
 
 // What one thread works with.
@@ -108,16 +153,17 @@ struct Worker {
     std::vector<Map> copy;
     std::vector<long> offset;  // of the numbers of each step from those of the first
     std::vector<long> place;   // of each pixel of a line in the output; -1 where there is none
-    Tiles tiles;
+    std::vector<float> sums;   // (32, filters of a part)
 
     void run(const Part &p) {
         const View v = c.needs_copy() ? copied(p) : View{x + p.sample * of_sample(), 0,
                                                          c.from.pixels() * c.inputs,
                                                          TOGETHER * c.inputs, c.inputs};
         find_offsets(v);
-        for (long i = p.first_vector; i < p.last_vector; i += 2)
+        const long most = std::max(WEIGHTS / (c.steps() * PANEL) / 2 * 2, 2L);
+        for (long i = p.first_vector; i < p.last_vector; i += most)
             for (long t = p.first_frame; t < p.last_frame; t++)
-                i + 1 < p.last_vector ? lines<2>(p, v, t, i) : lines<1>(p, v, t, i);
+                lines(p, v, t, i, std::min(i + most, p.last_vector));
     }
 
     long of_sample() const { return c.from.frames * c.from.pixels() * c.inputs; }
@@ -133,15 +179,22 @@ struct Worker {
         const long size = (last - first + 1) * rows * line;
         // What the last tile reads beyond is multiplied by nothing, or thrown away.
         const long beyond = (LANES * c.stride[2] + c.reach(2) + c.padding[2]) * c.inputs + DEPTH;
-        copy.assign(size + beyond + LANES, 0);
+        const long before = c.padding[2] * c.inputs, inside = c.from.width * c.inputs;
+        copy.resize(std::max<size_t>(copy.size(), size + beyond + DEPTH));
         const size_t start = reinterpret_cast<size_t>(copy.data()) / sizeof(Map) % DEPTH;
         Map *const to = copy.data() + (DEPTH - start) % DEPTH;
-        for (long t = std::max(first, 0L); t <= std::min(last, c.from.frames - 1); t++)
-            for (long h = std::max(top, 0L); h < std::min(top + rows, c.from.height); h++)
-                std::copy_n(x + p.sample * of_sample() +
-                                (t * c.from.height + h) * c.from.width * c.inputs,
-                            c.from.width * c.inputs,
-                            to + ((t - first) * rows + h - top) * line + c.padding[2] * c.inputs);
+        for (long row = 0; row < (last - first + 1) * rows; row++) {
+            const long t = first + row / rows, h = top + row % rows;
+            Map *const at = to + row * line;
+            std::fill_n(at, before, 0);
+            if (t < 0 || t >= c.from.frames || h < 0 || h >= c.from.height) {
+                std::fill_n(at + before, inside, 0);
+                continue;
+            }
+            std::copy_n(x + p.sample * of_sample() + (t * c.from.height + h) * inside, inside,
+                        at + before);
+        }
+        std::fill_n(to + size, beyond, 0);
         return {to, first, rows * line, line, c.inputs};
     }
 
@@ -157,79 +210,85 @@ struct Worker {
                                          std::max(std::min(k * DEPTH, c.run() - DEPTH), 0L));
     }
 
-    // Frame t of a part, for N vectors of filters: one line where a step along the output is a step
-    // along the input, else one for each row.
-    template <int N>
-    void lines(const Part &p, const View &v, long t, long vector) {
+    // Frame t of a part, for some vectors of filters: one line where a step along the output is a
+    // step along the input, else one for each row.
+    void lines(const Part &p, const View &v, long t, long first, long last) {
         const long frame = t * c.stride[0] - c.padding[0];
         // Of the kernel's frames those that are there.
         long low = 0, high = c.kernel[0];
         while (low < high && frame + low * c.dilation[0] < 0) low++;
         while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
+        const Filters f{first, last, low * c.of_frame(), high * c.of_frame()};
         const Map *at = v.at + (frame - v.first) * v.frame;
         const long image = (p.sample * c.to.frames + t) * c.to.pixels();
         if (!c.needs_copy()) {
             const long from = p.top * TOGETHER;
             const long count = std::min(p.bottom * TOGETHER, c.to.pixels()) - from;
             find_places(count, count, count);
-            line<N>(at + from * v.pixel, v, count, low, high, vector, image + from, p.sample);
+            line(at + from * v.pixel, v, count, f, image + from, p.sample);
         } else if (c.flat()) {
             const long pitch = v.row / v.pixel, rows = p.bottom - p.top;
             const long count = (rows - 1) * pitch + c.to.width;
             find_places(count, pitch, c.to.width);
-            line<N>(at, v, count, low, high, vector, image + p.top * c.to.width, p.sample);
+            line(at, v, count, f, image + p.top * c.to.width, p.sample);
         } else {
             find_places(c.to.width, c.to.width, c.to.width);
             for (long h = p.top; h < p.bottom; h++)
-                line<N>(at + (h - p.top) * c.stride[1] * v.row, v, c.to.width, low, high, vector,
-                        image + h * c.to.width, p.sample);
+                line(at + (h - p.top) * c.stride[1] * v.row, v, c.to.width, f,
+                     image + h * c.to.width, p.sample);
         }
     }
 
     // Of lines of `pitch` pixels the first `width` are there.
     void find_places(long count, long pitch, long width) {
-        place.resize(std::max(count, LANES), -1);
-        for (long i = 0; i < (long)place.size(); i++)
-            place[i] = i < count && i % pitch < width ? i / pitch * width + i % pitch : -1;
+        place.resize(std::max(count, LANES));
+        std::fill(place.begin(), place.end(), -1);
+        for (long i = 0, to = 0; i < count; i += pitch)
+            for (long w = 0; w < width && i + w < count; w++) place[i + w] = to++;
     }
 
-    template <int N>
-    void line(const Map *at, const View &v, long count, long low, long high, long vector,
-              long pixel, long sample) {
-        // The last tile begins early, and makes some pixels a second time.
-        const long step = c.stride[2] * v.pixel, most = std::max(count - LANES, 0L);
-        const long number = (count + LANES - 1) / LANES;
+    void line(const Map *at, const View &v, long count, const Filters &f, long pixel,
+              long sample) {
+        const long step = c.stride[2] * v.pixel, steps = f.high - f.low;
+        const long number = (count + LANES - 1) / LANES, wide = (f.last - f.first) * LANES;
+        const long of_vector = c.steps() * PANEL;
+        sums.resize(std::max<size_t>(sums.size(), 2 * LANES * wide));
         for (long i = 0; i < number; i += 2) {
+            // The last tile begins early, and makes some pixels a second time.
+            const long most = std::max(count - LANES, 0L);
             const long first[2] = {std::min(i * LANES, most), std::min((i + 1) * LANES, most)};
             const Map *a[2] = {at + first[0] * step, at + first[1] * step};
-            const uint16_t *b[2];
-            const long all = c.kernel[0] * c.of_frame(), skipped = low * c.of_frame();
-            for (long j = 0; j < N; j++)
-                b[j] = c.weight + ((vector + j) * all + skipped) * PANEL;
             const bool both = i + 1 < number;
-            (both ? multiply<2, N> : multiply<1, N>)(a, 2 * step, offset.data() + skipped,
-                                                     (high - low) * c.of_frame(), b, tiles);
+            for (long j = f.first; j < f.last; j += 2) {
+                const bool two = j + 1 < f.last;
+                const auto make = both ? (two ? multiply<2, 2> : multiply<2, 1>)
+                                       : (two ? multiply<1, 2> : multiply<1, 1>);
+                make(a, 2 * step, offset.data() + f.low, steps,
+                     c.weight + j * of_vector + f.low * PANEL, of_vector,
+                     sums.data() + (j - f.first) * LANES, wide);
+            }
             for (long m = 0; m < (both ? 2 : 1); m++)
-                for (long j = 0; j < N; j++)
-                    write(tiles.sums[2 * m + j], vector + j, first[m], pixel, sample);
+                write(sums.data() + m * LANES * wide, f, first[m], pixel, sample);
         }
     }
 
-    void write(const float *sums, long vector, long first, long pixel, long sample) const {
-        const long channel = start_of(vector, c.filters);
-        const Finish finish(e, channel, e.factor_of(sample));
-        for (long i = 0; i < LANES; i++) {
-            if (place[first + i] < 0) continue;
-            const long at = (pixel + place[first + i]) * c.filters + channel;
-            finish.write(load<LANES>(sums + i * LANES), residual ? residual + at : nullptr,
-                         out + at);
+    // The pixels of a tile, with some vectors of filters.
+    void write(const float *sums, const Filters &f, long first, long pixel, long sample) const {
+        const float factor = e.factor_of(sample);
+        for (long j = f.first; j < f.last; j++, sums += LANES) {
+            const long channel = start_of(j, c.filters), wide = (f.last - f.first) * LANES;
+            const Finish finish(e, channel, factor);
+            for (long i = 0; i < LANES; i++) {
+                if (place[first + i] < 0) continue;
+                const long at = (pixel + place[first + i]) * c.filters + channel;
+                finish.write(load<LANES>(sums + i * wide), residual ? residual + at : nullptr,
+                             out + at);
+            }
         }
     }
 };
 
 }  // namespace
-
-#endif
 
 // Whether the processor has tiles, and the system lets this process use them.
 extern "C" long suits() {
@@ -248,7 +307,6 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
                            long factors, const long *factor, long samples, const long *from,
                            const long *to, const Map *x, const float *gates, const Map *residual,
                            Map *out, long threads) {
-#ifdef __AMX_BF16__
     const Conv c{inputs,  filters, (const uint16_t *)weight,  kernel,
                  stride,  padding, dilation,                  {from[0], from[1], from[2]},
                  {to[0], to[1], to[2]}};
@@ -289,5 +347,4 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
         _tile_release();
         memory = std::move(worker.copy);
     }
-#endif
 }

@@ -23,11 +23,27 @@ SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp
 DEPTH = 32
 
 
+def library(maps: torch.dtype = torch.bfloat16) -> dict[str, Function] | None:
+    """The compiled kernel; None without a compiler, see `vared_mm.kernels.loading`, or AMX, or for
+    other maps.
+    """
+    return compiled_kernels() if maps == torch.bfloat16 and suits() else None
+
+
 @cache
-def library() -> dict[str, Function] | None:
-    """The compiled kernel; None without a compiler, see `vared_mm.kernels.loading`, or AMX."""
-    kernels = loaded(SOURCE.of(torch.bfloat16))
-    return kernels if kernels is not None and kernels["suits"]() else None
+def suits() -> bool:
+    """Whether this processor has AMX, and the system lets us use it."""
+    # To compile it takes seconds, and where it is no use.
+    if not getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+        return False
+    kernels = compiled_kernels()
+    return kernels is not None and bool(kernels["suits"]())
+
+
+@cache
+def compiled_kernels() -> dict[str, Function] | None:
+    """They answer the same on every processor: without AMX, slowly."""
+    return loaded(SOURCE.of(torch.bfloat16))
 
 
 class Tiling:
@@ -59,14 +75,9 @@ class Tiling:
         self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
 
     def serves(self, x: Tensor) -> bool:
-        return (
-            x.dtype == torch.bfloat16
-            and x.device.type == "cpu"
-            and x.ndim == self.ndim
-            and x.shape[1] == self.inputs
-            and x.numel() > 0
-            and library() is not None
-        )
+        """Whether the kernel reads such maps, and is there."""
+        whole = x.ndim == self.ndim and x.shape[1] == self.inputs and x.numel() > 0
+        return whole and x.device.type == "cpu" and library(x.dtype) is not None
 
     def __call__(
         self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None

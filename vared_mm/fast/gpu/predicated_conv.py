@@ -50,9 +50,7 @@ class PredicatedConv:
     by torch before the rebuilding: they follow their gates, but save nothing.
     """
 
-    def __init__(
-        self, conv: _Dynamic, epilogue: Epilogue, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, conv: _Dynamic, epilogue: Epilogue, maps: torch.dtype | None = None) -> None:
         self.conv, self.epilogue = conv, epilogue
         self.weight = packed_weight(conv) if is_skippable(conv) else None
         self.channel_phi, self.time_phi = channel_taps(conv), time_taps(conv)

@@ -1,0 +1,262 @@
+"""Maps in bfloat16: what the kernels make of them, and networks that are prepared for them."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from convolutions import gates_of, make_case, patterns
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.registry import MODELS
+from prepared import lively
+from test_fast_backbones import BACKBONES
+from test_fast_convolutions import PACKABLE, error, norm_of
+from test_fast_gate import gate_of
+from test_fast_squeeze_excite import Excited
+from torch import nn
+
+import vared_mm  # noqa: F401
+from vared_mm.fast import precision, prepare_for_inference
+from vared_mm.fast.epilogue import Epilogue
+from vared_mm.fast.fused_conv import DynamicConv, StaticConv
+from vared_mm.fast.max_pool import MaxPool
+from vared_mm.fast.native_conv import packed
+from vared_mm.fast.packed_conv import Geometry, as_channels_last
+from vared_mm.fast.prepared_gate import PreparedGate
+from vared_mm.fast.same_answers import tensors_in
+from vared_mm.kernels import tiled_conv
+from vared_mm.kernels.convolutions import Convolving, Finish
+from vared_mm.kernels.tiled_conv import Tiling
+from vared_mm.method import DynamicConfig, make_dynamic
+from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+
+pytestmark = pytest.mark.usefixtures("_compiler")
+# What one rounding is off by, of the number itself.
+HALF = 2**-8
+ONES = (1, 1, 1)
+
+
+@pytest.fixture(params=["tiles", "without"])
+def _tiles(request, monkeypatch):
+    """With AMX, whose instructions are computed one by one where it is not, and without."""
+    monkeypatch.setattr(tiled_conv, "suits", lambda: request.param == "tiles")
+
+
+@pytest.mark.usefixtures("_suited")
+@torch.no_grad()
+def test_a_number_is_rounded_as_torch_rounds_it():
+    bits = torch.randint(-(2**31), 2**31, (1 << 16,), dtype=torch.int32)
+    numbers = torch.cat(
+        [bits.view(torch.float32), torch.tensor([torch.inf, -torch.inf, torch.nan])]
+    )
+    # Half-way between two: to the even one.
+    numbers = torch.cat(
+        [numbers, ((torch.arange(64, dtype=torch.int32) << 15) + 0x3F800000).view(torch.float32)]
+    )
+    x = torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16)
+    zeros = torch.zeros(len(numbers))
+    conv = Convolving(zeros.view(-1, 1, 1, 1, 1), ONES)
+    came = conv(x, Finish(zeros, numbers, False), None, None).flatten()
+    expected = numbers.bfloat16()
+    assert torch.equal(came.isnan(), expected.isnan())
+    assert torch.equal(came.nan_to_num(), expected.nan_to_num())
+
+
+@pytest.mark.usefixtures("_tiles", "_threads")
+@given(st.data())
+@torch.no_grad()
+def test_any_convolution_that_tiles_know_is_torchs(data):
+    draw = data.draw
+    dims = draw(st.sampled_from([2, 3]))
+
+    def each(most):
+        return draw(st.lists(st.integers(1, most), min_size=dims, max_size=dims))
+
+    kernel, stride, dilation = each(3), each(2), each(2)
+    reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+    padding = [draw(st.integers(0, r)) for r in reach]
+    # As large as the kernel, padded, and more.
+    size = [
+        max(1, r + 1 - 2 * p) + draw(st.integers(0, 24 if i == dims - 1 else 6))
+        for i, (r, p) in enumerate(zip(reach, padding, strict=True))
+    ]
+    inputs, filters = draw(st.sampled_from([1, 3, 7, 24, 33, 64])), draw(st.integers(16, 70))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    x = as_channels_last(torch.randn(draw(st.integers(1, 3)), inputs, *size).bfloat16())
+    weight = torch.randn(filters, inputs, *kernel)
+    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), 1)
+    relu, with_other = draw(st.booleans()), draw(st.booleans())
+    convolve = F.conv3d if dims == 3 else F.conv2d
+    y = convolve(x.double(), weight.bfloat16().double(), None, stride, padding, dilation)
+    other = as_channels_last(torch.randn(y.shape).bfloat16()) if with_other else None
+    scale, bias, gates = torch.randn(filters), torch.randn(filters), torch.rand(len(x), 3)
+    shape = (1, -1, *[1] * dims)
+    expected = (
+        scale.double().view(shape) * (gates[:, 0] * gates[:, 2]).view(-1, *[1] * (dims + 1)) * y
+    )
+    expected = expected + bias.double().view(shape) + (0 if other is None else other.double())
+    assert tiled_conv.knows(weight, *geometry.__dict__.values())
+    kernel = Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
+    # What it is called with where the processor has no AMX.
+    if tiled_conv.suits():
+        assert kernel.serves(x)
+        came = kernel(x, Finish(scale, bias, relu, 3, [0, 2]), gates, other)
+        assert came.shape == expected.shape
+        assert error(came, expected.relu() if relu else expected) < HALF
+    else:
+        assert not kernel.serves(x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((15, 4, 3, 3, 3), {}),
+        ((16, 2, 3, 3, 3), dict(groups=2)),
+        ((16, 4, 1, 1, 1), dict(padding=(0, 1, 1))),
+    ],
+    ids=["few filters", "groups", "padded by more than it reaches"],
+)
+def test_others_are_not_for_tiles(shape, settings):
+    settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES, groups=1) | settings
+    assert not tiled_conv.knows(torch.randn(shape), **settings)
+
+
+@pytest.mark.usefixtures("_tiles", "_suited")
+def test_which_kernel_takes_a_convolution_is_told_by_maps_and_processor():
+    geometry = Geometry(ONES, (0, 0, 0), ONES, 1)
+    point = torch.randn(16, 4, 1, 1, 1)
+    taken = packed(point, None, geometry, torch.bfloat16).kernel
+    assert type(taken) is (Tiling if tiled_conv.suits() else Convolving)
+    assert type(packed(point, None, geometry, torch.float32).kernel) is Convolving
+
+
+def wide_case(samples=3):
+    """A dynamic convolution with filters for more than one tile, the plain one, and an input."""
+    torch.manual_seed(0)
+    plain = nn.Conv3d(9, 40, (3, 3, 3), padding=1, bias=False)
+    model = nn.Sequential(copy.deepcopy(plain))
+    make_dynamic(model, DynamicConfig(search_space=3))
+    dynamic = model[0].eval()
+    for weight in dynamic.cheap.parameters():
+        nn.init.normal_(weight, std=0.3)
+    return dynamic, plain, torch.randn(samples, 9, 8, 6, 7)
+
+
+@pytest.mark.usefixtures("_tiles", "_suited")
+@pytest.mark.parametrize("name", [*PACKABLE, "wide"])
+@torch.no_grad()
+def test_each_pattern_is_that_of_float32_but_for_roundings(name):
+    dynamic, plain, x = wide_case() if name == "wide" else make_case(name, torch.float32)
+    dynamic.eval()
+    norm, x = norm_of(dynamic), as_channels_last(x.bfloat16())
+    other = torch.randn(plain(x.float()).shape).bfloat16()
+    epilogue = Epilogue.of(dynamic, norm, relu=True)
+    half = DynamicConv(dynamic, epilogue, torch.bfloat16)
+    for pattern in patterns(dynamic):
+        with forced_gates(dynamic, gates_of(pattern)):
+            expected = (norm(dynamic(x.float())) + other.float()).relu()
+            came = half(x, other)
+        assert came.dtype == torch.bfloat16
+        # Weights, what is computed, what is rebuilt.
+        assert error(came, expected.double()) < 3 * HALF, pattern
+    static = StaticConv(plain, epilogue, torch.bfloat16)(x, other)
+    assert error(static, (norm(plain(x.float())) + other.float()).double().relu()) < 2 * HALF
+
+
+@pytest.mark.usefixtures("_suited", "_threads")
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("frames", [1, 3])
+@torch.no_grad()
+def test_depthwise_convolutions_read_and_write_halves(frames, stride):
+    torch.manual_seed(0)
+    weight = torch.randn(54, 1, frames, 3, 3)
+    geometry = Geometry((1, stride, stride), (frames // 2, 1, 1), ONES, 54)
+    conv = packed(weight, torch.randn(54), geometry, torch.bfloat16)
+    x = as_channels_last(torch.randn(2, 54, 5, 9, 11).bfloat16())
+    expected = F.conv3d(
+        x.double(), weight.double(), conv.bias.double(), geometry.stride, geometry.padding, 1, 54
+    )
+    assert error(conv(x, None, True), expected.relu()) < HALF
+
+
+@pytest.mark.parametrize("size", [(5, 6, 7), (1, 5, 8)])
+@torch.no_grad()
+def test_pooling_changes_no_number(size):
+    torch.manual_seed(0)
+    pool, x = nn.MaxPool3d(3, 2, 1), as_channels_last(torch.randn(2, 19, *size).bfloat16())
+    assert torch.equal(MaxPool(pool)(x), pool(x))
+
+
+@pytest.mark.parametrize("settings", [{}, {"pool": "change", "normalised": True}], ids=str)
+@torch.no_grad()
+def test_gates_decide_in_float32(settings):
+    gate, x = gate_of(**settings), torch.randn(50, 37, 3, 5, 6)
+    x = as_channels_last((x + torch.linspace(-1, 1, 50).view(-1, 1, 1, 1, 1)).bfloat16())
+    came = PreparedGate(gate)(x)
+    assert came.dtype == torch.float32
+    assert (came - copy.deepcopy(gate).double()(x.double())).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("swish", [True, False])
+@torch.no_grad()
+def test_squeeze_and_excitation_sums_in_float32(swish):
+    torch.manual_seed(0)
+    model, x = Excited(38, swish).eval(), torch.randn(2, 3, 3, 5, 6)
+    prepared = prepare_for_inference(model, x, precision="bfloat16")
+    assert error(prepared(x), model.double()(x.double())) < 3 * HALF
+
+
+@pytest.mark.usefixtures("_tiles", "_suited")
+@pytest.mark.parametrize(
+    "name", ["InceptionI3d", "R2Plus1d18", "X3D, one gate per block", "ResNetV1c, images"]
+)
+@torch.no_grad()
+def test_a_backbone_keeps_its_precision_outside(name):
+    settings, size, _ = BACKBONES[name]
+    torch.manual_seed(0)
+    x = torch.stack([scale * torch.randn(size) + scale for scale in (-1.5, 0.5, 1.5)])
+    model = lively(MODELS.build(copy.deepcopy(settings)), x)
+    prepared = prepare_for_inference(model, x[:1], precision="bfloat16")
+    first = next(iter(dynamic_convs(model).values()))
+    choices = (0, 0.7, *[0] * (first.dynamic.search_space - 2)) * len(first.axes)
+    with (
+        record_cost(model) as plain,
+        record_cost(prepared) as fast,
+        forced_gates(model, choices),
+        forced_gates(prepared, choices),
+    ):
+        expected, came = model(x), prepared(x)
+    assert len(fast.seen) == len(plain.seen)
+    for a, b in zip(tensors_in(came), tensors_in(expected), strict=True):
+        assert a.dtype == torch.float32
+        assert error(a, b.double()) < 0.1
+    assert all(p.dtype == torch.float32 for p in prepared.parameters())
+
+
+@torch.no_grad()
+def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch):
+    model, x = nn.Sequential(nn.Conv3d(3, 16, 1), nn.ReLU()).eval(), torch.randn(1, 3, 2, 4, 4)
+    rounded = prepare_for_inference(model, x, precision="bfloat16")(x)
+    exact = prepare_for_inference(model, x, precision="float32")(x)
+    assert not torch.equal(rounded, exact)
+    for computes, expected in ((True, rounded), (False, exact)):
+        monkeypatch.setattr(precision, "computes_in_bfloat16", lambda computes=computes: computes)
+        assert torch.equal(prepare_for_inference(model, x)(x), expected)
+        assert torch.equal(prepare_for_inference(model, x, precision="float32")(x), exact)
+        # A model in another precision keeps it.
+        double = prepare_for_inference(model.double(), x.double())(x.double())
+        assert double.dtype == torch.float64
+        model.float()
+
+
+def test_other_precisions_are_refused():
+    model, x = nn.Sequential(nn.Conv3d(3, 16, 1)).eval(), torch.randn(1, 3, 2, 4, 4)
+    with pytest.raises(
+        ValueError, match="precision is one of auto, float32, bfloat16; came 'bf16'"
+    ):
+        prepare_for_inference(model, x, precision="bf16")
+    with pytest.raises(
+        ValueError, match=r"whose weights are float32 on a CPU; came torch.float64 on cpu"
+    ):
+        prepare_for_inference(model.double(), x.double(), precision="bfloat16")
