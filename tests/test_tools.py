@@ -66,6 +66,16 @@ def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, tested, h
     assert told in capsys.readouterr().out
 
 
+def test_what_bfloat16_changes_is_told_by_metric_answer_and_choice(folder, trained, here, capsys):
+    here("compare_precision", "vared_i3d_motion.py", trained, "--work-dir", "half")
+    told = capsys.readouterr().out.split("| float32")[-1].replace(" ", "")
+    assert "bfloat16,prepared" in told
+    assert "acc/top1" in told
+    for what in ("anotheranswer", "otherchoices"):
+        changed = int(told.split(f"{what}:")[1].split("of9samples")[0])
+        assert 0 <= changed <= 3
+
+
 def test_infer_prints_and_writes_what_each_video_is_and_cost_and_fails_for_one_it_cannot_read(
     folder, trained, here, capsys
 ):

@@ -1,0 +1,93 @@
+"""Tests a checkpoint in float32 and prepared for inference in bfloat16: what that changes.
+
+    python tools/compare_precision.py configs/demo/vared_i3d_motion.py work_dirs/demo/epoch_15.pth
+
+Prints the metrics of both, how many samples get another answer, and for how many a gate opens other
+paths: gates decide in float32, of maps that are rounded. Where the processor does not compute in
+bfloat16 the same roundings take longer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+
+import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.fast import prepare_for_inference
+from vared_mm.launch import processes, read_config, run_parser, told_in_a_line
+from vared_mm.weights import CheckedRunner
+
+
+@told_in_a_line()
+def main() -> None:
+    parser = run_parser(__doc__ or "")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint file")
+    args = parser.parse_args()
+    if not args.checkpoint.is_file():
+        raise SystemExit(f"there is no checkpoint {args.checkpoint}")
+    config = read_config(args)
+    config.load_from, config.resume = str(args.checkpoint), False
+    with processes(config):
+        print(compared(config))
+
+
+class Told(Hook):
+    """What a test answers to each sample, in its order."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.policies: list[tuple] = []
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        for sample in outputs:
+            if "pred_score" in sample:
+                self.answers.append(int(sample.pred_score.argmax()))
+            gates = sample.mac_cost.gates if "mac_cost" in sample else {}
+            self.policies.append(tuple(tuple((v > 0).ravel()) for v in gates.values()))
+
+
+def compared(config: Config) -> str:
+    runner = CheckedRunner.from_cfg(config)
+    single, half = Told(), Told()
+    runner.register_hook(single)
+    metrics = {"float32": runner.test()}
+    runner.hooks.remove(single)
+    runner.register_hook(half)
+    runner.model = prepared(runner.model, next(iter(runner.test_loop.dataloader)))
+    metrics["bfloat16, prepared"] = runner.test()
+    # What is static and prepared runs in kernels that no counter sees.
+    names = [name for name in metrics["float32"] if not name.endswith(("gmacs", "_min", "_max"))]
+    lines = [pd.DataFrame(metrics).loc[names].to_markdown(floatfmt=".4f")]
+    if single.answers:
+        lines.append(f"another answer: {differ(single.answers, half.answers)}")
+    lines.append(f"other choices: {differ(single.policies, half.policies)}")
+    return "\n".join(lines)
+
+
+def prepared(model: BaseModel, batch: Any) -> BaseModel:
+    model.eval()
+    with torch.no_grad():
+        inputs = model.data_preprocessor(batch)["inputs"]
+    inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
+    call = {"stage": "head"} if hasattr(model, "cls_head") else {}
+    fast: Any = prepare_for_inference(model, inputs, precision="bfloat16", mode="tensor", **call)
+    return fast
+
+
+def differ(one: list, other: list) -> str:
+    count = sum(a != b for a, b in zip(one, other, strict=True))
+    return f"{count} of {len(one)} samples ({100 * count / len(one):.1f} %)"
+
+
+if __name__ == "__main__":
+    main()
