@@ -18,9 +18,10 @@ def network():
     return model.eval()
 
 
-def test_each_layer_has_a_time_for_each_choice_and_followers_no_gate():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_each_layer_has_a_time_for_each_choice_and_followers_no_gate(precision):
     x = torch.randn(1, 4, 6, 8, 8)
-    prepared = prepare_for_inference(network(), x)
+    prepared = prepare_for_inference(network(), x, precision=precision)
     table = latency_table(prepared, lambda: prepared(x), repeats=2)
     assert [layer.name for layer in table] == ["0", "2"]
     assert list(table[0].choice_ms) == [(64, 1), (64, 2), (32, 1), (32, 2)]

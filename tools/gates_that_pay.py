@@ -5,10 +5,10 @@
 
 The first measures every choice of every dynamic convolution, writes a config of what is left, and
 tells what that gains: milliseconds of the static network, and of the dynamic one with all its gates
-and with those that pay. In float32, as the prepared model runs. The second prints the setting for a
-table that tools/benchmark.py CONFIG --layers --json speed.json wrote. Both come before the
-training: a gate that was trained cannot be left out afterwards without changing what the network
-computes.
+and with those that pay; in the precision that a prepared model takes here by itself, or that of
+--precision. The second prints the setting for a table that tools/benchmark.py CONFIG --layers
+--json speed.json wrote. Both come before the training: a gate that was trained cannot be left out
+afterwards without changing what the network computes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from mmengine.config import Config
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast.benchmark import benchmark
+from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.fast.sides import Settings
 from vared_mm.files import new_file, write_text
 from vared_mm.latency_table import LayerLatency, gates_that_do_not_pay, read_table
 from vared_mm.launch import Parser, config_of, positive, told_in_a_line
 from vared_mm.settings import dynamic_keys
+
+ENGINE_OF = {"float32": "prepared", "bfloat16": "prepared-bf16"}
 
 
 @told_in_a_line()
@@ -49,13 +52,15 @@ def main() -> None:
     if not names:
         return
     excluded = {f"{keys[0]}.exclude": exclusion(config, keys[0], names)}
-    write_text(args.out, leaf(config, args, excluded, report["conditions"]["device"]))
+    where = f"{report['conditions']['device']}, in {args.precision}"
+    write_text(args.out, leaf(config, args, excluded, where))
     config.merge_from_dict(excluded)
     print(f"{args.out} is written")
     less = measured(config, args)
     for what, rows in (("all gates", report["rows"]), ("gates that pay", less["rows"])):
         print(f"{what}: " + "; ".join(map(line, rows)))
-    print(*(f"{key}: {value}" for key, value in less["conditions"].items()), sep="; ")
+    told_conditions = {**less["conditions"], "precision": args.precision}
+    print(*(f"{key}: {value}" for key, value in told_conditions.items()), sep="; ")
 
 
 def told(layers: list[LayerLatency], batch: int) -> list[str]:
@@ -74,7 +79,7 @@ def told(layers: list[LayerLatency], batch: int) -> list[str]:
 def measured(config: Config, args: argparse.Namespace, layers: bool = False) -> dict[str, Any]:
     settings = Settings(
         shape=tuple(args.shape), shares=("min", "all"), batches=(args.batch,), layers=layers,
-        threads=args.threads, repeats=args.repeats,
+        engines=(ENGINE_OF[args.precision],), threads=args.threads, repeats=args.repeats,
     )  # fmt: skip
     return benchmark(config, None, settings)
 
@@ -90,13 +95,13 @@ def exclusion(config: Config, key: str, names: list[str]) -> list[str]:
     return [*former, *(name.removeprefix(stem) for name in names)]
 
 
-def leaf(config: Config, args: argparse.Namespace, options: dict[str, Any], device: str) -> str:
+def leaf(config: Config, args: argparse.Namespace, options: dict[str, Any], where: str) -> str:
     base = os.path.relpath(config.filename, args.out.parent)
     own = Config()
     own.merge_from_dict(options)
     size = " x ".join(map(str, args.shape))
     return (
-        f"# Without the gates that do not pay at batch size {args.batch}, {size}, on {device}.\n"
+        f"# Without the gates that do not pay at batch size {args.batch}, {size}, on {where}.\n"
         f"_base_ = {base!r}\n{own.pretty_text}"
     )
 
@@ -115,13 +120,21 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=new_file, metavar="CONFIG", help="config to write")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="as it will be used")
+    parser.add_argument(
+        "--precision", choices=list(ENGINE_OF), help="default: bfloat16 where the processor "
+        "computes in it"
+    )  # fmt: skip
     parser.add_argument("--threads", type=positive, help="default: torch's own")
     parser.add_argument("--repeats", type=positive, default=15, help="rounds; default: 15")
     args = parser.parse_args()
     if not args.source.endswith(".json") and not (args.shape and args.out):
         parser.error("a config wants --shape, to measure at, and --out, the config to write")
-    if args.source.endswith(".json") and (args.shape or args.out):
-        parser.error("a table was measured already and has no config; leave out --shape and --out")
+    if args.source.endswith(".json") and (args.shape or args.out or args.precision):
+        parser.error(
+            "a table was measured already and has no config; leave out --shape, --out and "
+            "--precision"
+        )
+    args.precision = args.precision or ("bfloat16" if computes_in_bfloat16() else "float32")
     return args
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vared_mm.fast.forced_shares import single_paths
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.packed_conv import as_channels_last, residual
+from vared_mm.fast.precision import cast_maps
 from vared_mm.fast.prepare import Exchanged
 from vared_mm.latency_table import LayerLatency
 from vared_mm.method.gate import FollowerGate
@@ -80,10 +81,13 @@ def _ways_to_run(
             partial(conv.plain, x),
             lambda pattern, gates: partial(conv._run, x, gates.to(x), pattern),
         )
-    x = as_channels_last(inputs[0])
-    other = residual(inputs[1], conv, x) if len(inputs) == 2 else None
+    # The hook that kept them made the network run unfused, in the precision of its weights.
+    maps = conv.forward.maps
+    x, *others = (cast_maps(maps, each) for each in inputs)
+    x = as_channels_last(x)
+    other = residual(others[0], conv, x) if others else None
     run = conv.forward.run
-    static = StaticConv(conv, run.epilogue, conv.forward.maps)
+    static = StaticConv(conv, run.epilogue, maps)
     return (
         x,
         partial(static, x, other),
