@@ -29,5 +29,5 @@ LD_PRELOAD="$preload" "$python" -m pytest -rs --capture=sys -p no:cacheprovider 
   tests/test_rebuild.py tests/test_rebuild_kernel.py tests/test_rebuild_backward_kernel.py \
   tests/test_fast_gate.py \
   tests/test_fast_max_pool.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
-  tests/test_fast_expansion.py \
+  tests/test_fast_expansion.py tests/test_bfloat16.py \
   tests/test_searches.py "$@"

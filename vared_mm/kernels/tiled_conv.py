@@ -18,7 +18,9 @@ from vared_mm.kernels.functions import Bound, Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
-SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp"))
+SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp")).of(
+    torch.bfloat16
+)
 # Numbers of x that meet in one instruction.
 DEPTH = 32
 
@@ -43,7 +45,7 @@ def suits() -> bool:
 @cache
 def compiled_kernels() -> dict[str, Function] | None:
     """They answer the same on every processor: without AMX, slowly."""
-    return loaded(SOURCE.of(torch.bfloat16))
+    return loaded(SOURCE)
 
 
 class Tiling:
