@@ -13,6 +13,7 @@ from vared_mm.infer.frame_files import frames
 from vared_mm.infer.live_drawing import OPEN, draw_answer, name_of, share_of
 from vared_mm.infer.recognition import infer
 from vared_mm.infer.sliding import SlidingClips
+from vared_mm.kernels import tiled_conv
 from vared_mm.shipped import shipped
 
 NARROW = dict(backbone=dict(width=0.125), cls_head=dict(in_channels=128))
@@ -66,6 +67,16 @@ def test_a_prepared_model_says_of_frames_what_it_says_of_their_file(
     assert 0 < answer.cost.paper.sum() / answer.cost.dense.sum() < 1
     assert clips.model is not model
     assert answer.milliseconds > 0
+
+
+def test_in_bfloat16_it_says_the_same_and_counts_the_same(network, video, clips, monkeypatch):
+    monkeypatch.setattr(tiled_conv, "suits", lambda: True)
+    half = SlidingClips(*network, precision="bfloat16")(list(frames(video)))
+    exact = clips(list(frames(video)))
+    assert half.label == exact.label
+    assert half.score == pytest.approx(exact.score, abs=0.05)
+    assert half.score != exact.score
+    assert half.cost.totals["full"] == pytest.approx(exact.cost.totals["full"], rel=1e-6)
 
 
 def test_a_clip_is_spread_over_a_longer_window_and_one_whatever_their_number(network):

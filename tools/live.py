@@ -21,6 +21,7 @@ from typing import Any
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets.mp4 import USUAL_RATE
+from vared_mm.fast.precision import PRECISIONS
 from vared_mm.files import new_file, write_json
 from vared_mm.infer.live import Said, check_display, live, shown_in
 from vared_mm.infer.live_drawing import name_of, share_of
@@ -44,7 +45,7 @@ def main() -> None:
                 f"wanted a recognizer, and this model does {network.task}: tools/infer.py draws "
                 "what it finds"
             )
-        clips = SlidingClips(network.model, network.config, args.window)
+        clips = SlidingClips(network.model, network.config, args.window, args.precision)
         show = stack.enter_context(shown_in(source, args.out, args.serve))
         every = args.every or max(1, clips.frames // 4)
         # What was seen until then stays.
@@ -79,6 +80,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--window", type=positive, metavar="FRAMES",
         help="the last ones, which a clip is taken from; default: as many as it spans",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto",
+        help="of the maps between layers; default: bfloat16 where the processor computes in it",
     )  # fmt: skip
     args = parser.parse_args()
     for file in filter(None, (args.out, args.json)):

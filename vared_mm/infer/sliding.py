@@ -46,12 +46,20 @@ class SlidingClips:
 
     Args:
         frames: How many the pipeline chooses from; by default as many as a clip spans.
+        precision: As `prepare_for_inference` takes it.
 
     Raises:
         ValueError: The test pipeline is none of videos.
     """
 
-    def __init__(self, model: BaseModel, config: Config, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        model: BaseModel,
+        config: Config,
+        frames: int | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self._precision = precision
         init_default_scope(config.get("default_scope", "mmaction"))
         steps = pipeline_of(config)
         kinds = [kind(step) for step in steps]
@@ -103,7 +111,9 @@ class SlidingClips:
         self._is_prepared = True
         inputs = self.model.data_preprocessor(batch)["inputs"]
         try:
-            model: Any = prepare_for_inference(self.model, inputs, mode="tensor", stage="head")
+            model: Any = prepare_for_inference(
+                self.model, inputs, precision=self._precision, mode="tensor", stage="head"
+            )
         except (TypeError, ValueError) as error:
             print_log(f"the model runs as it is: {error}", "current", logging.WARNING)
             return
