@@ -1,6 +1,7 @@
 """Maps in bfloat16: what the kernels make of them, and networks that are prepared for them."""
 
 import copy
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -27,9 +28,11 @@ from vared_mm.fast.prepared_gate import PreparedGate
 from vared_mm.fast.same_answers import tensors_in
 from vared_mm.kernels import tiled_conv
 from vared_mm.kernels.convolutions import Convolving, Finish
+from vared_mm.kernels.loading import Source, loaded
 from vared_mm.kernels.tiled_conv import Tiling
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 # What one rounding is off by, of the number itself.
@@ -46,7 +49,10 @@ def _tiles(request, monkeypatch):
 @pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_a_number_is_rounded_as_torch_rounds_it():
+    torch.manual_seed(0)
     bits = torch.randint(-(2**31), 2**31, (1 << 16,), dtype=torch.int32)
+    # Those that are smaller than normal ones, a processor may make zero.
+    bits = bits[bits.view(torch.float32).abs() >= 2.0**-126]
     numbers = torch.cat(
         [bits.view(torch.float32), torch.tensor([torch.inf, -torch.inf, torch.nan])]
     )
@@ -63,7 +69,20 @@ def test_a_number_is_rounded_as_torch_rounds_it():
     assert torch.equal(came.nan_to_num(), expected.nan_to_num())
 
 
-@pytest.mark.usefixtures("_tiles", "_threads")
+@pytest.fixture(params=["as they are", "small"])
+def _pieces(request, monkeypatch):
+    """Of maps and weights, as large as caches are, or so small that every one has several."""
+    monkeypatch.setattr(tiled_conv, "suits", lambda: True)
+    if request.param == "small":
+        text = tiled_conv.SOURCE.text
+        for size, less in (("1 << 18", "1 << 9"), ("512", "32"), ("1 << 19", "1 << 11")):
+            assert text.count(f" = {size};") == 1
+            text = text.replace(f" = {size};", f" = {less};")
+        small = loaded(Source("tiled_conv_small", text))
+        monkeypatch.setattr(tiled_conv, "compiled_kernels", lambda: small)
+
+
+@pytest.mark.usefixtures("_pieces", "_threads")
 @given(st.data())
 @torch.no_grad()
 def test_any_convolution_that_tiles_know_is_torchs(data):
@@ -98,14 +117,32 @@ def test_any_convolution_that_tiles_know_is_torchs(data):
     expected = expected + bias.double().view(shape) + (0 if other is None else other.double())
     assert tiled_conv.knows(weight, *geometry.__dict__.values())
     kernel = Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
-    # What it is called with where the processor has no AMX.
-    if tiled_conv.suits():
-        assert kernel.serves(x)
-        came = kernel(x, Finish(scale, bias, relu, 3, [0, 2]), gates, other)
-        assert came.shape == expected.shape
-        assert error(came, expected.relu() if relu else expected) < HALF
-    else:
-        assert not kernel.serves(x)
+    assert kernel.serves(x)
+    came = kernel(x, Finish(scale, bias, relu, 3, [0, 2]), gates, other)
+    assert came.shape == expected.shape
+    assert error(came, expected.relu() if relu else expected) < HALF
+
+
+@pytest.mark.usefixtures("_tiles")
+@pytest.mark.parametrize("size", [(2, 8, 8), (4, 2, 8), (4, 8, 2), (1, 1, 1)])
+@torch.no_grad()
+def test_what_is_smaller_than_the_kernel_is_refused_as_by_torch(size):
+    conv = packed(
+        torch.randn(16, 3, 3, 3, 3), None, Geometry((1, 2, 2), (0, 0, 0), ONES, 1), torch.bfloat16
+    )
+    with pytest.raises(RuntimeError, match="[Kk]ernel size can't be greater than actual input"):
+        conv(as_channels_last(torch.randn(1, 3, *size).bfloat16()))
+
+
+@pytest.mark.usefixtures("_pieces")
+@torch.no_grad()
+def test_no_number_of_another_sample_is_read():
+    x = as_channels_last(torch.randn(3, 7, 2, 5, 6).bfloat16())
+    x[1] = torch.nan
+    kernel = Tiling(torch.randn(20, 7, 3, 3, 3), ONES, ONES, ONES)
+    came = kernel(x, Finish(torch.ones(20), torch.zeros(20), False), None, None)
+    assert [bool(sample.isnan().any()) for sample in came] == [False, True, False]
+    assert bool(came[1].isnan().all())
 
 
 @pytest.mark.parametrize(
@@ -260,3 +297,80 @@ def test_other_precisions_are_refused():
         ValueError, match=r"whose weights are float32 on a CPU; came torch.float64 on cpu"
     ):
         prepare_for_inference(model.double(), x.double(), precision="bfloat16")
+
+
+class Pooled(nn.Module):
+    """What autocast leaves in float32 is added to a convolution; its scores are linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pool = nn.Conv3d(3, 16, 1), nn.AvgPool3d(3, 1, 1)
+        self.conv, self.head = nn.Conv3d(16, 16, 3, padding=1), nn.Linear(16, 400)
+
+    def forward(self, x):
+        y = self.pool(self.stem(x))
+        return self.head((self.conv(y) + y).relu().mean((2, 3, 4)))
+
+
+@torch.no_grad()
+def test_what_autocast_leaves_in_float32_is_fused_too_and_scores_are_float32(monkeypatch):
+    torch.manual_seed(0)
+    model, x = Pooled().eval(), torch.randn(4, 3, 4, 6, 6)
+    prepared = prepare_for_inference(model, x, precision="bfloat16")
+    run = Mock(wraps=prepared.conv.forward.run)
+    monkeypatch.setattr(prepared.conv.forward, "run", run)
+    came = prepared(x)
+    assert run.call_count == 1
+    assert error(came, model(x).double()) < 3 * HALF
+    assert not torch.equal(came, came.bfloat16().float())
+
+
+class Boxed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x, boxes):
+        return self.conv(x), boxes * 2, boxes.double()
+
+
+@torch.no_grad()
+def test_what_is_no_map_keeps_its_numbers_and_its_type():
+    x, boxes = torch.randn(1, 3, 4, 4), torch.tensor([[337.0, 1001.0]])
+    prepared = prepare_for_inference(Boxed().eval(), x, boxes, precision="bfloat16")
+    _, twice, double = prepared(x, boxes)
+    assert twice.tolist() == [[674, 2002]]
+    assert double.dtype == torch.float64
+
+
+class Picky(nn.Module):
+    """One of its operations does not know bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        return torch.lerp(self.conv(x), torch.ones(1), 0.5)
+
+
+@torch.no_grad()
+def test_where_bfloat16_fails_auto_prepares_in_float32_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: True)
+    model, x = Picky().eval(), torch.randn(1, 3, 4, 4)
+    prepared = prepare_for_inference(model, x)
+    assert error(prepared(x), model(x).double()) < 1e-6
+    assert "prepared in float32, as bfloat16 fails: expected dtype" in caplog.text
+    with pytest.raises(RuntimeError, match="expected dtype"):
+        prepare_for_inference(model, x, precision="bfloat16")
+
+
+@torch.no_grad()
+def test_cgnet_is_held_to_forced_choices():
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Conv3d(16, 16, 3, padding=1) for _ in range(4)], nn.BatchNorm3d(16))
+    make_cgnet(model, CGNetConfig(targets=r"\d"))
+    x = torch.randn(2, 16, 4, 6, 6)
+    model.train()(x)
+    prepared = prepare_for_inference(model.eval(), x, precision="bfloat16")
+    assert prepared(x).dtype == torch.float32

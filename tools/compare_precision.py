@@ -32,6 +32,8 @@ def main() -> None:
     if not args.checkpoint.is_file():
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
     config = read_config(args)
+    if config.launcher != "none":
+        raise SystemExit("error: one process compares them; leave out --launcher")
     config.load_from, config.resume = str(args.checkpoint), False
     with processes(config):
         print(compared(config))
@@ -52,12 +54,15 @@ class Told(Hook):
         for sample in outputs:
             if "pred_score" in sample:
                 self.answers.append(int(sample.pred_score.argmax()))
-            gates = sample.mac_cost.gates if "mac_cost" in sample else {}
-            self.policies.append(tuple(tuple((v > 0).ravel()) for v in gates.values()))
+            if "mac_cost" in sample and sample.mac_cost.gates:
+                gates = sample.mac_cost.gates.values()
+                self.policies.append(tuple(tuple((v > 0).ravel()) for v in gates))
 
 
 def compared(config: Config) -> str:
     runner = CheckedRunner.from_cfg(config)
+    # Also where a GPU is: on it there is nothing to prepare in another precision.
+    runner.model = runner.model.cpu()
     single, half = Told(), Told()
     runner.register_hook(single)
     metrics = {"float32": runner.test()}
@@ -70,7 +75,8 @@ def compared(config: Config) -> str:
     lines = [pd.DataFrame(metrics).loc[names].to_markdown(floatfmt=".4f")]
     if single.answers:
         lines.append(f"another answer: {differ(single.answers, half.answers)}")
-    lines.append(f"other choices: {differ(single.policies, half.policies)}")
+    if single.policies:
+        lines.append(f"other choices: {differ(single.policies, half.policies)}")
     return "\n".join(lines)
 
 

@@ -78,8 +78,8 @@ def benchmark(
             with torch.no_grad():
                 rows += measure(model, inputs, settings)
                 if settings.layers:
-                    prepared = [e for e in settings.engines if e.startswith("prepared")]
-                    network = ENGINES[(*prepared, "prepared")[0]](Network(model), inputs)
+                    prepared = (e for e in settings.engines if e.startswith("prepared"))
+                    network = ENGINES[next(prepared, "prepared")](Network(model), inputs)
                     table = latency_table(network.model, partial(network, inputs))
                     layers[batch] = [layer.as_json() for layer in table]
         report = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vared_mm.fast.forced_shares import single_paths
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.packed_conv import as_channels_last, residual
-from vared_mm.fast.precision import cast_maps
+from vared_mm.fast.precision import as_maps
 from vared_mm.fast.prepare import Exchanged
 from vared_mm.latency_table import LayerLatency
 from vared_mm.method.gate import FollowerGate
@@ -83,10 +83,9 @@ def _ways_to_run(
         )
     # The hook that kept them made the network run unfused, in the precision of its weights.
     maps = conv.forward.maps
-    x, *others = (cast_maps(maps, each) for each in inputs)
-    x = as_channels_last(x)
+    x, *others = (as_maps(maps, each) for each in inputs)
+    x, run = as_channels_last(x), conv.forward.run
     other = residual(others[0], conv, x) if others else None
-    run = conv.forward.run
     static = StaticConv(conv, run.epilogue, maps)
     return (
         x,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.method.equations import LAYOUTS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -30,7 +32,7 @@ def maps_of(model: nn.Module, precision: str) -> torch.dtype | None:
     found = ", ".join(f"{dtype} on {device}" for device, dtype in sorted(kinds, key=str))
     raise ValueError(
         f"precision='bfloat16' is for a model whose weights are float32 on a CPU; came {found}. On "
-        "a GPU prepare model.bfloat16()"
+        "a GPU prepare model.bfloat16(), here model.float()"
     )
 
 
@@ -41,8 +43,22 @@ def computes_in_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
-def cast_maps(dtype: torch.dtype, x: Tensor) -> Tensor:
-    """What is floating, and channels last where it is maps, in one pass."""
-    if not x.is_floating_point() or x.dtype == dtype:
-        return x
-    return x.to(dtype, memory_format=LAYOUTS.get(x.ndim, torch.preserve_format))
+def as_maps(dtype: torch.dtype, x: Tensor) -> Tensor:
+    """Maps in float32 in another precision, channels last, in one pass; all else as it is."""
+    is_map = x.dtype == torch.float32 and x.ndim in LAYOUTS
+    return x.to(dtype, memory_format=LAYOUTS[x.ndim]) if is_map else x
+
+
+def as_answer(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+class ExactLinear(PreparedForward):
+    """A linear layer in float32: scores of bfloat16 have 8 bits, and classes would tie."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.linear = linear
+
+    def compute(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return F.linear(x.to(self.linear.weight.dtype), self.linear.weight, self.linear.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -31,7 +32,7 @@ from vared_mm.fast.graph import (
 from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size
-from vared_mm.fast.precision import cast_maps, maps_of
+from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
@@ -52,27 +53,41 @@ def prepare_for_inference(
     BatchNorm, additions and ReLUs move into the convolutions before them where nothing else reads
     what is between, weights are laid out once, gates answer in one call, and what a dynamic
     convolution rebuilds is written in one pass. `fused(prepared)` tells what was done. The copy is
-    for the device and the precision of `example`; its modules keep their names and types, so that
+    for the device of `example`; its modules keep their names and types, so that
     `record_cost`, `forced_gates` and the metrics see what they see of `model`. It cannot be
     trained, changed, copied or pickled: keep `model`, and prepare again.
 
     Args:
         model: In evaluation mode.
         *example: What it is called with, as `clips` (N, 3, T, H, W). Other sizes are served too.
-        precision: Of the maps between what is fused; weights, gates and what the model takes and
-            gives stay as they are. "bfloat16", for a model in float32 on a CPU; "float32", to keep
-            the model's own; "auto", bfloat16 where the processor computes in it
-            (`vared_mm.fast.precision`).
+        precision: Of the maps within the model; weights, gates, linear layers and what the model
+            takes and gives stay as they are. "bfloat16", for a model in float32 on a CPU;
+            "float32", for that of its weights; "auto", bfloat16 where the processor computes in it
+            and the model can (`vared_mm.fast.precision`).
         **call: And by name: `mode="tensor"` of a recognizer or a segmentor.
 
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with
-            something else than the model does, with its own choices or some that are forced; or
-            the precision is none of those.
+            something else than the model does, with some choices that are forced or, but for
+            bfloat16, with its own; or the precision is none of those.
     """
     maps = maps_of(model, precision)
     if model.training:
         raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
+    if maps is not None and precision == "auto":
+        try:
+            return prepared_for(model, example, call, maps)
+        # Operations of others may not know bfloat16, or make too much of its roundings.
+        except (RuntimeError, TypeError, ValueError) as error:
+            logging.getLogger(__name__).warning("prepared in float32, as bfloat16 fails: %s", error)
+            maps = None
+    return prepared_for(model, example, call, maps)
+
+
+def prepared_for(
+    model: nn.Module, example: tuple, call: dict[str, Any], maps: torch.dtype | None
+) -> nn.Module:
+    """The copy, with maps of that type; None for the model's own."""
     with torch.no_grad():
         half = maps == torch.bfloat16
         expected = answers_of(model, example, call, half)
@@ -83,6 +98,8 @@ def prepare_for_inference(
                 module.forward = gate(module)  # type: ignore[method-assign]
             elif is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
+            elif half and type(module) is nn.Linear and "forward" not in vars(module):
+                module.forward = ExactLinear(module)  # type: ignore[method-assign]
         for part, graph in traced_parts(prepared):
             prepare_part(part, graph, maps)
         refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
@@ -131,11 +148,14 @@ class Exchanged(PreparedForward):
                 f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
                 f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
             )
-        if x.dtype != self.maps and x.dtype == self.conv.weight.dtype:
-            x = x.to(self.maps)
+        x, other = self._as_maps(x), None if other is None else self._as_maps(other)
         if other is None or self._can_add(other, x):
             return self.run(x, other)
         return finished(self.plain(x), self.epilogue, other)
+
+    def _as_maps(self, x: Tensor) -> Tensor:
+        """Autocast leaves some operations in the precision of the weights."""
+        return x.to(self.maps) if x.dtype == self.conv.weight.dtype else x
 
     def _can_add(self, other: Tensor, x: Tensor) -> bool:
         """Whether the sum has the shape and the type of the convolution's own output."""
@@ -168,8 +188,8 @@ class Traced(PreparedForward):
             return self.run(*inputs)
         # What is not fused computes as in training with mixed precision.
         with torch.autocast("cpu", self.maps):
-            answer = self.run(*tree_map_only(Tensor, partial(cast_maps, self.maps), inputs))
-        return tree_map_only(Tensor, partial(cast_maps, torch.float32), answer)
+            answer = self.run(*tree_map_only(Tensor, partial(as_maps, self.maps), inputs))
+        return tree_map_only(Tensor, as_answer, answer)
 
     def _is_looked_into(self) -> bool:
         """Whether a hook would miss its module, or be shown what a convolution does besides."""

@@ -46,9 +46,7 @@ def answers_of(
 
 def ways_to_open(model: nn.Module) -> list[Choice]:
     convs = [m for m in model.modules() if isinstance(m, _Dynamic)]
-    if any(isinstance(m, FramePolicy) for m in model.modules()):
-        return [None, ("all", "all"), ("least", "least")]
-    if not convs:
+    if not any(isinstance(m, GatedConv | FramePolicy) for m in model.modules()):
         return [None]
     if any(len(conv.axes) == 2 for conv in convs):
         return [None, *product(OPENED, OPENED)]
@@ -121,6 +119,7 @@ def refuse_other_answers(
                     f"the prepared model answers to the example{how} with something else than the "
                     f"model: {tuple(a.shape)} against {tuple(b.shape)}, {error:.1e} of the largest "
                     f"number apart where {tolerance:.0e} is allowed. Prepare its backbone alone"
+                    f"{', or with precision=' + repr('float32') if half else ''}"
                 )
 
 

@@ -48,7 +48,8 @@ Lanes<LANES> load(const uint16_t *at) {
                           << 16);
 }
 
-// Rounded to the nearest, of two to the even one.
+// Rounded to the nearest, of two to the even one. What is smaller than the smallest normal number may
+// become zero.
 template <int LANES>
 void store(uint16_t *at, Lanes<LANES> v) {
 #ifdef __AVX512BF16__

@@ -7,7 +7,7 @@ three channels.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -75,11 +75,14 @@ class Tiling:
             weight=tiles_of(weight, dilation[-1] == 1),
         )  # fmt: skip
         self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
+        self._sizes = lru_cache(64)(self._size_of)
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernel reads such maps, and is there."""
-        whole = x.ndim == self.ndim and x.shape[1] == self.inputs and x.numel() > 0
-        return whole and x.device.type == "cpu" and library(x.dtype) is not None
+        whole = x.ndim == self.ndim and x.shape[1] == self.inputs and x.shape[0] > 0
+        here = whole and x.device.type == "cpu" and library(x.dtype) is not None
+        # What is smaller than the kernel is torch's to refuse.
+        return here and min(self._sizes(x.shape)) > 0
 
     def __call__(
         self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
@@ -102,13 +105,15 @@ class Tiling:
     def _prepared(self, x: Tensor, finish: Finish) -> tuple[Bound, tuple[int, ...]]:
         kernels = library()
         assert kernels is not None
-        size = over_time(x.shape[2:])
-        each = zip(size, self.padding, self.reach, self.stride, strict=True)
-        to = tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
-        run = kernels["tiled_conv"].bind(
-            samples=len(x), **{"from": size, "to": to}, **self.told, **finish.told
-        )
+        to = self._sizes(x.shape)
+        size = {"from": over_time(x.shape[2:]), "to": to}
+        run = kernels["tiled_conv"].bind(samples=len(x), **size, **self.told, **finish.told)
         return run, (len(x), self.filters, *to[5 - x.ndim :])
+
+    def _size_of(self, shape: torch.Size) -> tuple[int, ...]:
+        """(T, H, W) of the output for an input (N, C, [T,] H, W); 0 or less where it has none."""
+        each = zip(over_time(shape[2:]), self.padding, self.reach, self.stride, strict=True)
+        return tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
 
 
 def knows(
