@@ -78,7 +78,6 @@ class SlidingClips:
         self.model, self._is_prepared = model, False
         self._choose, self._rest = Compose(choosing), Compose(list(steps[decode + 1 :]))
         self._watch = CostWatch(model)
-        around_forward(model, "predict", self._watch)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Answer:
         """Of the last BGR frames uint8 (H, W, 3), `self.frames` of them."""
@@ -102,8 +101,13 @@ class SlidingClips:
         return one_sample_a_clip(packed["inputs"], packed["data_samples"])
 
     def _ask(self, batch: dict[str, list[Any]]) -> tuple[torch.Tensor, SampleCost]:
-        with torch.no_grad():
-            samples = self.model.test_step(batch)
+        # The given model keeps no hook, which would go into its copies.
+        end = around_forward(self.model, "predict", self._watch)
+        try:
+            with torch.no_grad():
+                samples = self.model.test_step(batch)
+        finally:
+            end()
         scores = torch.stack([one_score_a_class(sample.pred_score) for sample in samples])
         return scores.mean(0).cpu(), together([sample.mac_cost for sample in samples])
 
