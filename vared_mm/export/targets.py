@@ -70,6 +70,8 @@ def load_onnx(path: Path) -> Run:
     with needed("onnxruntime"):
         import onnxruntime as ort
     options = ort.SessionOptions()
+    # Errors alone: it warns of every weight that a branch does not use.
+    options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
