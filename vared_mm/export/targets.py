@@ -58,6 +58,8 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         import onnxscript  # noqa: F401
     # It tells four times that torchvision, which nothing here needs, is not installed.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    # And of every branch that it cannot be folded.
+    logging.getLogger("onnxscript.optimizer._constant_folding").setLevel(logging.ERROR)
     with refused(network):
         torch.onnx.export(
             flattened(network), (example,), path, dynamo=True, opset_version=OPSET,
