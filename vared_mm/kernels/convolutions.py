@@ -28,13 +28,13 @@ PANEL = 3
 
 
 def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
-    """The compiled kernels; None without a compiler, see `vared_mm.kernels.loading`, or AVX-512."""
+    """The compiled kernels; None without a compiler, see `vared_mm.kernels.loading`, or AVX2."""
     return compiled_kernels(maps) if suits() else None
 
 
 @cache
 def suits() -> bool:
-    """Whether they are faster than oneDNN here: they want 16 floats in one register."""
+    """Whether whole networks are faster with them than with oneDNN on this processor."""
     kernels = compiled_kernels()
     return kernels is not None and bool(kernels["suits"]())
 

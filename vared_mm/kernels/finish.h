@@ -7,7 +7,44 @@
 namespace {
 
 constexpr long LANES = 16;
+
+// What the compiler keeps in registers: one of AVX-512, or two of half of its width.
+#ifdef __AVX512F__
 typedef Lanes<LANES> Sixteen;
+
+inline Sixteen all(float v) { return Sixteen{} + v; }
+inline Sixteen larger(Sixteen a, Sixteen b) { return a < b ? b : a; }
+template <typename T>
+Sixteen take(const T *at) {
+    return load<LANES>(at);
+}
+template <typename T>
+void put(T *at, Sixteen v) {
+    store<LANES>(at, v);
+}
+#else
+struct Sixteen {
+    Lanes<8> low, high;
+};
+
+inline Sixteen operator+(Sixteen a, Sixteen b) { return {a.low + b.low, a.high + b.high}; }
+inline Sixteen operator*(Sixteen a, Sixteen b) { return {a.low * b.low, a.high * b.high}; }
+inline Sixteen operator*(Sixteen a, float b) { return {a.low * b, a.high * b}; }
+inline Sixteen &operator+=(Sixteen &a, Sixteen b) { return a = a + b; }
+inline Sixteen all(float v) { return {Lanes<8>{} + v, Lanes<8>{} + v}; }
+inline Sixteen larger(Sixteen a, Sixteen b) {
+    return {a.low < b.low ? b.low : a.low, a.high < b.high ? b.high : a.high};
+}
+template <typename T>
+Sixteen take(const T *at) {
+    return {load<8>(at), load<8>(at + 8)};
+}
+template <typename T>
+void put(T *at, Sixteen v) {
+    store<8>(at, v.low);
+    store<8>(at + 8, v.high);
+}
+#endif
 
 struct Epilogue {
     const float *scale, *bias;  // (C,)
@@ -28,14 +65,14 @@ struct Finish {
     Sixteen scale, bias, least;
 
     Finish(const Epilogue &e, long c, float factor)
-        : scale(load<LANES>(e.scale + c) * factor), bias(load<LANES>(e.bias + c)),
-          least(Sixteen{} + (e.relu ? 0 : -INFINITY)) {}
+        : scale(take(e.scale + c) * factor), bias(take(e.bias + c)),
+          least(all(e.relu ? 0 : -INFINITY)) {}
 
     template <typename Out>
     void write(Sixteen sum, const Map *residual, Out *out) const {
         sum = bias + scale * sum;
-        if (residual) sum += load<LANES>(residual);
-        store<LANES>(out, sum < least ? least : sum);
+        if (residual) sum += take(residual);
+        put(out, larger(sum, least));
     }
 };
 

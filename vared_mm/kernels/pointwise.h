@@ -2,8 +2,12 @@
 
 namespace {
 
-// Pixels that share a load of the weights: their sums stay in registers.
+// Pixels that share a load of the weights: their sums stay in registers, of which AVX-512 has more.
+#ifdef __AVX512F__
 constexpr long PIXELS = 8;
+#else
+constexpr long PIXELS = 2;
+#endif
 // Vectors of filters that share a load of the input.
 constexpr long VECTORS = 3;
 // Pixels whose input stays in the core's own cache while all filters meet it, at most and at least.
@@ -65,7 +69,7 @@ void multiply(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, c
         for (long i = 0; i < COUNT; i++)
 #pragma GCC unroll 4
             for (long v = 0; v < WIDE; v++)
-                sum[i][v] += load<LANES>(weight + v * LANES) * number(x[(first + i) * pitch + k]);
+                sum[i][v] += take(weight + v * LANES) * number(x[(first + i) * pitch + k]);
 #pragma GCC unroll 4
     for (long v = 0; v < WIDE; v++) {
         const Finish finish(e, start_of(vector + v, p.filters), factor);

@@ -19,7 +19,17 @@
 
 namespace {
 
-#ifndef __AMX_BF16__
+#ifdef __AMX_BF16__
+
+#define tile_zero _tile_zero
+#define tile_loadd _tile_loadd
+#define tile_stream_loadd _tile_stream_loadd
+#define tile_stored _tile_stored
+#define tile_dpbf16ps _tile_dpbf16ps
+#define tile_loadconfig _tile_loadconfig
+#define tile_release _tile_release
+
+#else
 
 // The instructions as they are defined, for tests on processors that do not have them.
 struct Tile {
@@ -27,20 +37,20 @@ struct Tile {
 };
 thread_local Tile tiles[8];
 
-void _tile_zero(int to) { tiles[to] = {}; }
+void tile_zero(int to) { tiles[to] = {}; }
 
-void _tile_loadd(int to, const void *from, long pitch) {
+void tile_loadd(int to, const void *from, long pitch) {
     for (long i = 0; i < 16; i++) memcpy(tiles[to].words[i], (const char *)from + i * pitch, 64);
 }
 
-void _tile_stream_loadd(int to, const void *from, long pitch) { _tile_loadd(to, from, pitch); }
+void tile_stream_loadd(int to, const void *from, long pitch) { tile_loadd(to, from, pitch); }
 
-void _tile_stored(int from, void *to, long pitch) {
+void tile_stored(int from, void *to, long pitch) {
     for (long i = 0; i < 16; i++) memcpy((char *)to + i * pitch, tiles[from].words[i], 64);
 }
 
 // Adds to each sum the products of two pairs of halves: first those of the lower ones.
-void _tile_dpbf16ps(int to, int left, int right) {
+void tile_dpbf16ps(int to, int left, int right) {
     for (long i = 0; i < 16; i++)
         for (long k = 0; k < 16; k++)
             for (long j = 0; j < 16; j++) {
@@ -53,8 +63,8 @@ void _tile_dpbf16ps(int to, int left, int right) {
             }
 }
 
-void _tile_loadconfig(const void *) {}
-void _tile_release() {}
+void tile_loadconfig(const void *) {}
+void tile_release() {}
 
 #endif
 
@@ -121,28 +131,28 @@ alignas(64) constexpr Settings SETTINGS;
 template <int M, int N>
 void multiply(const Map *const *a, long pitch, const long *offset, long steps, const uint16_t *b,
               long vector, float *sums, long line) {
-    _tile_zero(0);
-    if (N > 1) _tile_zero(1);
-    if (M > 1) _tile_zero(2);
-    if (M > 1 && N > 1) _tile_zero(3);
+    tile_zero(0);
+    if (N > 1) tile_zero(1);
+    if (M > 1) tile_zero(2);
+    if (M > 1 && N > 1) tile_zero(3);
     for (long s = 0; s < steps; s++, b += PANEL) {
-        _tile_loadd(4, a[0] + offset[s], pitch);
-        _tile_stream_loadd(6, b, 64);
-        _tile_dpbf16ps(0, 4, 6);
+        tile_loadd(4, a[0] + offset[s], pitch);
+        tile_stream_loadd(6, b, 64);
+        tile_dpbf16ps(0, 4, 6);
         if (N > 1) {
-            _tile_stream_loadd(7, b + vector, 64);
-            _tile_dpbf16ps(1, 4, 7);
+            tile_stream_loadd(7, b + vector, 64);
+            tile_dpbf16ps(1, 4, 7);
         }
         if (M > 1) {
-            _tile_loadd(5, a[1] + offset[s], pitch);
-            _tile_dpbf16ps(2, 5, 6);
-            if (N > 1) _tile_dpbf16ps(3, 5, 7);
+            tile_loadd(5, a[1] + offset[s], pitch);
+            tile_dpbf16ps(2, 5, 6);
+            if (N > 1) tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, sums, 4 * line);
-    if (N > 1) _tile_stored(1, sums + LANES, 4 * line);
-    if (M > 1) _tile_stored(2, sums + LANES * line, 4 * line);
-    if (M > 1 && N > 1) _tile_stored(3, sums + LANES * line + LANES, 4 * line);
+    tile_stored(0, sums, 4 * line);
+    if (N > 1) tile_stored(1, sums + LANES, 4 * line);
+    if (M > 1) tile_stored(2, sums + LANES * line, 4 * line);
+    if (M > 1 && N > 1) tile_stored(3, sums + LANES * line + LANES, 4 * line);
 }
 
 // What one thread works with.
@@ -282,7 +292,7 @@ struct Worker {
             for (long i = 0; i < LANES; i++) {
                 if (place[first + i] < 0) continue;
                 const long at = (pixel + place[first + i]) * c.filters + channel;
-                finish.write(load<LANES>(sums + i * wide), residual ? residual + at : nullptr,
+                finish.write(take(sums + i * wide), residual ? residual + at : nullptr,
                              out + at);
             }
         }
@@ -334,7 +344,7 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
     {
         static thread_local std::vector<Map> memory;
         Worker worker{c, e, x, residual, out, std::move(memory), {}, {}, {}};
-        _tile_loadconfig(&SETTINGS);
+        tile_loadconfig(&SETTINGS);
 #pragma omp for schedule(dynamic)
         for (long unit = 0; unit < units * parts; unit++) {
             const long part = unit % parts, piece = unit / parts, row = piece % of_rows * rows;
@@ -345,7 +355,7 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
                         std::min(part * pairs / parts * 2, vectors),
                         std::min((part + 1) * pairs / parts * 2, vectors)});
         }
-        _tile_release();
+        tile_release();
         memory = std::move(worker.copy);
     }
 }
