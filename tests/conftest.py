@@ -103,7 +103,7 @@ def _suited(_compiler, monkeypatch):
 
 @pytest.fixture(params=["kernels", "kernels where oneDNN convolves", "torch"])
 def _by(request, monkeypatch):
-    """With the compiled kernels, and as where there is no AVX-512, or no compiler."""
+    """With the compiled kernels, and as where there is no AVX2, or no compiler."""
     if request.param == "torch":
         for kernels in KERNELS:
             monkeypatch.setattr(kernels, "library", lambda *_: None)
