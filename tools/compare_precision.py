@@ -1,6 +1,6 @@
 """Tests a checkpoint in float32 and prepared for inference in bfloat16: what that changes.
 
-    python tools/compare_precision.py configs/demo/vared_i3d_motion.py work_dirs/demo/epoch_15.pth
+    python tools/compare_precision.py CONFIG CHECKPOINT
 
 Prints the metrics of both, how many samples get another answer, and for how many a gate opens other
 paths: gates decide in float32, of maps that are rounded. Where the processor does not compute in
@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -20,8 +19,11 @@ from mmengine.model import BaseModel
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast import prepare_for_inference
-from vared_mm.launch import processes, read_config, run_parser, told_in_a_line
+from vared_mm.launch import extra, processes, read_config, run_parser, told_in_a_line
 from vared_mm.weights import CheckedRunner
+
+with extra("report"):
+    import pandas as pd
 
 
 @told_in_a_line()
