@@ -231,7 +231,7 @@ def test_the_pruned_form_takes_the_macs_of_the_dynamic_one_by_formula(calls, cli
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("network", list(study.NETWORKS))
+@pytest.mark.parametrize("network", list(study.CLIPS))
 def test_a_pruned_config_is_the_static_one_with_its_hook_first(network):
     static, pruned = (
         Config.fromfile(ROOT / "configs" / "small" / f"{form}{network}.py")
@@ -375,8 +375,11 @@ def test_a_run_like_another_form_is_not_told_as_this_one_s(calls, clips, monkeyp
 
 
 def test_a_form_that_a_network_has_not_is_told_before_the_first_training(calls, clips, monkeypatch):
-    with pytest.raises(SystemExit, match="there is no configs/small/taught_x3d.py; leave out"):
+    with pytest.raises(SystemExit, match="there is no taught form of x3d; leave out"):
         start(monkeypatch, clips, "--networks", "x3d", "--forms", "static", "taught")
+    # It has its static form, and no list of widths that are counted out.
+    with pytest.raises(SystemExit, match="no channel-pruned form of arnet_w50 and no narrow form"):
+        start(monkeypatch, clips, "--networks", "arnet_w50", "--forms", "narrow", "channel-pruned")
     assert not calls
 
 

@@ -11,7 +11,7 @@ the most frequent policy of the form --like, one that takes as many MACs as it d
 as often as it gave them, for all clips. Static networks of as many MACs: pruned has its smallest
 weights at zero, channel-pruned lost the channels of least magnitude, narrow has fewer and learns
 all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its width for square
-clips. Finished runs are kept and an interrupted one goes on; results.json and results.md tell of
+clips; arnet_w50 is an AR-Net, a rival that has its static form alone. Finished runs are kept and an interrupted one goes on; results.json and results.md tell of
 them.
 """
 
@@ -34,7 +34,7 @@ with extra("report"):
     from vared_mm.report.study_table import gathered
 
 # Network: how many steps it takes to learn the motion clips.
-NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200}
+NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200, "arnet_w50": 400}
 USUAL = ["i3d", "r2plus1d", "x3d"]
 # Form: the prefix of its config, and what it changes there.
 FORMS = {
@@ -60,6 +60,8 @@ ITS_POLICY: dict[str, list[str]] = {
 }  # fmt: skip
 # All forms that take over something of the run --like.
 LED = {*ITS_POLICY, "narrow", "pruned", "channel-pruned"}
+# Static forms whose channels are counted out to a number of MACs.
+SIZED = ("narrow", "channel-pruned")
 LISTS = ("train.txt", "val.txt", "classes.txt")
 
 
@@ -89,6 +91,11 @@ class Run(NamedTuple):
     def name(self) -> str:
         return f"{self.network}-{self.form}-{self.seed}"
 
+    def exists(self) -> bool:
+        """Whether there is a config, and widths where it takes some."""
+        sized = self.network in CLIPS or self.form not in SIZED
+        return sized and Path(self.config).is_file()
+
     @property
     def config(self) -> str:
         return self.file or f"configs/small/{FORMS[self.form][0]}{self.network}.py"
@@ -101,7 +108,8 @@ def main() -> None:
     # Seed by seed, so that an early look already compares the forms.
     pairs = [(network, seed) for seed in args.seeds for network in args.networks]
     runs = [Run(network, form, seed) for network, seed in pairs for form in args.forms]
-    if none := sorted({run.config for run in runs if not Path(run.config).is_file()}):
+    none = sorted({f"{run.form} form of {run.network}" for run in runs if not run.exists()})
+    if none:
         raise SystemExit(f"there is no {' and no '.join(none)}; leave out the form or the network")
     settings = ("start_steps", "steps", "start_options", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
