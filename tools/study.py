@@ -11,8 +11,8 @@ the most frequent policy of the form --like, one that takes as many MACs as it d
 as often as it gave them, for all clips. Static networks of as many MACs: pruned has its smallest
 weights at zero, channel-pruned lost the channels of least magnitude, narrow has fewer and learns
 all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its width for square
-clips; arnet_w50 is an AR-Net, a rival that has its static form alone. Finished runs are kept and an interrupted one goes on; results.json and results.md tell of
-them.
+clips; arnet_w50 is an AR-Net, a rival that has its static form alone. Finished runs are kept and an
+interrupted one goes on; results.json and results.md tell of them.
 """
 
 from __future__ import annotations
