@@ -172,6 +172,16 @@ def test_sides_that_compute_something_else_are_not_compared(model, monkeypatch):
         sides("eager", model, torch.randn(1, 3, *SHAPE), SETTINGS, (), ExitStack())
 
 
+def test_an_engine_that_cannot_take_the_network_is_named_with_its_reason(model, monkeypatch):
+    def refuse(network, example):
+        raise NotImplementedError("no operator\n  for VaRedConv3d")
+
+    monkeypatch.setitem(RIVALS, "openvino", refuse)
+    told = r"openvino cannot take this \w+: NotImplementedError: no operator for VaRedConv3d"
+    with pytest.raises(EngineError, match=told):
+        sides("openvino", model, torch.randn(1, 3, *SHAPE), SETTINGS, (), ExitStack())
+
+
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_an_engine_that_is_missing_names_its_package(engine, monkeypatch):
     for module in ("onnx", "onnxruntime", "openvino"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from exported_toy import speeds, trained_toy
 from installed import imported
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from prepared import lively
 from torch import nn
@@ -262,6 +263,9 @@ def test_what_cannot_be_exported_is_refused_with_what_would_do(tmp_path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install 'vared_mm\[export\]'"):
         targets.load_onnx(tmp_path / "net.onnx")
+    # Before the checkpoint and any clip is looked at.
+    with pytest.raises(EngineError, match=r"onnxruntime cannot be imported .*vared_mm\[export\]"):
+        export(Config(), "none.pth", tmp_path / "net.onnx", Settings())
 
 
 @torch.no_grad()

@@ -238,10 +238,24 @@ def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
     assert record.share(2).tolist() == pytest.approx([0.5, 1])
 
 
-@pytest.mark.parametrize("dynamic", [None, dict(gate="fixed")], ids=["static", "fixed gates"])
-def test_a_model_whose_gates_ask_no_input_has_nothing_to_teach(tmp_path, dynamic):
-    with pytest.raises(NoMatchingModuleError, match="no dynamic convolution whose gate asks"):
-        Runner(**toy.runner_settings(tmp_path, dynamic, [{"type": "TeachGatesHook"}])).train()
+def test_a_static_model_has_nothing_to_teach(tmp_path):
+    with pytest.raises(NoMatchingModuleError, match="ToyRecognizer has no dynamic convolution"):
+        Runner(**toy.runner_settings(tmp_path, None, [{"type": "TeachGatesHook"}])).train()
+
+
+@pytest.mark.parametrize("gate", ["fixed", "random"])
+def test_a_policy_that_was_fixed_is_trained_on_by_the_config_that_taught_it(tmp_path, gate):
+    hooks = [{"type": "TeachGatesHook"}, {"type": "CostHook"}]
+    runner = Runner(**toy.runner_settings(tmp_path, dict(gate=gate), hooks, **EVERY_STEP))
+    runner.train()
+    assert (
+        "no gate of the model asks the input"
+        in Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    )
+    assert all("loss_gates" not in row for row in logged(runner))
+    # BatchNorm learns, as one policy has one statistic.
+    norms = [m for m in runner.model.modules() if isinstance(m, nn.BatchNorm3d)]
+    assert all(norm.running_mean.any() for norm in norms)
 
 
 def test_what_could_teach_nothing_is_refused(tmp_path):

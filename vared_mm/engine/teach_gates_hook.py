@@ -121,12 +121,18 @@ class TeachGatesHook(LossWatchingHook):
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
         convs = dynamic_convs(model)
-        if not any(isinstance(conv.gate, Gate) for conv in convs.values()):
+        if not convs:
             raise NoMatchingModuleError(
-                f"TeachGatesHook: {type(model).__name__} has no dynamic convolution whose gate "
-                "asks the input; use a VaRed backbone or leave the hook out of custom_hooks"
+                f"TeachGatesHook: {type(model).__name__} has no dynamic convolution; use a VaRed "
+                "backbone or leave the hook out of custom_hooks"
             )
-
+        if not any(isinstance(conv.gate, Gate) for conv in convs.values()):
+            # As EfficiencyLossHook: a policy that was fixed is trained on by the same config.
+            runner.logger.warning(
+                "TeachGatesHook has nothing to teach, as no gate of the model asks the input "
+                "(dynamic.gate='fixed' or 'random')"
+            )
+            return
         if any(isinstance(hook, EfficiencyLossHook) for hook in runner.hooks):
             raise ValueError(
                 "TeachGatesHook and EfficiencyLossHook both tell the gates what to do, and the "

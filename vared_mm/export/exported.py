@@ -19,8 +19,10 @@ def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> di
 
     Raises:
         ValueError: It cannot be made as wanted.
+        EngineError: Packages of the target are not installed.
         DifferentFunctionError: A file answers something else than its network in torch.
     """
+    settings.target.check()
     model = build_model(config, checkpoint)
     refuse_rivals(model)
     if settings.policy == "dynamic":

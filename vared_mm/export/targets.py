@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Target:
         load: What runs a file.
         exact: The same in float32.
         run: What runs a network in memory, for one size, as layers are timed.
+        packages: What it needs.
     """
 
     engine: str
@@ -46,6 +48,13 @@ class Target:
     exact: Callable[[Path], Run]
     run: Callable[[Any, Tensor], Run]
     precision: Callable[[], torch.dtype] = lambda: torch.float32
+    packages: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuses a target whose packages are not installed."""
+        with needed(*self.packages):
+            for package in self.packages:
+                import_module(package)
 
 
 class ExportError(ValueError):
@@ -54,7 +63,7 @@ class ExportError(ValueError):
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     with needed("onnx", "onnxscript"):
-        import onnx  # noqa: F401
+        import onnx  # noqa: F401  (a single size of another target is written so too)
         import onnxscript  # noqa: F401
     # It tells four times that torchvision, which nothing here needs, is not installed.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -129,10 +138,13 @@ def load_torch(path: Path) -> Run:
 
 
 TARGETS = {
-    "onnx": Target("ONNX Runtime", ".onnx", write_onnx, load_onnx, load_onnx, run_onnx),
+    "onnx": Target(
+        "ONNX Runtime", ".onnx", write_onnx, load_onnx, load_onnx, run_onnx,
+        packages=("onnx", "onnxscript", "onnxruntime"),
+    ),
     "openvino": Target(
         "OpenVINO", ".xml", write_openvino, load_openvino, partial(load_openvino, precision="f32"),
-        partial(engines.openvino, precision=None), openvino_precision,
+        partial(engines.openvino, precision=None), openvino_precision, ("openvino",),
     ),
     "torch": Target("torch", ".pt2", write_torch, load_torch, load_torch, engines.eager),
 }  # fmt: skip

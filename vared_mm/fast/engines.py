@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, cast
 
@@ -135,6 +136,21 @@ RIVALS: dict[str, Callable[[Network, Tensor], Run]] = {
 }
 # Of those that do not run in the precision of their inputs.
 OTHER_PRECISIONS = {"prepared-bf16": torch.bfloat16, "openvino-bf16": torch.bfloat16}
+
+
+@contextmanager
+def taken(engine: str, model: nn.Module) -> Iterator[None]:
+    """Whatever another engine raises of a network, as an `EngineError`."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"{engine} cannot take this {type(model).__name__}: {type(error).__name__}: {told}. "
+            "Leave it out of --against"
+        ) from error
 
 
 def refuse_half(engine: str, example: Tensor) -> None:

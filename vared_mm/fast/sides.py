@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast.cases import Case
-from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, RIVALS, Network, Run
+from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, RIVALS, Network, Run, taken
 from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
 from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.same_answers import apart, tolerance_of
@@ -58,10 +58,12 @@ def sides(
     if inputs.is_cuda:
         # As cuDNN is fastest.
         channels_last(twin)
-    run = every[engine](twin, inputs)
+    with taken(engine, model) if engine in RIVALS else nullcontext():
+        run = every[engine](twin, inputs)
+        came = run(inputs)
     expected = twin(inputs)
     lowest = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, dtype)))
-    refuse_difference(f"the static network in {engine}", run(inputs), expected, lowest)
+    refuse_difference(f"the static network in {engine}", came, expected, lowest)
     runs: dict[Side, Callable] = {("static", engine, ""): partial(run, inputs)}
     if engine in settings.engines and cases:
         dynamic = Network(copy.deepcopy(model)).to(dtype)

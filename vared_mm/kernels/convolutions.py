@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ class Convolving:
             frames = over_time(weight.shape[2:])[0]
             self.weight = dict(channels=self.filters, kernel=frames, taps=taps_of(weight))
             self.moves = dict(step=step, stride=along)
-        self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
+        self._of_size = lru_cache(256)(self._bound)
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernels read such maps, and are faster than oneDNN."""
@@ -125,24 +125,33 @@ class Convolving:
         first_finish: Finish | None = None,
     ) -> tuple[Bound, Tensor]:
         """The kernel, told what is the same in all calls with maps of this size; new maps."""
-        key = x.shape, x.dtype, finish, first, first_finish
-        if key not in self._calls:
-            told = {**self.weight, **self.moves, **finish.told}
-            if first is not None and first_finish is not None:
-                told |= first.weight
-                told |= {f"first_{name}": value for name, value in first_finish.told.items()}
-            kernels = library(x.dtype)
-            assert kernels is not None
-            (samples, channels, *size), strides = x.shape, self.stride
-            frames, height, width = over_time(size)
-            run = kernels[kernel].bind(
-                samples=samples, frames=frames, height=height, width=width, pixel=channels, **told
-            )
-            computed = ((n - 1) // s + 1 for n, s in zip(size, strides, strict=True))
-            self._calls[key] = run, (samples, self.filters, *computed)
-        run, shape = self._calls[key]
+        run, shape = self._of_size(x.shape, x.dtype, kernel, finish, first, first_finish)
         layout = LAYOUTS[x.ndim]
         return run, torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+    def _bound(
+        self,
+        shape: torch.Size,
+        maps: torch.dtype,
+        kernel: str,
+        finish: Finish,
+        first: Convolving | None,
+        first_finish: Finish | None,
+    ) -> tuple[Bound, tuple[int, ...]]:
+        """The kernel for maps of a shape, and that of what it makes."""
+        told = {**self.weight, **self.moves, **finish.told}
+        if first is not None and first_finish is not None:
+            told |= first.weight
+            told |= {f"first_{name}": value for name, value in first_finish.told.items()}
+        kernels = library(maps)
+        assert kernels is not None
+        samples, channels, *size = shape
+        frames, height, width = over_time(size)
+        run = kernels[kernel].bind(
+            samples=samples, frames=frames, height=height, width=width, pixel=channels, **told
+        )
+        computed = ((n - 1) // s + 1 for n, s in zip(size, self.stride, strict=True))
+        return run, (samples, self.filters, *computed)
 
 
 def knows(

@@ -74,7 +74,7 @@ class Tiling:
             padding=self.padding, dilation=over_time(dilation),
             weight=tiles_of(weight, dilation[-1] == 1),
         )  # fmt: skip
-        self._calls: dict[tuple, tuple[Bound, tuple[int, ...]]] = {}
+        self._of_size = lru_cache(256)(self._bound)
         self._sizes = lru_cache(64)(self._size_of)
 
     def serves(self, x: Tensor) -> bool:
@@ -94,21 +94,21 @@ class Tiling:
             gates: (N, columns), contiguous float32.
             residual: As the answer, channels last.
         """
-        key = x.shape, finish
-        if key not in self._calls:
-            self._calls[key] = self._prepared(x, finish)
-        run, shape = self._calls[key]
+        run, shape = self._of_size(x.shape, finish)
         out = torch.empty(shape, dtype=x.dtype, memory_format=LAYOUTS[x.ndim])
         run(x=x, gates=gates, residual=residual, out=out)
         return out
 
-    def _prepared(self, x: Tensor, finish: Finish) -> tuple[Bound, tuple[int, ...]]:
+    def _bound(self, shape: torch.Size, finish: Finish) -> tuple[Bound, tuple[int, ...]]:
+        """The kernel for maps of a shape, and that of what it makes."""
         kernels = library()
         assert kernels is not None
-        to = self._sizes(x.shape)
-        size = {"from": over_time(x.shape[2:]), "to": to}
-        run = kernels["tiled_conv"].bind(samples=len(x), **size, **self.told, **finish.told)
-        return run, (len(x), self.filters, *to[5 - x.ndim :])
+        samples, _, *size = shape
+        to = self._sizes(shape)
+        run = kernels["tiled_conv"].bind(
+            samples=samples, **{"from": over_time(size), "to": to}, **self.told, **finish.told
+        )
+        return run, (samples, self.filters, *to[5 - self.ndim :])
 
     def _size_of(self, shape: torch.Size) -> tuple[int, ...]:
         """(T, H, W) of the output for an input (N, C, [T,] H, W); 0 or less where it has none."""
