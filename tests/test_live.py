@@ -2,9 +2,11 @@
 
 import json
 import socket
+import struct
 import time
 from http.client import HTTPConnection
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +125,28 @@ def test_of_a_camera_the_newest_frames_come_together_and_none_waits_for_the_mode
     assert flat == sorted(set(flat))
 
 
+def test_what_is_written_of_a_camera_takes_as_long_as_what_it_saw():
+    came, shown = [], []
+
+    class Slow(Clips):
+        def __call__(self, shots):
+            time.sleep(0.1)
+            return super().__call__(shots)
+
+    def seen(camera):
+        for new, number in Source("camera 0", Camera(), waits=False).arriving(4):
+            came.append(number)
+            yield new, number
+
+    camera = SimpleNamespace(name="camera 0", rate=100.0, waits=False, arriving=seen)
+    list(live(camera, Slow(4), 8, shown.append, ["dark", "bright"]))
+    # Some frames came together, each has its picture all the same; who looks on sees the newest.
+    assert len(shown) == sum(came) > len(came)
+    came, shown = [], []
+    list(live(camera, Slow(4), 8, shown.append, ["dark", "bright"], in_time=True))
+    assert len(shown) == len(came)
+
+
 def test_a_file_that_tells_no_number_of_frames_loses_none(video, monkeypatch):
     with source_of(str(video)) as source:
         whole = len(list(source.arriving(4)))
@@ -210,6 +234,21 @@ def test_the_page_answers_this_machine_alone(port, path, host, status):
     assert answer.status == status
     assert "<b>" not in text
     assert ("&lt;b&gt;" in text) == (status == 200)
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_its_question_is_no_error(port, capsys):
+    with_page = Thread(target=lambda: page(port, "a").__enter__(), daemon=True)
+    with_page.start()
+    wait_for(port)
+    with socket.create_connection(("127.0.0.1", port)) as browser:
+        browser.sendall(b"GET / HT")
+        # Closed without a word of farewell.
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(0.3)
+    connection = HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_told(port):

@@ -47,7 +47,9 @@ def live(
     longer than until the next one; clips still have all of theirs.
 
     Args:
-        in_time: A file is shown no faster than it is meant to be.
+        in_time: For somebody who looks on: a file is shown no faster than it is meant to be, and
+            frames that came too fast are left out. Else each has its picture, the last of those
+            that came together, so that what is written takes as long as what was seen.
 
     Raises:
         ValueError: The source ends before there is a whole clip.
@@ -63,8 +65,10 @@ def live(
             yield said
         if in_time and source.waits:
             time.sleep(max(0.0, begun + came / (source.rate or USUAL_RATE) - time.monotonic()))
-        if show(draw_answer(new[-1], said.answer if said else None, names)):
-            return
+        picture = draw_answer(new[-1], said.answer if said else None, names)
+        for _ in range(1 if in_time else number):
+            if show(picture):
+                return
     if said is None:
         raise ValueError(
             f"{source.name} ends after {came} frames, and a clip has {clips.frames}; give a longer "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from html import escape
 from http import HTTPStatus
@@ -82,6 +82,11 @@ class Handler(BaseHTTPRequestHandler):
         self.title, self.pictures = title, pictures
         super().__init__(*connection)
 
+    def handle(self) -> None:
+        # A browser may close a connection at any time.
+        with suppress(OSError):
+            super().handle()
+
     def do_GET(self) -> None:
         # A page elsewhere whose name leads here shall not see the camera.
         if self.headers.get("Host", "").partition(":")[0] not in (HOST, "localhost"):
@@ -102,15 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _stream(self) -> None:
-        try:
-            for jpeg in self.pictures:
-                head = (
-                    f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                )
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-            self.wfile.write(b"--picture--\r\n")
-        except OSError:
-            pass  # It was closed.
+        for jpeg in self.pictures:
+            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            self.wfile.write(head.encode() + jpeg + b"\r\n")
+        self.wfile.write(b"--picture--\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing of each request."""

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from vared_mm.files import half_written
 from vared_mm.flops import build_model
@@ -47,7 +48,9 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
         raise ValueError(f"{checkpoint} has no gates that ask the input, and so no other budget")
     begun = [gate.beta.detach().clone() for gate in gates]
     settings = config.get("val_dataloader") or config.test_dataloader
-    loader = Runner.build_dataloader({**settings, "persistent_workers": False})
+    # The usual sampler would give this process, which alone looks, no more than its part.
+    settings = {**settings, "persistent_workers": False, "sampler": {"type": in_turn}}
+    loader = Runner.build_dataloader(settings)
 
     def share(shift: float) -> float:
         for gate, beta in zip(gates, begun, strict=True):
@@ -92,6 +95,11 @@ def shift_for(share: Callable[[float], float], target: float) -> Shifted:
             return tried
         low, high = (tried, high) if tried.share < target else (low, tried)
     return min(low, high, key=lambda one: abs(one.share - target))
+
+
+def in_turn(dataset: Dataset, seed: int | None = None) -> Sampler:
+    """All samples, also in one process of several."""
+    return SequentialSampler(dataset)
 
 
 def mean_share(model: BaseModel | nn.Module, loader: Any) -> float:
