@@ -25,7 +25,7 @@ double sum(const Lanes<LANES> &v) {
 // Calls work(lanes, c) for the channels from `low` to `high`, as many at once as fit a vector.
 template <typename Work>
 void by_lanes(long low, long high, Work work) {
-    for (; high - low >= 16; low += 16) work(std::integral_constant<int, 16>{}, low);
+    for (; high - low >= WIDEST; low += WIDEST) work(std::integral_constant<int, WIDEST>{}, low);
     if (high - low >= 8) work(std::integral_constant<int, 8>{}, low), low += 8;
     if (high - low >= 4) work(std::integral_constant<int, 4>{}, low), low += 4;
     if (high - low >= 2) work(std::integral_constant<int, 2>{}, low), low += 2;

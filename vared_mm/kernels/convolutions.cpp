@@ -7,6 +7,9 @@
 
 namespace {
 
+// Pixels of a row that share a load of the taps, at most.
+constexpr long ALONG = 8;
+
 struct Depthwise {
     long channels, kernel, step, stride;  // kernel and stride in time, stride in space
     const float *taps;                    // (vectors, kernel * 9, 16)
@@ -21,18 +24,24 @@ struct Meeting {
 template <int COUNT, int STRIDE>
 void slide(const Meeting &m, long w, const Finish finish, const Map *residual, Map *out,
            long pitch) {
-    Sixteen sum[COUNT] = {};
-    for (long r = 0; r < m.count; r++) {
-        const Sixteen a = take(m.taps[r]), b = take(m.taps[r] + LANES);
-        const Sixteen c = take(m.taps[r] + 2 * LANES);
-        const float *x = m.row[r] + w * STRIDE * LANES;
+    Sixteen sum[COUNT];
+#pragma GCC unroll 2
+    for (long p = 0; p < LANES; p += WIDEST) {
+        Lanes<WIDEST> own[COUNT] = {};
+        for (long r = 0; r < m.count; r++) {
+            const float *taps = m.taps[r] + p, *x = m.row[r] + w * STRIDE * LANES + p;
+            const Lanes<WIDEST> a = load<WIDEST>(taps), b = load<WIDEST>(taps + LANES);
+            const Lanes<WIDEST> c = load<WIDEST>(taps + 2 * LANES);
 #pragma GCC unroll 8
-        for (long i = 0; i < COUNT; i++) {
-            const float *at = x + i * STRIDE * LANES;
-            sum[i] += a * take(at);
-            sum[i] += b * take(at + LANES);
-            sum[i] += c * take(at + 2 * LANES);
+            for (long i = 0; i < COUNT; i++) {
+                const float *at = x + i * STRIDE * LANES;
+                own[i] += a * load<WIDEST>(at);
+                own[i] += b * load<WIDEST>(at + LANES);
+                own[i] += c * load<WIDEST>(at + 2 * LANES);
+            }
         }
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++) part_of(sum[i], p) = own[i];
     }
 #pragma GCC unroll 8
     for (long i = 0; i < COUNT; i++) {
@@ -134,8 +143,8 @@ struct Strip {
                     m.taps[m.count++] = taps + (i * 3 + j) * 3 * LANES;
                 }
             const long at = (t * s.out_height + h) * s.out_width * d.channels + c;
-            for (long w = 0; w < s.out_width; w += PIXELS) {
-                const long count = std::min(PIXELS, s.out_width - w);
+            for (long w = 0; w < s.out_width; w += ALONG) {
+                const long count = std::min(ALONG, s.out_width - w);
                 slides[count - 1](m, w, finish, residual ? residual + at : nullptr, out + at,
                                   d.channels);
             }

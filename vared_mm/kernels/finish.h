@@ -13,6 +13,7 @@ constexpr long LANES = 16;
 typedef Lanes<LANES> Sixteen;
 
 inline Sixteen all(float v) { return Sixteen{} + v; }
+inline Sixteen &part_of(Sixteen &v, long) { return v; }
 inline Sixteen larger(Sixteen a, Sixteen b) { return a < b ? b : a; }
 template <typename T>
 Sixteen take(const T *at) {
@@ -32,6 +33,7 @@ inline Sixteen operator*(Sixteen a, Sixteen b) { return {a.low * b.low, a.high *
 inline Sixteen operator*(Sixteen a, float b) { return {a.low * b, a.high * b}; }
 inline Sixteen &operator+=(Sixteen &a, Sixteen b) { return a = a + b; }
 inline Sixteen all(float v) { return {Lanes<8>{} + v, Lanes<8>{} + v}; }
+inline Lanes<8> &part_of(Sixteen &v, long first) { return first ? v.high : v.low; }
 inline Sixteen larger(Sixteen a, Sixteen b) {
     return {a.low < b.low ? b.low : a.low, a.high < b.high ? b.high : a.high};
 }

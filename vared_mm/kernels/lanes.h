@@ -13,6 +13,14 @@ typedef uint16_t Map;
 typedef float Map;
 #endif
 
+// Floats of the processor's vectors, 8 where there are others: of longer ones GCC makes single
+// numbers where they are compared, and no register is left.
+#ifdef __AVX512F__
+constexpr long WIDEST = 16;
+#else
+constexpr long WIDEST = 8;
+#endif
+
 template <typename T, int LANES>
 struct Vector {
     typedef T type __attribute__((vector_size(LANES * sizeof(T)), aligned(sizeof(T)), may_alias));

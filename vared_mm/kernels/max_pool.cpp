@@ -5,9 +5,9 @@
 
 namespace {
 
-constexpr long LANES = 16;
+constexpr long LANES = WIDEST;
 
-typedef Lanes<LANES> Sixteen;
+typedef Lanes<LANES> Several;
 typedef int Bits __attribute__((vector_size(LANES * 4), may_alias));
 
 struct Pool {
@@ -26,16 +26,16 @@ struct Window {
 
 // The larger of each two, or NaN: there neither comparison holds, so that one answers with the
 // first of them and one with the second, and the bits of a NaN joined with any others are a NaN.
-inline Sixteen larger(const Sixteen a, const Sixteen b) {
-    const Sixteen one = a > b ? a : b, two = b > a ? b : a;
-    return (Sixteen)((Bits)one | (Bits)two);
+inline Several larger(const Several a, const Several b) {
+    const Several one = a > b ? a : b, two = b > a ? b : a;
+    return (Several)((Bits)one | (Bits)two);
 }
 
 // `COUNT` vectors of the largest numbers of some rows, column by column. What is largest is one of
 // them: no rounding follows.
 template <long COUNT>
 void largest_at(const std::vector<const Map *> &rows, long i, Map *out) {
-    Sixteen v[COUNT];
+    Several v[COUNT];
     for (long k = 0; k < COUNT; k++) v[k] = load<LANES>(rows[0] + i + k * LANES);
     for (size_t r = 1; r < rows.size(); r++)
         for (long k = 0; k < COUNT; k++)

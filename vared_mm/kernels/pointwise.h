@@ -2,14 +2,16 @@
 
 namespace {
 
-// Pixels that share a load of the weights: their sums stay in registers, of which AVX-512 has more.
-#ifdef __AVX512F__
-constexpr long PIXELS = 8;
-#else
-constexpr long PIXELS = 2;
-#endif
-// Vectors of filters that share a load of the input.
+// Vectors of filters whose weights lie side by side.
 constexpr long VECTORS = 3;
+// Pixels that share a load of the weights, and vectors of filters that share one of the input: their
+// sums stay in registers, of which AVX-512 has more. With half as many, the fewer filters the better:
+// their weights are read again for all pixels, and stay in the core's first cache.
+#ifdef __AVX512F__
+constexpr long PIXELS = 8, TOGETHER = VECTORS;
+#else
+constexpr long PIXELS = 6, TOGETHER = 1;
+#endif
 // Pixels whose input stays in the core's own cache while all filters meet it, at most and at least.
 constexpr long MOST = 64, LEAST = 16;
 // The frames that a depthwise convolution reads stay there too: this many floats.
@@ -62,9 +64,10 @@ struct InTiles {
 
 template <int COUNT, int WIDE, class To, typename Out>
 void multiply(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, const float *weight,
-              long vector, float factor, const Map *residual, Out *out, const To &to, long first) {
+              long row, long vector, float factor, const Map *residual, Out *out, const To &to,
+              long first) {
     Sixteen sum[COUNT][WIDE] = {};
-    for (long k = 0; k < p.inputs; k++, weight += WIDE * LANES)
+    for (long k = 0; k < p.inputs; k++, weight += row)
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++)
 #pragma GCC unroll 4
@@ -81,16 +84,17 @@ void multiply(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, c
     }
 }
 
-// One panel of filters at some pixels. The last pixels are taken together with some before them.
+// Filters of one panel at some pixels; `row` is from one input's weights to the next one's. The last
+// pixels are taken together with some before them.
 template <int WIDE, class To, typename Out>
 void panel(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, long pixels,
-           const float *weight, long vector, float factor, const Map *residual, Out *out,
+           const float *weight, long row, long vector, float factor, const Map *residual, Out *out,
            const To &to) {
     const bool few = pixels < PIXELS;
     const auto make = few ? multiply<1, WIDE, To, Out> : multiply<PIXELS, WIDE, To, Out>;
     const long count = few ? 1 : PIXELS;
     for (long i = 0; i < pixels; i += count)
-        make(p, e, x, pitch, weight, vector, factor, residual, out, to,
+        make(p, e, x, pitch, weight, row, vector, factor, residual, out, to,
              std::min(i, pixels - count));
 }
 
@@ -99,12 +103,14 @@ template <class To, typename Out>
 void panels(const Pointwise &p, const Epilogue &e, const Map *x, long pitch, long pixels,
             float factor, const Map *residual, Out *out, const To &to) {
     const long vectors = vectors_of(p.filters);
-    for (long v = 0; v < vectors; v += VECTORS) {
-        const long wide = std::min(VECTORS, vectors - v);
+    for (long v = 0; v < vectors; v += TOGETHER) {
+        const long begin = v / VECTORS * VECTORS, beside = std::min(VECTORS, vectors - begin);
+        const float *weight = p.weight + (begin * p.inputs + v - begin) * LANES;
+        const long wide = std::min(TOGETHER, vectors - v);
         const auto make = wide == 3   ? panel<3, To, Out>
                           : wide == 2 ? panel<2, To, Out>
                                       : panel<1, To, Out>;
-        make(p, e, x, pitch, pixels, p.weight + v * p.inputs * LANES, v, factor, residual, out, to);
+        make(p, e, x, pitch, pixels, weight, beside * LANES, v, factor, residual, out, to);
     }
 }
 

@@ -157,7 +157,8 @@ std::vector<Chunk> chunks_of(const Layer &l, bool exact) {
     for (size_t i = 1; i < cuts.size(); i++)
         for (long c = cuts[i - 1]; c < cuts[i];) {
             const long left = cuts[i] - (exact ? c : cuts[i - 1]);
-            const long lanes = left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            const long many = std::min(left, WIDEST);
+            const long lanes = many >= 16 ? 16 : many >= 8 ? 8 : many >= 4 ? 4 : many >= 2 ? 2 : 1;
             chunks.push_back({std::min(c, cuts[i] - lanes), lanes});
             c += lanes;
         }

@@ -8,11 +8,11 @@
 
 namespace {
 
-constexpr long LANES = 16;
+constexpr long LANES = WIDEST;
 // So many pixels are summed up in float, what they come to in double.
 constexpr long PIECE = 64;
 
-typedef Lanes<LANES> Sixteen;
+typedef Lanes<LANES> Several;
 typedef int Whole __attribute__((vector_size(LANES * 4)));
 
 struct Excitation {
@@ -23,21 +23,21 @@ struct Excitation {
 
 // e^x as 2^n · 2^f, |f| <= 1/2, the latter by its Taylor series: an error of about 1e-7. Infinite
 // from 2^127.5 on.
-Sixteen exponential(Sixteen x) {
-    const Sixteen t = x * 1.44269504f, low = Sixteen{} - 126, high = Sixteen{} + 128;
-    const Sixteen bounded = t < low ? low : t > high ? high : t;
-    const Sixteen shifted = bounded + 12582912.f, n = shifted - 12582912.f;  // 1.5 · 2^23 rounds
-    const Sixteen f = bounded - n;
-    Sixteen sum = Sixteen{} + 1.5403530e-4f;
+Several exponential(Several x) {
+    const Several t = x * 1.44269504f, low = Several{} - 126, high = Several{} + 128;
+    const Several bounded = t < low ? low : t > high ? high : t;
+    const Several shifted = bounded + 12582912.f, n = shifted - 12582912.f;  // 1.5 · 2^23 rounds
+    const Several f = bounded - n;
+    Several sum = Several{} + 1.5403530e-4f;
     for (const float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f,
                           6.9314718e-1f, 1.f})
         sum = sum * f + c;
     const Whole power = (__builtin_convertvector(n, Whole) + 127) << 23;
-    return sum * reinterpret_cast<const Sixteen &>(power);
+    return sum * reinterpret_cast<const Several &>(power);
 }
 
-void swish(const Map *x, const Sixteen factor, Map *out) {
-    const Sixteen v = load<LANES>(x) * factor;
+void swish(const Map *x, const Several factor, Map *out) {
+    const Several v = load<LANES>(x) * factor;
     store<LANES>(out, v / (1 + exponential(-v)));
 }
 
@@ -65,7 +65,7 @@ void excite(const Excitation &e, const Map *x, const float *factor, long pixels,
         // The last vector begins early, and makes some channels a second time.
         for (long c = 0; c < e.channels; c += LANES) {
             const long at = std::min(c, e.channels - LANES);
-            const Sixteen own = load<LANES>(factor + at);
+            const Several own = load<LANES>(factor + at);
             e.swish ? swish(x + at, own, out + at)
                     : store<LANES>(out + at, load<LANES>(x + at) * own);
         }
