@@ -13,7 +13,7 @@ from torch import nn
 from vared_mm.method import DynamicConfig
 from vared_mm.method.gate import Gate
 from vared_mm.report import budget
-from vared_mm.report.budget import Shifted, mean_share, shift_for, shift_gate, write_at_budget
+from vared_mm.report.budget import Shifted, mean_share, shift_all, shift_for, write_at_budget
 
 
 def test_the_shift_is_that_whose_share_is_nearest():
@@ -33,9 +33,9 @@ def test_the_shift_is_that_whose_share_is_nearest():
 
 def test_of_each_axis_all_but_the_least_choice_are_moved():
     gate = Gate(2, 2, DynamicConfig(search_space=3))
-    shift_gate(gate, torch.zeros(6), 0.5)
+    shift_all([gate], [torch.zeros(6)], 0.5)
     assert gate.beta.tolist() == [0.5, 0.5, 0, 0.5, 0.5, 0]
-    shift_gate(gate, torch.zeros(6), -1.0)
+    shift_all([gate], [torch.zeros(6)], -1.0)
     assert gate.beta.tolist() == [-1, -1, 0, -1, -1, 0]
 
 

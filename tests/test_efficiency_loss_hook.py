@@ -71,6 +71,25 @@ def test_a_target_share_asks_for_nothing_below_it(tmp_path):
     assert all(row["loss_efficiency"] == 0 for row in logged(runner))
 
 
+def test_of_two_targets_one_between_is_drawn_for_each_batch_and_gates_open_as_far(
+    tmp_path, monkeypatch
+):
+    draws = iter([0.0, 0.25, 1.0])
+    monkeypatch.setattr(efficiency_loss_hook, "uniform", lambda: next(draws))
+    # Gates begin at 0.8 and 0.3: of the first, which computes all, a shift of -1 leaves nothing.
+    shares, targets = [], []
+    monkeypatch.setattr(
+        efficiency_loss_hook, "efficiency_loss",
+        lambda share, correct, target: (shares.append(share.mean().item()), targets.append(target),
+                                        0 * share.sum())[-1],
+    )  # fmt: skip
+    runner = train(tmp_path, {"target": (0.2, 0.6)})
+    assert targets == pytest.approx([0.2, 0.3, 0.6])
+    assert shares[0] == 0.25
+    assert shares[2] == 1.0
+    assert not any(m._forward_hooks for m in runner.model.modules())
+
+
 def test_the_loss_closes_the_gates(tmp_path):
     runner = train(tmp_path, {"weight": 30.0}, epochs=8)
     assert runner.message_hub.get_scalar("train/mac_share").current() < 1

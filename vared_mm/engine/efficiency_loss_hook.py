@@ -20,6 +20,7 @@ from vared_mm.engine.around_forward import (
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
+from vared_mm.engine.told_gates import shifted
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
@@ -45,7 +46,10 @@ class EfficiencyLossHook(LossWatchingHook):
     Args:
         weight: λ_e.
         target: Share, of MACs or of time as `cost` says, below which nothing is asked for; 0 is
-            the paper's loss.
+            the paper's loss. Of two, as (0.3, 0.8), one between them is drawn for each batch, and
+            with it β is shifted, by -1 for the first to 1 for the second: so the weights know all
+            budgets that `tools/evaluate.py --budget` then asks of the checkpoint. Take
+            `dynamic.normalised=True` with it, for the width of what is open.
         correct: Which samples pay: those the model has right, by the name of the judge.
         ramp: Part of the training over which λ_e rises from 0 to `weight`, in [0, 1]. Gates that
             close before the rest has adapted cost accuracy.
@@ -60,7 +64,7 @@ class EfficiencyLossHook(LossWatchingHook):
     def __init__(
         self,
         weight: float = 5.0,
-        target: float = 0.0,
+        target: float | Sequence[float] = 0.0,
         correct: str = "top1",
         ramp: float = 0.5,
         cost: str = "macs",
@@ -69,8 +73,7 @@ class EfficiencyLossHook(LossWatchingHook):
     ) -> None:
         if weight < 0:
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
-        if not 0 <= target <= 1:
-            raise ValueError(f"target is {target!r}; wanted a share between 0 and 1")
+        self.targets = ends_of(target)
         if not 0 <= ramp <= 1:
             raise ValueError(f"ramp is {ramp!r}; wanted a part of the training between 0 and 1")
         if correct not in CORRECT:
@@ -83,7 +86,7 @@ class EfficiencyLossHook(LossWatchingHook):
                 "that tools/benchmark.py CONFIG --layers --json FILE writes, or cost='macs' "
                 "without any"
             )
-        self.weight, self.target, self.correct, self.ramp = weight, target, correct, ramp
+        self.weight, self.correct, self.ramp = weight, correct, ramp
         self.table = None if table is None else read_table(table, batch)
 
     def before_run(self, runner: Runner) -> None:
@@ -110,13 +113,20 @@ class EfficiencyLossHook(LossWatchingHook):
                 stack.callback(keep.remove)
             record = stack.enter_context(record_cost(model))
             rate = self.weight * self.progress(runner)
+            low, high = self.targets
+            drawn = uniform() if low < high else 0.0
+            moved = stack.enter_context(shifted(model, 2 * drawn - 1)) if low < high else None
+            target = low + drawn * (high - low)
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-                right = judged(judge, answers, batches)
-                return {
-                    **losses,
-                    **self.losses(record, right, rate, grids, list(map(len, batches))),
-                }
+                if moved is not None and not moved:
+                    raise DynamicError(
+                        "EfficiencyLossHook: no gate was asked in training, and none could be "
+                        "shifted to the target that was drawn; a backbone that keeps its norms in "
+                        "evaluation decides as in a test: norm_eval=False"
+                    )
+                right, sizes = judged(judge, answers, batches), list(map(len, batches))
+                return {**losses, **self.losses(record, right, rate, grids, sizes, target)}
 
             return finish
 
@@ -135,6 +145,7 @@ class EfficiencyLossHook(LossWatchingHook):
         rate: float,
         grids: Mapping[str, Grid] | None = None,
         batches: Sequence[int] = (),
+        target: float = 0.0,
     ) -> dict[str, Tensor]:
         """Of a pass with `batches` samples in each of its batches, `correct` of all."""
         check_graph(record)
@@ -144,8 +155,22 @@ class EfficiencyLossHook(LossWatchingHook):
         if grids is not None:
             share = torch.cat([part.latency_share(samples, grids) for part, samples in parts])
             logged["latency_share"] = share.detach().mean()
-        loss = rate * efficiency_loss(share, correct, self.target)
+        loss = rate * efficiency_loss(share, correct, target)
         return {"loss_efficiency": loss, **logged}
+
+
+def uniform() -> float:
+    return float(torch.rand(()))
+
+
+def ends_of(target: float | Sequence[float]) -> tuple[float, float]:
+    """The least and the largest target."""
+    ends = [target, target] if isinstance(target, (int, float)) else list(target)
+    if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
+        raise ValueError(
+            f"target is {target!r}; wanted a share between 0 and 1, or two, the lower one first"
+        )
+    return ends[0], ends[1]
 
 
 def check_graph(record: CostRecord) -> None:

@@ -62,6 +62,21 @@ def answering(convs: Mapping[str, _Dynamic], forced: Tensor | None) -> Iterator[
         yield seen
 
 
+@contextmanager
+def shifted(model: nn.Module, shift: float) -> Iterator[list[Tensor]]:
+    """Gates in training decide as with β moved by `Gate.shift`; gives their z as they were."""
+    seen: list[Tensor] = []
+
+    def moved(module: nn.Module, args: tuple, z: Tensor, gate: Gate) -> Tensor:
+        seen.append(z)
+        return z + gate.shift(shift)
+
+    with ExitStack() as stack:
+        for gate in (m for m in model.modules() if isinstance(m, Gate)):
+            stack.callback(Look(gate.logits, partial(moved, gate=gate)).remove)
+        yield seen
+
+
 def _detached(gate: nn.Module, args: tuple) -> tuple:
     return tuple(x.detach() for x in args)
 

@@ -222,6 +222,13 @@ class Gate(nn.Module):
         """The rest of what `decide_by_definition` reads."""
         return (self.norm.eps, self.axes, self.floor, self.leak, self.change, self.normalised)
 
+    def shift(self, by: float) -> Tensor:
+        """(axes · S,) that added to β opens more by as much, or less: of each axis all choices but
+        the last, which computes least and is what is left."""
+        shift = torch.full_like(self.beta, by, requires_grad=False)
+        shift.view(self.axes, -1)[:, -1] = 0
+        return shift
+
     def macs(self) -> int:
         """MACs of one decision, by its two linear layers."""
         return self.weight1.numel() + self.weight2.numel()

@@ -6,7 +6,7 @@ convolutions, in [0, 1]. What comes out is a checkpoint like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch import Tensor, nn
+from torch.utils.data import Sampler, SequentialSampler
 
 from vared_mm.files import half_written
 from vared_mm.flops import build_model
@@ -53,13 +53,11 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
     loader = Runner.build_dataloader(settings)
 
     def share(shift: float) -> float:
-        for gate, beta in zip(gates, begun, strict=True):
-            shift_gate(gate, beta, shift)
+        shift_all(gates, begun, shift)
         return mean_share(model, loader)
 
     found = shift_for(share, target)
-    for gate, beta in zip(gates, begun, strict=True):
-        shift_gate(gate, beta, found.shift)
+    shift_all(gates, begun, found.shift)
     out.parent.mkdir(parents=True, exist_ok=True)
     weights = {key: value.cpu() for key, value in model.state_dict().items()}
     # Into an open file: torch writes its name into it, with which the same weights are other bytes
@@ -70,10 +68,10 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
 
 
 @torch.no_grad()
-def shift_gate(gate: Gate, beta: torch.Tensor, shift: float) -> None:
-    """Of each axis all choices but the last, which computes least and is what is left."""
-    gate.beta.copy_(beta)
-    gate.beta.view(gate.axes, -1)[:, :-1] += shift
+def shift_all(gates: Sequence[Gate], begun: Sequence[Tensor], shift: float) -> None:
+    """From the β that they had."""
+    for gate, beta in zip(gates, begun, strict=True):
+        gate.beta.copy_(beta + gate.shift(shift))
 
 
 def shift_for(share: Callable[[float], float], target: float) -> Shifted:
@@ -97,7 +95,7 @@ def shift_for(share: Callable[[float], float], target: float) -> Shifted:
     return min(low, high, key=lambda one: abs(one.share - target))
 
 
-def in_turn(dataset: Dataset, seed: int | None = None) -> Sampler:
+def in_turn(dataset: Sized, seed: int | None = None) -> Sampler:
     """All samples, also in one process of several."""
     return SequentialSampler(dataset)
 
