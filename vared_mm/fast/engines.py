@@ -82,6 +82,18 @@ def onnxruntime(network: nn.Module, example: Tensor) -> Run:
 
 def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32") -> Run:
     """Left to itself, with None, it takes bfloat16 where the processor has it."""
+    request = compiled_openvino(network, example, precision).create_infer_request()
+    return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
+
+
+def compiled_openvino(
+    network: nn.Module, example: Tensor, precision: str | None = "f32", **more: Any
+) -> Any:
+    """OpenVINO's `CompiledModel`.
+
+    Args:
+        more: Settings of its CPU plugin.
+    """
     try:
         import openvino as ov
     except ImportError as error:
@@ -92,6 +104,7 @@ def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32")
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
+        **more,
     }
     if precision:
         settings["INFERENCE_PRECISION_HINT"] = precision
@@ -104,8 +117,7 @@ def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32")
     core = openvino_core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("openvino has no bfloat16 on this processor; leave it out of --against")
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
+    return core.compile_model(model, "CPU", settings)
 
 
 @cache

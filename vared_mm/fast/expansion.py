@@ -14,9 +14,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
-from vared_mm.fast.graph import follows, has_hooks, only_user
+from vared_mm.fast.graph import follows, only_user
 from vared_mm.fast.native_conv import NativeConv
 from vared_mm.fast.packed_conv import PackedConv, as_channels_last
+from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.kernels.convolutions import Convolving, Expander
 
 

@@ -22,6 +22,7 @@ from vared_mm.fast.packed_conv import (
     output_size,
     residual,
 )
+from vared_mm.fast.prepared_forward import call_within
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 
@@ -57,6 +58,7 @@ class DynamicConv:
 
     def __init__(self, conv: _Dynamic, epilogue: Epilogue, maps: torch.dtype | None = None) -> None:
         self.conv, self.epilogue, self.maps = conv, epilogue, maps or conv.weight.dtype
+        self.gate = conv.gate
         self._branches: dict[Pattern, Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
@@ -79,7 +81,7 @@ class DynamicConv:
 
     def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
         """The answer of the gate, and the samples that opened each pattern."""
-        gates = refuse_other_sizes(self.conv.gate(x), self.conv, x)
+        gates = refuse_other_sizes(call_within(self.gate)(x), self.conv, x)
         return gates, group_by_pattern(gates.tolist())
 
     def answer(

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
+from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.method.gate import FollowerGate
 
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -162,10 +163,6 @@ def fuse_silu(graph: fx.GraphModule) -> None:
                 graph.graph.erase_node(node)
                 graph.graph.erase_node(gate)
                 break
-
-
-def has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def only_user(node: fx.Node) -> fx.Node | None:

@@ -17,8 +17,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from vared_mm.fast.expansion import Expansion
-from vared_mm.fast.graph import ADDS, RELUS, SIGMOIDS, has_hooks
-from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.flat_calls import flat_function
+from vared_mm.fast.graph import ADDS, RELUS, SIGMOIDS
+from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.fast.squeeze_excite import SqueezeExcite
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
@@ -45,8 +46,7 @@ class InParts:
     """
 
     def __init__(self, graph: fx.GraphModule, module: nn.Module) -> None:
-        # Not the call of the module, which prints where an error was raised.
-        self.graph, self.run = graph, graph.forward
+        self.graph, self.run = graph, flat_function(graph)
         self.inside = [m for m in module.modules() if m is not module and type(m) not in GATES]
         self.dimensions = {m.weight.ndim for m in self.inside if isinstance(m, _ConvNd)}
         nodes = graph.graph.nodes

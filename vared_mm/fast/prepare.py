@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import tree_map_only
 
 from vared_mm.fast.branch import finished
@@ -131,31 +132,44 @@ class Exchanged(PreparedForward):
             kind = PredicatedConv if is_predicated(conv.weight) else DynamicConv
         elif isinstance(conv, GatedConv):
             kind = GatedParts
-        self.maps = maps or conv.weight.dtype
+        # Asked in every call, and of a module slowly.
+        self.ndim, self.inputs, held = conv.weight.ndim, conv.in_channels, conv.weight.dtype
+        self.maps = maps or held
+        # Autocast leaves some operations in the precision of the weights.
+        self.turned = None if self.maps == held else held
         self.run, self.plain, self.does = kind(conv, epilogue, self.maps), conv.forward, does
         self.conv, self.epilogue = conv, epilogue
 
     def compute(self, x: Tensor, other: Tensor | None = None, fused: bool = False) -> Tensor:
+        if fused:
+            return self.fused(x, other)
+        self._refuse_gradients(x)
+        return self.plain(x)
+
+    def fused(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """The convolution and what it took over."""
+        self._refuse_gradients(x)
+        if x.ndim != self.ndim or x.shape[1] != self.inputs:
+            raise ValueError(
+                f"a prepared convolution takes a batch (N, {self.inputs}, "
+                f"{'T, ' * (self.ndim == 5)}H, W); came {tuple(x.shape)}"
+            )
+        if other is None:
+            return self.run(self._as_maps(x), None)
+        x, other = self._as_maps(x), self._as_maps(other)
+        if self._can_add(other, x):
+            return self.run(x, other)
+        return finished(self.plain(x), self.epilogue, other)
+
+    def _refuse_gradients(self, x: Tensor) -> None:
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 "no gradient passes a prepared convolution, and its input wants one; ask the model "
                 "it was made from, or call the prepared one within torch.no_grad()"
             )
-        if not fused:
-            return self.plain(x)
-        if x.ndim != self.conv.weight.ndim or x.shape[1] != self.conv.in_channels:
-            raise ValueError(
-                f"a prepared convolution takes a batch (N, {self.conv.in_channels}, "
-                f"{'T, ' * (self.conv.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
-            )
-        x, other = self._as_maps(x), None if other is None else self._as_maps(other)
-        if other is None or self._can_add(other, x):
-            return self.run(x, other)
-        return finished(self.plain(x), self.epilogue, other)
 
     def _as_maps(self, x: Tensor) -> Tensor:
-        """Autocast leaves some operations in the precision of the weights."""
-        return x.to(self.maps) if x.dtype == self.conv.weight.dtype else x
+        return x.to(self.maps) if x.dtype == self.turned else x
 
     def _can_add(self, other: Tensor, x: Tensor) -> bool:
         """Whether the sum has the shape and the type of the convolution's own output."""
@@ -193,6 +207,8 @@ class Traced(PreparedForward):
 
     def _is_looked_into(self) -> bool:
         """Whether a hook would miss its module, or be shown what a convolution does besides."""
+        if _has_any_global_hook():
+            return True
         return any(map(has_hooks, self.uncalled)) or any(map(sees_more, self.fused))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vared_mm.method.operators import is_exported, uncompiled
 
@@ -31,3 +32,13 @@ class PreparedForward:
             "a prepared model can be neither copied nor pickled: copy or save the model it was "
             "made from, and prepare that again"
         )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def call_within(module: nn.Module) -> Callable[..., Any]:
+    """The module's call in a prepared model, which has asked already whether it is traced."""
+    forward = module.forward
+    return module if has_hooks(module) else getattr(forward, "compute", forward)

@@ -6,8 +6,7 @@ from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
-from vared_mm.fast.graph import has_hooks
-from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.kernels.decide import Deciding
 from vared_mm.method.gate import BlockGate, Gate, decide_by_definition, is_plain_norm
 

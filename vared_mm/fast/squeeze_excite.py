@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vared_mm.fast.fused_conv import StaticConv
-from vared_mm.fast.graph import SIGMOIDS, has_hooks, only_user, written_between
+from vared_mm.fast.graph import SIGMOIDS, only_user, written_between
+from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.kernels.squeeze_excite import Exciting
 
 
