@@ -38,7 +38,8 @@ def main() -> None:
     settings = Settings(
         shape=tuple(args.shape) if args.shape else None, shares=tuple(args.share),
         batches=tuple(args.batch), engines=tuple(args.engine), against=tuple(args.against),
-        mixed=args.mixed, layers=args.layers, train=args.train, precision=args.precision,
+        mixed=args.mixed, layers=args.layers, layers_beside=args.layers_beside,
+        train=args.train, precision=args.precision,
         device=args.device, threads=args.threads, repeats=args.repeats, warm_up=args.warm_up,
     )  # fmt: skip
     of = {"config": args.config, "checkpoint": args.checkpoint}
@@ -66,6 +67,11 @@ def parsed() -> argparse.Namespace:
         "--mixed", action="store_true", help="also each sample of an unlike batch by itself"
     )
     parser.add_argument("--layers", action="store_true", help="also time each choice of each layer")
+    parser.add_argument(
+        "--layers-beside", action="store_true",
+        help="also time each kind of convolution of the static network, as we prepare it and in "
+        "OpenVINO, in float32",
+    )  # fmt: skip
     parser.add_argument("--train", action="store_true", help="a training step, and nothing else")
     parser.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["prepared"])
     parser.add_argument(
@@ -120,6 +126,8 @@ def show(report: dict[str, Any]) -> None:
     screen.print(step_table(report["training"]) if report["training"] else table)
     for batch, layers in report["layers"].items():
         screen.print(layer_table(batch, layers))
+    for batch, kinds in report["layers_beside"].items():
+        screen.print(beside_table(batch, kinds))
     conditions = (
         f"{key.replace('_', ' ')}: {value}" for key, value in report["conditions"].items()
     )
@@ -148,6 +156,27 @@ def layer_table(batch: int, layers: list[dict[str, Any]]) -> Table:
         table.add_row(
             layer["name"], f"{layer['static_ms']:.3f}", f"{layer['gate_ms']:.3f}",
             ", ".join(choices), f"{layer['best_saving_ms']:.3f}",
+        )  # fmt: skip
+    return table
+
+
+def beside_table(batch: int, kinds: list[dict[str, Any]]) -> Table:
+    """With what we compute in a second, of what a large product of matrices does."""
+    table = Table(
+        "inputs to filters, kernel, output", "convolutions", "MMACs", "ours", "OpenVINO",
+        "of OpenVINO", "ours of peak", title=f"ms of convolutions, static, batch {batch}",
+    )  # fmt: skip
+    long = [row for row in kinds if row["ours"] > 0.01 * sum(row["ours"] for row in kinds)]
+    others = [row for row in kinds if row not in long]
+    told = [("\n".join(row["kinds"]), [row]) for row in long]
+    for name, rows in [*told, *([("others", others)] if others else []), ("all", kinds)]:
+        convolutions, macs, ours, theirs, peak = (
+            sum(row[key] for row in rows)
+            for key in ("convolutions", "macs", "ours", "openvino", "ms_at_peak")
+        )
+        table.add_row(
+            name, str(convolutions), f"{macs / 1e6:.0f}", f"{ours:.2f}", f"{theirs:.2f}",
+            f"{ours / theirs:.2f}" if theirs else "", f"{peak / ours:.2f}",
         )  # fmt: skip
     return table
 

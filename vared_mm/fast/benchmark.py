@@ -26,7 +26,9 @@ from vared_mm.fast.cases import Case, cases_of
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
 from vared_mm.fast.isolated import isolated
 from vared_mm.fast.latency import latency_table
+from vared_mm.fast.layers_beside import layers_beside
 from vared_mm.fast.sides import PRECISIONS, Settings, Side, sides
+from vared_mm.fast.static_twin import static_twin
 from vared_mm.fast.tf32 import round_to_tf32, rounds_to_tf32
 from vared_mm.fast.training_step import StepRow, training_steps
 from vared_mm.flops import build_model, loader_of
@@ -64,6 +66,7 @@ def benchmark(
     model = build_model(config, checkpoint).to(settings.device)
     rows: list[Row] = []
     layers: dict[int, list[dict]] = {}
+    beside: dict[int, list[dict]] = {}
     steps: list[StepRow] = []
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
@@ -82,8 +85,12 @@ def benchmark(
                     network = ENGINES[next(prepared, "prepared")](Network(model), inputs)
                     table = latency_table(network.model, partial(network, inputs))
                     layers[batch] = [layer.as_json() for layer in table]
+                if settings.layers_beside:
+                    twin = Network(static_twin(model))
+                    kinds = layers_beside(twin, inputs, settings.repeats)
+                    beside[batch] = [kind._asdict() for kind in kinds]
         report = {
-            "conditions": conditions(settings), "layers": layers,
+            "conditions": conditions(settings), "layers": layers, "layers_beside": beside,
             "rows": list(map(asdict, rows)), "training": list(map(asdict, steps)),
         }  # fmt: skip
         after_batch(report)

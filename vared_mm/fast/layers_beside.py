@@ -48,7 +48,7 @@ class LayerRow(NamedTuple):
         convolutions: How many there are.
         macs: Of all, and of all samples.
         ours, openvino: Milliseconds, medians over passes.
-        of_peak: Ours, of the MACs per second of a large product of matrices.
+        ms_at_peak: What they would take at the MACs per second of a large product of matrices.
     """
 
     kinds: list[str]
@@ -56,7 +56,7 @@ class LayerRow(NamedTuple):
     macs: float
     ours: float
     openvino: float
-    of_peak: float
+    ms_at_peak: float
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def layers_beside(twin: Network, inputs: Tensor, repeats: int) -> list[LayerRow]
         own = sum(ms for kinds, ms in ours.items() if kinds[0] in group)
         other = sum(ms for (kind,), ms in theirs.items() if kind in group)
         count, names = sum(counts[kind] for kind in group), sorted(map(str, group))
-        rows.append(LayerRow(names, count, macs, own, other, macs / own / 1e-3 / peak))
+        rows.append(LayerRow(names, count, macs, own, other, 1000 * macs / peak))
     return sorted(rows, key=lambda row: -row.ours)
 
 

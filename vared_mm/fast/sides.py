@@ -39,6 +39,7 @@ class Settings:
     against: tuple[str, ...] = ()
     mixed: bool = False
     layers: bool = False
+    layers_beside: bool = False
     train: bool = False
     precision: str = "fp32"
     device: str = "cpu"
