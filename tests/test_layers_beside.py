@@ -46,8 +46,8 @@ def test_each_convolution_is_timed_on_both_sides_and_no_mac_is_lost():
 def test_the_command_line_prints_them(tmp_path, monkeypatch, capsys):
     pytest.importorskip("openvino")
     monkeypatch.setattr(sys, "argv", [
-        "benchmark.py", config_path("small/vared_x3d.py"), "--shape", "8", "36", "48", "--batch", "1",
-        "--share", "all", "--repeats", "1", "--threads", "1", "--layers-beside",
+        "benchmark.py", config_path("small/vared_x3d.py"), "--shape", "8", "36", "48",
+        "--batch", "1", "--share", "all", "--repeats", "1", "--threads", "1", "--layers-beside",
         "--json", str(tmp_path / "speed.json"),
     ])  # fmt: skip
     tool_of("benchmark").main()
