@@ -101,6 +101,31 @@ def test_swish_becomes_one_pass_where_nothing_else_reads_its_gate():
     assert_close(prepared(x), model(x))
 
 
+class SwishOf(nn.Module):
+    """Of a convolution, which is read once more if it `reads`."""
+
+    def __init__(self, reads):
+        super().__init__()
+        self.conv, self.reads = nn.Conv2d(3, 16, 1), reads
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = x * torch.sigmoid(x)
+        return y + x if self.reads else y
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@torch.no_grad()
+def test_the_swish_of_a_convolution_takes_its_memory_where_nothing_else_reads_it(reads):
+    torch.manual_seed(0)
+    model, x = SwishOf(reads).eval(), torch.randn(2, 3, 4, 4)
+    prepared = prepare_for_inference(model, x)
+    nodes = prepared.forward.graph.graph.nodes
+    (silu,) = (node for node in nodes if node.target is torch.nn.functional.silu)
+    assert silu.kwargs == ({} if reads else {"inplace": True})
+    assert_close(prepared(x), model(x))
+
+
 class Branching(nn.Module):
     """Its path depends on numbers, so that no graph can hold it."""
 
@@ -114,6 +139,7 @@ class Branching(nn.Module):
 
 @torch.no_grad()
 def test_who_calls_a_convolution_past_the_graph_gets_the_convolution_alone():
+    torch.manual_seed(0)
     model = lively(Branching(), torch.rand(4, 3, 4, 4))
     prepared = prepare_for_inference(model, torch.ones(1, 3, 4, 4))
     assert fused(prepared) == {"inner.0": "conv + norm + relu"}

@@ -70,16 +70,20 @@ class Expansion(nn.Module):
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
 
-def fuse_expansions(graph: fx.GraphModule) -> None:
-    """Lets one call stand for each such pair, after they have been prepared."""
+def fuse_expansions(graph: fx.GraphModule) -> set[fx.Node]:
+    """Lets one call stand for each such pair, after they have been prepared; gives these calls."""
+    made = set()
     for first, second in list(expansions(graph)):
         convs = [cast(_ConvNd, graph.get_submodule(str(node.target))) for node in (first, second)]
         name = f"{first.target}_and_depthwise"
         graph.add_submodule(name, Expansion(*convs))
         with graph.graph.inserting_before(first):
-            second.replace_all_uses_with(graph.graph.call_module(name, (first.args[0],)))
+            new = graph.graph.call_module(name, (first.args[0],))
+        second.replace_all_uses_with(new)
+        made.add(new)
         graph.graph.erase_node(second)
         graph.graph.erase_node(first)
+    return made
 
 
 def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:

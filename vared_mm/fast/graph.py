@@ -11,6 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -147,8 +148,9 @@ def fuse(graph: fx.GraphModule, chain: Chain) -> None:
         graph.graph.erase_node(node)
 
 
-def fuse_silu(graph: fx.GraphModule) -> None:
-    """x · sigmoid(x), which X3D's Swish takes three passes over the maps for, in one."""
+def fuse_silu(graph: fx.GraphModule, fresh: set[fx.Node]) -> None:
+    """x · sigmoid(x), which X3D's Swish takes three passes over the maps for, in one; and in the
+    memory of x, where that is a convolution's output, which nobody else reads."""
     modules = dict(graph.named_modules())
     for node in list(graph.graph.nodes):
         if node.target not in (operator.mul, torch.mul) or node.kwargs:
@@ -158,8 +160,10 @@ def fuse_silu(graph: fx.GraphModule) -> None:
             if sigmoid and gate.args == (x,) and not gate.kwargs and list(gate.users) == [node]:
                 if written_between(gate, node, modules):
                     break
+                own = isinstance(x, fx.Node) and set(x.users) == {gate, node}
+                how: dict[str, Any] = {"inplace": True} if own and x in fresh else {}
                 with graph.graph.inserting_before(node):
-                    node.replace_all_uses_with(graph.graph.call_function(F.silu, (x,)))
+                    node.replace_all_uses_with(graph.graph.call_function(F.silu, (x,), how))
                 graph.graph.erase_node(node)
                 graph.graph.erase_node(gate)
                 break
