@@ -378,8 +378,8 @@ def test_a_form_that_a_network_has_not_is_told_before_the_first_training(calls, 
     with pytest.raises(SystemExit, match="there is no taught form of x3d; leave out"):
         start(monkeypatch, clips, "--networks", "x3d", "--forms", "static", "taught")
     # It has its static form, and no list of widths that are counted out.
-    with pytest.raises(SystemExit, match="no channel-pruned form of arnet_w50 and no narrow form"):
-        start(monkeypatch, clips, "--networks", "arnet_w50", "--forms", "narrow", "channel-pruned")
+    with pytest.raises(SystemExit, match="no channel-pruned form of arnet_r18 and no narrow form"):
+        start(monkeypatch, clips, "--networks", "arnet_r18", "--forms", "narrow", "channel-pruned")
     assert not calls
 
 

@@ -11,7 +11,7 @@ the most frequent policy of the form --like, one that takes as many MACs as it d
 as often as it gave them, for all clips. Static networks of as many MACs: pruned has its smallest
 weights at zero, channel-pruned lost the channels of least magnitude, narrow has fewer and learns
 all from the motion clips on. The network i3d_w12 is an I3D of an eighth of its width for square
-clips; arnet_w50 is an AR-Net, a rival that has its static form alone. Finished runs are kept and an
+clips; arnet_r18 is an AR-Net, a rival that has its static form alone. Finished runs are kept and an
 interrupted one goes on; results.json and results.md tell of them.
 """
 
@@ -34,7 +34,7 @@ with extra("report"):
     from vared_mm.report.study_table import gathered
 
 # Network: how many steps it takes to learn the motion clips.
-NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200, "arnet_w50": 400}
+NETWORKS = {"i3d": 400, "i3d_w12": 400, "r2plus1d": 400, "x3d": 1200, "arnet_r18": 400}
 USUAL = ["i3d", "r2plus1d", "x3d"]
 # Form: the prefix of its config, and what it changes there.
 FORMS = {
