@@ -19,6 +19,7 @@ from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.fast.prepare import prepare_for_inference
 from vared_mm.flops import bounds
+from vared_mm.method import DynamicError
 from vared_mm.rivals.frame_policy import uneven_use
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -201,9 +202,14 @@ def test_every_parameter_has_a_gradient_whatever_is_chosen():
     (dict(skips=(1, 1)), "each another number; wanted whole numbers from 1 up"),
     (dict(skips=(0,)), "wanted whole numbers from 1 up"),
     (dict(efficiency_weight=1.0), "efficiency_weight is 1.0; wanted 0 or more, below 1"),
-    (dict(epochs=0), "epochs=0 have to be above 0"),
+    (dict(epochs=0), "epochs is 0; wanted a number above 0"),
     (dict(cls_head=dict(type="FramesHead", num_classes=1)), "num_classes is 1; wanted 2 or more"),
-    (dict(policy=dict(type="VaRedResNet", depth=18)), "is dynamic: the cost of ARNet's actions"),
+    (dict(policy=dict(type="VaRedResNet", depth=18)), "has a gate: the cost of ARNet's actions"),
+    (dict(policy=dict(type="CGNetResNet", depth=18)), "has a gate: the cost of ARNet's actions"),
+    (dict(policy=dict(type="R2Plus1d18")), r"take frames \(1, 3, 8, 8\).*R2Plus1d18 does not"),
+    (dict(cls_head=dict(type="TSNHead", num_classes=4)), "wanted a dict of type FramesHead"),
+    (dict(efficiency_weight="a"), "efficiency_weight is 'a'; wanted 0 or more, below 1"),
+    (dict(hidden=0), "hidden is 0; wanted a number above 0"),
 ])  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(changed, told):
     with pytest.raises(ValueError, match=told):
@@ -211,8 +217,10 @@ def test_settings_that_make_no_sense_are_refused(changed, told):
 
 
 @pytest.mark.parametrize(("shape", "call", "told"), [
-    ((1, 1, 3, 5, 16, 16), {}, r"2-D frames \(N, T, C, 16, 16\).*came \(1, 1, 3, 5, 16, 16\)"),
+    ((1, 1, 3, 5, 16, 16), {}, r"2-D frames \(N, T, 3, 16, 16\).*came \(1, 1, 3, 5, 16, 16\)"),
     ((1, 5, 3, 16, 12), {}, r"of the first of its sizes; came \(1, 5, 3, 16, 12\)"),
+    ((1, 0, 3, 16, 16), {}, r"came \(1, 0, 3, 16, 16\)"),
+    ((1, 5, 1, 16, 16), {}, r"came \(1, 5, 1, 16, 16\)"),
     ((1, 5, 3, 16, 16), dict(mode="guess"), "mode='guess' is none of"),
     ((1, 5, 3, 16, 16), dict(stage="backbone"), "there is stage='head' alone"),
     ((1, 5, 3, 16, 16), dict(mode="loss"), "mode='loss' needs data_samples"),
@@ -223,6 +231,11 @@ def test_inputs_that_do_not_fit_are_refused(shape, call, told):
         call = {**call, "data_samples": samples([7])}
     with pytest.raises(ValueError, match=told):
         model_of()(torch.zeros(shape), **call)
+
+
+def test_a_checkpoint_of_other_skips_is_refused():
+    with pytest.raises(DynamicError, match=r"skips=\(1, 4\), and the model has skips=\(1, 2\)"):
+        model_of().load_state_dict(model_of(skips=(1, 4)).state_dict())
 
 
 def test_the_prepared_network_answers_alike():

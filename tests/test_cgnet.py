@@ -21,6 +21,7 @@ from vared_mm.method import (
 )
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.cgnet import CGConv2d, CGConv3d, CGNetConfig, channel_gated, make_cgnet
+from vared_mm.rivals.ghost import GhostConfig
 
 
 def network():
@@ -176,6 +177,17 @@ def test_what_cannot_be_gated_is_refused_by_name_and_nothing_is_changed(conv, se
 def test_nonsense_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         CGNetConfig.make(settings)
+
+
+@pytest.mark.parametrize("kind", [CGNetConfig, DynamicConfig, GhostConfig])
+def test_settings_are_a_dict(kind):
+    with pytest.raises(ValueError, match=f"{kind.option} is 5; wanted a dict of settings"):
+        kind.make(5)
+
+
+def test_where_none_is_wide_enough_the_settings_are_told_too():
+    with pytest.raises(NoMatchingModuleError, match="cannot be made one of CGNet with these"):
+        build("CGNetInceptionI3d", cgnet=dict(partitions=1000))
 
 
 def test_a_checkpoint_of_a_dynamic_network_is_refused():

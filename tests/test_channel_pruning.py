@@ -106,12 +106,12 @@ def test_less_than_most_of_all_channels_leave_is_refused_with_the_least_there_is
         without_channels(whole, input_of(whole, SHAPE), answer_of, 0.001, 4)
 
 
-def test_a_dynamic_network_is_refused():
+@pytest.mark.parametrize("form", ["VaRed", "CGNet", "Ghost"])
+def test_a_network_of_another_form_is_refused(form):
     config = config_of("r2plus1d")
-    config.model.backbone.type = "VaRedR2Plus1d18"
-    with pytest.raises(
-        ValueError, match="layer1.0.conv1.spatial.conv is dynamic; prune the static"
-    ):
+    config.model.backbone.update(type=f"{form}R2Plus1d18", base_channels=16)
+    kind = {"CGNet": "CG"}.get(form, form)
+    with pytest.raises(ValueError, match=rf"backbone\..* is a {kind}Conv3d; prune the static"):
         tool_of("prune_channels").check(build_model(config))
 
 

@@ -229,7 +229,7 @@ def test_excluded_convolutions_stay_plain_and_the_next_of_their_block_leads():
     [
         (["1.conv1", "1.convv2"], r"exclude names '1.convv2', .* 4 .* named like '1\.conv"),
         (["0"], "exclude names '0', which is none of the 4 convolutions that targets="),
-        (["1.conv1", "1.conv3", "2.conv1", "2.conv3"], "exclude and what is frozen leave none"),
+        (["1.conv1", "1.conv3", "2.conv1", "2.conv3"], "exclude, what is frozen and what cannot"),
     ],
 )
 def test_exclusions_that_name_no_target_or_leave_none_say_so(exclude, message):

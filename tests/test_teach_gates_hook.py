@@ -205,7 +205,7 @@ def test_an_untrained_network_is_refused(tmp_path):
         (dict(open=1), "open is 1; wanted"),
         (dict(weight=0), "weight is 0; wanted a number above 0"),
         (dict(draw=2), "draw is 2; wanted a part of the training"),
-        (dict(interval=0), "interval=0, window=60; wanted 1 or more"),
+        (dict(interval=0), "interval=0, window=60; wanted whole numbers"),
         (dict(correct="top5"), "correct is 'top5'; wanted one of"),
     ],
 )

@@ -105,6 +105,7 @@ def test_a_model_without_such_convolutions_is_refused(tmp_path, dynamic):
         runner.train()
 
 
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="weight is -1; wanted 0 or more"):
-        ThresholdLossHook(weight=-1)
+@pytest.mark.parametrize("weight", [-1, float("nan"), "1e-4"])
+def test_a_weight_that_is_none_is_refused(weight):
+    with pytest.raises(ValueError, match=f"weight is {weight!r}; wanted 0 or more"):
+        ThresholdLossHook(weight=weight)

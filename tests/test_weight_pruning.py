@@ -3,12 +3,13 @@
 import copy
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import toy
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vared_mm  # noqa: F401
 from vared_mm.engine.prune_weights_hook import PruneWeightsHook, counted
 from vared_mm.method import DynamicError
+from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
 from vared_mm.rivals.weight_pruning import (
     apply_masks,
     masks_for,
@@ -181,7 +183,7 @@ def test_the_cost_metric_tells_it_by_formula_and_what_is_computed(tmp_path):
 
 
 @pytest.mark.parametrize(("clip", "frames", "gmacs"), [
-    ("8x8x1", 8, 19.9), ("32x2x1", 32, 79.6),
+    ("8x8x1", 8, 19.9), ("16x4x1", 16, 40.3), ("32x2x1", 32, 79.6),
 ])  # fmt: skip
 def test_the_paper_s_costs_are_reached_by_its_networks(clip, frames, gmacs):
     name = f"pruned-r2plus1d_r18_8xb12-{clip}-120e_mini-kinetics200-rgb.py"
@@ -205,7 +207,7 @@ def paper_network():
     return MODELS.build(Config.fromfile(CONFIGS / "recognition" / "r2plus1d" / name).model)
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), "0.5", None])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match="wanted a part of the MACs, above 0 and up to 1"):
         PruneWeightsHook(share)
@@ -220,6 +222,38 @@ def test_less_than_the_left_out_layers_cost_is_refused_with_the_least_there_is(t
 def test_a_dynamic_network_is_refused(tmp_path):
     with pytest.raises(DynamicError, match="prunes static networks, and backbone.1 of ToyRecog"):
         trained(tmp_path, [hook()], dynamic={})
+
+
+def test_networks_whose_cost_a_gate_or_a_choice_decides_are_refused():
+    gated = nn.Sequential(nn.Conv3d(8, 8, 1), nn.Conv3d(8, 8, 1))
+    make_cgnet(gated, CGNetConfig(targets="1"))
+    choosing = nn.Sequential(nn.Conv3d(8, 8, 1))
+    choosing.record_cost = lambda: None
+    for net, told in ((gated, "1 of Sequential has a gate"), (choosing, "chooses what it runs")):
+        with pytest.raises(DynamicError, match=f"prunes static networks, and .*{told}"):
+            PruneWeightsHook(0.5).before_train(SimpleNamespace(model=net))
+
+
+@DATASETS.register_module()
+class SmallClips(toy.ToyClips):
+    def prepare_data(self, index):
+        sample = super().prepare_data(index)
+        return {**sample, "inputs": sample["inputs"][..., :4, :4].contiguous()}
+
+
+def test_what_goes_on_from_a_checkpoint_keeps_its_zeros_whatever_the_size_of_its_clips(tmp_path):
+    trained(tmp_path / "a", [hook()])
+    first = saved(tmp_path / "a")
+    loader = dict(
+        batch_size=4, num_workers=0, dataset=dict(type="SmallClips"),
+        collate_fn=dict(type="pseudo_collate"), sampler=dict(type="DefaultSampler", shuffle=True),
+    )  # fmt: skip
+    runner = trained(
+        tmp_path / "b", [hook()], epochs=2, resume=True, train_dataloader=loader,
+        load_from=str(tmp_path / "a" / "epoch_1.pth"),
+    )  # fmt: skip
+    assert runner.iter > 3
+    assert same(kept_in(first), kept_in(saved(tmp_path / "b", 2)))
 
 
 @MODELS.register_module()

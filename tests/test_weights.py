@@ -11,7 +11,8 @@ from torch import nn
 
 from vared_mm import weights
 from vared_mm.method.gate import Gate
-from vared_mm.weights import CheckedRunner, load_weights
+from vared_mm.rivals.ghost import GhostConfig, make_ghost
+from vared_mm.weights import CheckedRunner, TrainingRunner, load_weights
 
 
 def model(**dynamic):
@@ -154,3 +155,16 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
 def test_a_missing_checkpoint_is_named():
     with pytest.raises(SystemExit, match="there is no checkpoint nowhere.pth"):
         load_weights(model(), "nowhere.pth")
+
+
+def test_a_training_starts_from_no_weights_of_ghost_modules_that_it_has_not(tmp_path):
+    ghost = model()
+    make_ghost(ghost, GhostConfig(targets=r"backbone\.1"))
+    torch.save(dict(state_dict=ghost.state_dict()), tmp_path / "ghost.pth")
+    settings = toy.runner_settings(tmp_path / "run")
+    runner = TrainingRunner(**settings, load_from=str(tmp_path / "ghost.pth"))
+    with pytest.raises(SystemExit, match="ghost.pth is of a network with Ghost modules, as backbo"):
+        runner.train()
+    torch.save(dict(state_dict=model(search_space=2).state_dict()), tmp_path / "dynamic.pth")
+    settings = toy.runner_settings(tmp_path / "other")
+    TrainingRunner(**settings, load_from=str(tmp_path / "dynamic.pth")).train()

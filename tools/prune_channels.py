@@ -21,8 +21,9 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import half_written, new_folder, write_text
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, extra, told_in_a_line
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.channel_pruning import widths_of, without_channels
+from vared_mm.rivals.ghost import ghosts
 from vared_mm.tensor_form import answer_of, input_of
 
 
@@ -67,10 +68,11 @@ def check(model: Any) -> None:
             f"{type(model).__name__} has {', '.join(sorted(parts))}; wanted a recogniser of "
             "backbone and cls_head alone"
         )
-    if convs := dynamic_convs(model):
+    others: dict[str, Any] = {**gated_convs(model), **ghosts(model)}
+    for name, conv in others.items():
         raise ValueError(
-            f"{next(iter(convs))} is dynamic; prune the static network, and make dynamic what is "
-            "left: VaRedBackbone takes a NarrowedBackbone"
+            f"{name} is a {type(conv).__name__}; prune the static network, and make dynamic what "
+            "is left: VaRedBackbone takes a NarrowedBackbone"
         )
 
 

@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.launch import alone_in, last_checkpoint, processes, read_config, run_parser, use_amp
-from vared_mm.screen import QuietRunner
+from vared_mm.weights import TrainingRunner
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     if last:
         config.resume, config.load_from = True, last
     with processes(config):
-        runner = QuietRunner.from_cfg(config)
+        runner = TrainingRunner.from_cfg(config)
         with alone_in(runner.work_dir) if is_main_process() else nullcontext():
             runner.train()
 

@@ -36,6 +36,17 @@ class CheckedRunner(QuietRunner):
         return checkpoint
 
 
+class TrainingRunner(QuietRunner):
+    """mmengine's, for trainings: they may start from another form's weights, but not from those of
+    Ghost modules, whose filters are a plain convolution's nowhere."""
+
+    def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
+        checkpoint = super().load_checkpoint(filename, *args, **settings)
+        state = checkpoint.get("state_dict", checkpoint)
+        refuse_other_ghosts(unwrapped(self.model), state, filename)
+        return checkpoint
+
+
 def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
     """Loads a checkpoint, and returns what it tells beside the weights, its `meta`.
 
@@ -123,6 +134,10 @@ def check_ghosts(model: nn.Module, state: Mapping[str, Any], file: str, gates_to
         )
     if made:
         warn(f"{file} is of the static network: the Ghost modules of the config's are not trained")
+    refuse_other_ghosts(model, state, file)
+
+
+def refuse_other_ghosts(model: nn.Module, state: Mapping[str, Any], file: str) -> None:
     theirs = {name.rpartition(".primary.")[0] for name in state if ".primary.weight" in name}
     if other := theirs - set(ghosts(model)):
         raise SystemExit(

@@ -22,6 +22,7 @@ from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
 from vared_mm.engine.told_gates import shifted
 from vared_mm.latency_table import grids_for, read_table
+from vared_mm.method.config import is_within
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -71,10 +72,10 @@ class EfficiencyLossHook(LossWatchingHook):
         table: str | None = None,
         batch: int = 1,
     ) -> None:
-        if weight < 0:
+        if not is_within(weight, 0):
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
         self.targets = ends_of(target)
-        if not 0 <= ramp <= 1:
+        if not is_within(ramp, 0, 1):
             raise ValueError(f"ramp is {ramp!r}; wanted a part of the training between 0 and 1")
         if correct not in CORRECT:
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
@@ -165,8 +166,8 @@ def uniform() -> float:
 
 def ends_of(target: float | Sequence[float]) -> tuple[float, float]:
     """The least and the largest target."""
-    ends = [target, target] if isinstance(target, (int, float)) else list(target)
-    if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
+    ends: list[Any] = list(target) if isinstance(target, list | tuple) else [target, target]
+    if len(ends) != 2 or not all(is_within(end, 0, 1) for end in ends) or ends[0] > ends[1]:
         raise ValueError(
             f"target is {target!r}; wanted a share between 0 and 1, or two, the lower one first"
         )

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import evaluating, unwrapped
+from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.weight_pruning import apply_masks, masks_for, record_uses, zero_macs, zeros_of
 
 
@@ -44,18 +45,23 @@ class PruneWeightsHook(Hook):
     priority = "ABOVE_NORMAL"
 
     def __init__(self, share: float) -> None:
-        if not 0 < share <= 1:
+        if not is_within(share, 0, 1) or share == 0:
             raise ValueError(f"share is {share!r}; wanted a part of the MACs, above 0 and up to 1")
         self.share = share
         self._masks: dict[str, Tensor] | None = None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
-        if convs := dynamic_convs(model):
+        if convs := gated_convs(model):
             raise DynamicError(
                 f"PruneWeightsHook prunes static networks, and {next(iter(convs))} of "
-                f"{type(model).__name__} is dynamic: its cost is what its gate decides. Take the "
-                "backbone without the prefix VaRed"
+                f"{type(model).__name__} has a gate: its cost is what that decides. Take the "
+                "backbone without the prefix VaRed or CGNet"
+            )
+        if hasattr(model, "record_cost"):
+            raise DynamicError(
+                f"PruneWeightsHook prunes static networks, and {type(model).__name__} chooses what "
+                "it runs: its cost is what it chose. Prune a network that runs whole"
             )
         self._masks = None
 
@@ -63,6 +69,11 @@ class PruneWeightsHook(Hook):
         if self._masks is not None:
             return
         model: Any = unwrapped(runner.model)
+        if runner.iter and (pruned := zeros_of(model)):
+            # Goes on: what was zero stays so, whatever the size of this batch.
+            weights = {name: model.get_submodule(name).weight for name in pruned}
+            self._masks = {name: weight.detach() != 0 for name, weight in weights.items()}
+            return
         # Processes whose inputs differ in size have to prune the same weights.
         told: list[Any] = [*counted(model, data_batch)]
         broadcast_object_list(told)

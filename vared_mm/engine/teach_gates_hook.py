@@ -33,6 +33,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_frozen,
 )
 from vared_mm.engine.told_gates import Asked, answering, axes_of
+from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
 from vared_mm.method.observe import Look, dynamic_convs, record_cost
@@ -97,14 +98,16 @@ class TeachGatesHook(LossWatchingHook):
         draw: float = 0.25,
         window: int = 60,
     ) -> None:
-        if not 0 < open < 1:
+        if not is_within(open, 0, 1) or open in (0, 1):
             raise ValueError(f"open is {open!r}; wanted a part of the samples between 0 and 1")
-        if weight <= 0:
+        if not is_within(weight, 0) or weight == 0:
             raise ValueError(f"weight is {weight!r}; wanted a number above 0")
-        if not 0 <= draw <= 1:
+        if not is_within(draw, 0, 1):
             raise ValueError(f"draw is {draw!r}; wanted a part of the training, from 0 to 1")
-        if interval < 1 or window < 1:
-            raise ValueError(f"interval={interval!r}, window={window!r}; wanted 1 or more")
+        if any(type(n) is not int or n < 1 for n in (interval, window)):
+            raise ValueError(
+                f"interval={interval!r}, window={window!r}; wanted whole numbers from 1 up"
+            )
         # By "always" nobody would lose anything, and nothing be taught.
         if correct not in (judges := sorted(set(CORRECT) - {"always"})):
             raise ValueError(f"correct is {correct!r}; wanted one of {judges}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import Finish, LossWatchingHook, unwrapped
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
+from vared_mm.method.config import is_within
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.cgnet import channel_gated
@@ -30,7 +31,7 @@ class ThresholdLossHook(LossWatchingHook):
     """
 
     def __init__(self, weight: float = 1e-4) -> None:
-        if weight < 0:
+        if not is_within(weight, 0):
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
         self.weight = weight
 

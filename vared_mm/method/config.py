@@ -6,6 +6,7 @@ docs/method.md.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -57,6 +58,8 @@ class Targets:
         if isinstance(settings, cls):
             return settings
         given: Any = settings or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{cls.option} is {settings!r}; wanted a dict of settings")
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
@@ -64,6 +67,11 @@ class Targets:
                 hint = f"; did you mean {near[0]!r}?" if near else f"; there are {known}"
                 raise ValueError(f"{cls.option} has no setting {name!r}{hint}")
         return cls(**given)
+
+
+def is_within(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is a number, and no other than from `low` to `high`."""
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def names_in(value: Any) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from vared_mm.method.operators import is_exported, uncompiled
 from vared_mm.method.prefix_conv import is_pointwise, like_layout, output_shape, prefix_conv
 from vared_mm.method.rebuild import rebuild
 from vared_mm.method.suitable import check_conv, check_settings, dynamic_axes
+from vared_mm.method.told_settings import keep_settings
 
 Pattern = tuple[bool, ...]
 
@@ -81,6 +82,10 @@ class _Dynamic(GatedConv):
         self.widths = k if "channel" in self.axes else k[:1]
         r = strides(config.search_space)
         self.strides = r if "time" in self.axes else r[:1]
+        keep_settings(self)
+
+    def told_settings(self) -> dict[str, Any]:
+        return {"normalised": self.dynamic.normalised, "axes": tuple(self.axes)}
 
     @property
     def config(self) -> DynamicConfig:

@@ -92,6 +92,5 @@ def check_checkpoint(
         raise DynamicError(
             f"the checkpoint's {key} is {theirs.get(key, 'missing')}, the model's is "
             f"{ours.get(key, 'missing')}: it was trained with other settings than "
-            f"{config}, or in another form; give the model those, above all search_space, axes and "
-            "share"
+            f"{config}, or in another form; give the model those"
         )

@@ -112,8 +112,9 @@ def matching_convs(
     matched = {n: m for n, m in targets.items() if n not in {*config.exclude, *except_for}}
     if not matched:
         raise NoMatchingModuleError(
-            f"exclude and what is frozen leave none of the {len(targets)} convolutions that "
-            f"targets={config.targets!r} matches; is the plain network what is wanted?"
+            f"exclude, what is frozen and what cannot be made {config.becomes} with these settings "
+            f"leave none of the {len(targets)} convolutions that targets={config.targets!r} "
+            "matches; is the plain network what is wanted?"
         )
     return matched
 

@@ -7,6 +7,7 @@ N clips, T frames, C channels; A actions, S of them sizes; choices are (N, T, A)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,18 @@ from mmengine.model import BaseModel, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from vared_mm.method.config import is_within
 from vared_mm.method.observe import Look
+from vared_mm.method.told_settings import keep_settings
 from vared_mm.models.frame_sizes import channels_and_macs, check_actions, features_at
 from vared_mm.models.frames_head import FramesHead, Seen
 from vared_mm.rivals.frame_policy import FramePolicy, FrameRecord, rows_of, temperature, uneven_use
+
+
+def is_frames_head(config: Any) -> bool:
+    kind = config.get("type") if isinstance(config, dict) else None
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return inspect.isclass(found) and issubclass(found, FramesHead)
 
 
 @MODELS.register_module()
@@ -69,12 +78,16 @@ class ARNet(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         check_actions(sizes, skips, len(backbones))
-        if not 0 <= efficiency_weight < 1:
+        if not is_within(efficiency_weight, 0, 1) or efficiency_weight == 1:
             raise ValueError(
                 f"efficiency_weight is {efficiency_weight!r}; wanted 0 or more, below 1"
             )
-        if cost_unit <= 0 or epochs <= 0:
-            raise ValueError(f"cost_unit={cost_unit!r} and epochs={epochs!r} have to be above 0")
+        numbers = dict(cost_unit=cost_unit, epochs=epochs, hidden=hidden)
+        for name, number in numbers.items():
+            if not is_within(number, 0) or number == 0:
+                raise ValueError(f"{name} is {number!r}; wanted a number above 0")
+        if not is_frames_head(cls_head):
+            raise ValueError(f"cls_head is {cls_head!r}; wanted a dict of type FramesHead")
         self.sizes, self.draws_in_test, self.epochs = tuple(sizes), draws_in_test, epochs
         self.efficiency_weight, self.balance = efficiency_weight, balance
         self.policy_backbone: nn.Module = MODELS.build(policy)
@@ -89,6 +102,11 @@ class ARNet(BaseModel):
         self.costs = [m / cost_unit for m in larger] + none
         self.frame_macs = [float(m + c * classes) for m, c in zip(larger, channels, strict=True)]
         self.frame_macs += none
+        keep_settings(self)
+
+    def told_settings(self) -> dict[str, Any]:
+        lengths = self.policy.lengths[len(self.sizes) :]
+        return {"sizes": self.sizes, "skips": tuple(lengths.tolist())}
 
     @property
     def tau(self) -> float:
@@ -168,9 +186,9 @@ class ARNet(BaseModel):
 
     def _check(self, inputs: Tensor, mode: str, stage: str) -> None:
         side = self.sizes[0]
-        if inputs.ndim != 5 or inputs.shape[-2:] != (side, side):
+        if inputs.ndim != 5 or inputs.shape[2:] != (3, side, side) or not inputs.shape[1]:
             raise ValueError(
-                f"ARNet wants 2-D frames (N, T, C, {side}, {side}), of the first of its sizes; "
+                f"ARNet wants 2-D frames (N, T, 3, {side}, {side}), of the first of its sizes; "
                 f"came {tuple(inputs.shape)}. FormatShape of the pipelines and format_shape of the "
                 "data_preprocessor have to be 'NCHW', and the crop as large"
             )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.observe import gated_convs
 from vared_mm.models.localization.yowo import last_map
 
 
@@ -26,15 +26,23 @@ def features_at(net: nn.Module, frames: Tensor, size: int) -> Tensor:
 
 def channels_and_macs(net: nn.Module, size: int) -> tuple[int, int]:
     """C' and the MACs of one frame of three channels; nothing is computed."""
-    if name := next(iter(dynamic_convs(net)), None):
+    if name := next(iter(gated_convs(net)), None):
         raise ValueError(
-            f"{name} of a {type(net).__name__} is dynamic: the cost of ARNet's actions is that of "
-            "static backbones. Take the backbone without the prefix VaRed"
+            f"{name} of a {type(net).__name__} has a gate: the cost of ARNet's actions is that of "
+            "static backbones. Take the backbone without the prefix VaRed or CGNet"
         )
     twin = copy.deepcopy(net).to("meta")
     twin.eval()  # MMAction2's ResNet returns nothing from it
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        features = features_at(twin, torch.empty(1, 3, size, size, device="meta"), size)
+        frames = torch.empty(1, 3, size, size, device="meta")
+        try:
+            features = features_at(twin, frames, size)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"ARNet's backbones take frames {tuple(frames.shape)}, and give a map each; "
+                f"{type(net).__name__} does not ({' '.join(str(error).split())[:200]}). "
+                "Take a 2-D one"
+            ) from error
     return features.shape[1], counter.get_total_flops() // 2
 
 

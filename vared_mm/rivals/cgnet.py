@@ -26,6 +26,7 @@ from vared_mm.method.config import Targets
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.suitable import check_exchange, refuse
 from vared_mm.method.surgery import exchange_each
+from vared_mm.method.told_settings import keep_settings
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class _ChannelGated(GatedConv):
         self.cgnet, self.base = config, self.in_channels // config.partitions
         gate = ChannelGate(self.out_channels, self.weight.ndim, config)
         self.gate = gate.to(self.weight)
+        keep_settings(self)
+
+    def told_settings(self) -> dict[str, Any]:
+        return {"partitions": self.cgnet.partitions}
 
     @property
     def config(self) -> CGNetConfig:
