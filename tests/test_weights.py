@@ -166,5 +166,5 @@ def test_a_training_starts_from_no_weights_of_ghost_modules_that_it_has_not(tmp_
     with pytest.raises(SystemExit, match="ghost.pth is of a network with Ghost modules, as backbo"):
         runner.train()
     torch.save(dict(state_dict=model(search_space=2).state_dict()), tmp_path / "dynamic.pth")
-    settings = toy.runner_settings(tmp_path / "other")
+    settings = toy.runner_settings(tmp_path / "other", hooks=[dict(type="CostHook")])
     TrainingRunner(**settings, load_from=str(tmp_path / "dynamic.pth")).train()
