@@ -114,7 +114,7 @@ def test_installing_is_advised_for_what_is_missing_not_for_what_is_broken(error,
 def test_a_torch_that_is_too_old_is_told_before_anything_is_tried(torch, is_old, monkeypatch):
     monkeypatch.setattr(oldest, "version", lambda name: torch)
     finding = doctor.examine(doctor.Task("any", ("json",), "", lambda: None))
-    told = f"vared_mm needs torch 2.7 or newer; this is {torch}: pip install -U torch"
+    told = f"vared_mm needs torch 2.10 or newer; this is {torch}: pip install -U torch"
     assert finding == doctor.Finding("any", not is_old, told if is_old else "")
 
 
@@ -136,10 +136,10 @@ def test_the_import_tells_of_an_old_torch_and_the_doctor_starts_with_it(tmp_path
     call = dict(env=env, capture_output=True, text=True, check=False)
     done = subprocess.run([sys.executable, "-c", "import vared_mm"], **call)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: vared_mm needs torch 2.7 or newer; this is 1.9.0")
+    assert last.startswith("ImportError: vared_mm needs torch 2.10 or newer; this is 1.9.0")
     done = subprocess.run([sys.executable, "-m", "vared_mm.doctor"], **call)
     assert done.returncode == 1
-    assert "does not work: vared_mm needs torch 2.7" in done.stdout
+    assert "does not work: vared_mm needs torch 2.10" in done.stdout
 
 
 def test_packages_that_are_missing_are_all_named_before_anything_is_tried():

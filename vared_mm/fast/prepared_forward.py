@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from vared_mm.method.operators import is_exported, uncompiled
@@ -15,7 +16,9 @@ class PreparedForward:
     runs kernels that no trace sees."""
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        if is_exported():
+        # torch 2.10 says of all compiled code that it is exported, and its flag does not.
+        compiled = torch.compiler.is_compiling()
+        if torch.compiler._is_exporting_flag if compiled else is_exported():
             raise RuntimeError(
                 "a prepared model cannot be traced or exported, as its kernels would be missing; "
                 "export the model that it was made from"

@@ -154,8 +154,7 @@ struct Strip {
 
 }  // namespace
 
-// Whether the processor is one that the kernels are written for: with AVX-512, or with AVX2, where a
-// MAC takes 1.3 times as long as oneDNN's, and a call half as long.
+// Whether the processor is one whose registers the kernels are written for: AVX-512's or AVX2's.
 extern "C" long suits() {
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
     return 1;
