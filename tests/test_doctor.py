@@ -109,7 +109,7 @@ def test_installing_is_advised_for_what_is_missing_not_for_what_is_broken(error,
 @pytest.mark.parametrize(
     ("torch", "is_old"),
     [("1.13.1", True), ("2.5.1+cu121", True), ("2.6.0", True), ("2.13.0+cpu", False),
-     ("2.7.0a0+gitabc", False)],
+     ("2.10.0a0+gitabc", False)],
 )  # fmt: skip
 def test_a_torch_that_is_too_old_is_told_before_anything_is_tried(torch, is_old, monkeypatch):
     monkeypatch.setattr(oldest, "version", lambda name: torch)
