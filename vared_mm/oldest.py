@@ -1,8 +1,8 @@
 """The oldest Python and torch that the code runs with.
 
 The one place that says so for torch: as a requirement of the package it would let pip replace the
-build that the user chose. Up to 2.9 its exporters refuse batches of any size, and `torch.func` keeps
-a gate's numbers to itself, so that gradients differ from those of `backward`.
+build that the user chose. Up to 2.9 exporters refuse batches of any size, and `torch.func` keeps a
+gate's numbers to itself, so that gradients differ from those of `backward`.
 """
 
 from __future__ import annotations
