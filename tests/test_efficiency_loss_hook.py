@@ -75,7 +75,7 @@ def test_of_two_targets_one_between_is_drawn_for_each_batch_and_gates_open_as_fa
     tmp_path, monkeypatch
 ):
     draws = iter([0.0, 0.25, 1.0])
-    monkeypatch.setattr(efficiency_loss_hook, "uniform", lambda: next(draws))
+    monkeypatch.setattr(torch, "rand", lambda size: torch.tensor(next(draws)))
     # Gates begin at 0.8 and 0.3: of the first, which computes all, a shift of -1 leaves nothing.
     shares, targets = [], []
     monkeypatch.setattr(
@@ -88,6 +88,10 @@ def test_of_two_targets_one_between_is_drawn_for_each_batch_and_gates_open_as_fa
     assert shares[0] == 0.25
     assert shares[2] == 1.0
     assert not any(m._forward_hooks for m in runner.model.modules())
+
+
+def test_a_policy_that_was_fixed_has_nothing_to_shift(tmp_path):
+    assert logged(train(tmp_path, {"target": (0.2, 0.6)}, dynamic=dict(gate="fixed"), **every_step))
 
 
 def test_the_loss_closes_the_gates(tmp_path):

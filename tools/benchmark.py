@@ -95,6 +95,10 @@ def parsed() -> argparse.Namespace:
         for number in given if isinstance(given, list) else [given]:
             if number is not None and number < smallest:
                 parser.error(f"--{name.replace('_', '-')} is {number}; wanted {smallest} or more")
+    if args.layers_beside and (args.train or args.device != "cpu"):
+        parser.error(
+            "--layers-beside is of evaluation on a CPU; leave it out, or what it came with"
+        )
     for name in args.against:
         if name not in RIVALS:
             parser.error(f"--against knows {', '.join(RIVALS)}; came {name!r}")

@@ -69,7 +69,8 @@ def check(model: Any) -> None:
             "backbone and cls_head alone"
         )
     others: dict[str, Any] = {**gated_convs(model), **ghosts(model)}
-    for name, conv in others.items():
+    if others:
+        name, conv = next(iter(others.items()))
         raise ValueError(
             f"{name} is a {type(conv).__name__}; prune the static network, and make dynamic what "
             "is left: VaRedBackbone takes a NarrowedBackbone"

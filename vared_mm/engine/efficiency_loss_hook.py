@@ -115,9 +115,12 @@ class EfficiencyLossHook(LossWatchingHook):
             record = stack.enter_context(record_cost(model))
             rate = self.weight * self.progress(runner)
             low, high = self.targets
-            drawn = uniform() if low < high else 0.0
-            moved = stack.enter_context(shifted(model, 2 * drawn - 1)) if low < high else None
+            drawn = float(torch.rand(())) if low < high else 0.0
             target = low + drawn * (high - low)
+            moved: list[Tensor] | None = None
+            # A policy that was fixed has nothing to shift.
+            if low < high and any(isinstance(m, Gate) for m in model.modules()):
+                moved = stack.enter_context(shifted(model, 2 * drawn - 1))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
                 if moved is not None and not moved:
@@ -158,10 +161,6 @@ class EfficiencyLossHook(LossWatchingHook):
             logged["latency_share"] = share.detach().mean()
         loss = rate * efficiency_loss(share, correct, target)
         return {"loss_efficiency": loss, **logged}
-
-
-def uniform() -> float:
-    return float(torch.rand(()))
 
 
 def ends_of(target: float | Sequence[float]) -> tuple[float, float]:

@@ -79,16 +79,16 @@ def benchmark(
             steps += training_steps(model, wrapper, inputs, settings.repeats, settings.warm_up)
         else:
             with torch.no_grad():
+                if settings.layers_beside:  # First, as it ends where there is no OpenVINO.
+                    twin = Network(static_twin(model))
+                    kinds = layers_beside(twin, inputs, settings.repeats)
+                    beside[batch] = [kind._asdict() for kind in kinds]
                 rows += measure(model, inputs, settings)
                 if settings.layers:
                     prepared = (e for e in settings.engines if e.startswith("prepared"))
                     network = ENGINES[next(prepared, "prepared")](Network(model), inputs)
                     table = latency_table(network.model, partial(network, inputs))
                     layers[batch] = [layer.as_json() for layer in table]
-                if settings.layers_beside:
-                    twin = Network(static_twin(model))
-                    kinds = layers_beside(twin, inputs, settings.repeats)
-                    beside[batch] = [kind._asdict() for kind in kinds]
         report = {
             "conditions": conditions(settings), "layers": layers, "layers_beside": beside,
             "rows": list(map(asdict, rows)), "training": list(map(asdict, steps)),

@@ -1,6 +1,6 @@
 """Each kind of convolution of a static network, as we compute it and as OpenVINO does.
 
-Where the whole takes longer than elsewhere, this tells why. Ours come first and OpenVINO's after
+Where the whole takes longer than elsewhere, this tells why. OpenVINO's come first and ours after
 them, in one process: whole networks are compared by `benchmark`.
 """
 
@@ -66,8 +66,8 @@ def layers_beside(twin: Network, inputs: Tensor, repeats: int) -> list[LayerRow]
     Args:
         twin: A static network, in evaluation, on the CPU.
     """
-    peak, (ours, counts) = peak_macs(), our_times(prepared(twin, inputs), inputs, repeats)
     theirs = openvino_times(twin, inputs, repeats)
+    peak, (ours, counts) = peak_macs(), our_times(prepared(twin, inputs), inputs, repeats)
     rows = []
     for group in joined(ours):
         macs = len(inputs) * sum(kind.macs * counts[kind] for kind in group)

@@ -52,9 +52,9 @@ void slide(const Meeting &m, long w, const Finish finish, const Map *residual, M
 
 using Slide = decltype(&slide<1, 1>);
 template <int STRIDE>
-constexpr Slide SLIDES[8] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, STRIDE>,
-                                  slide<4, STRIDE>, slide<5, STRIDE>, slide<6, STRIDE>,
-                                  slide<7, STRIDE>, slide<8, STRIDE>};
+constexpr Slide SLIDES[ALONG] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, STRIDE>,
+                                 slide<4, STRIDE>, slide<5, STRIDE>, slide<6, STRIDE>,
+                                 slide<7, STRIDE>, slide<8, STRIDE>};
 
 // The pointwise convolution that makes what the depthwise one reads, and a sample's factor in it.
 struct Expansion {
@@ -111,8 +111,7 @@ struct Strip {
             float *to = tile(frame, v);
             for (long h = low; h < high; h++, to += line) {
                 for (long w = 0; w < s.width; w++)
-                    put(to + (w + 1) * LANES,
-                                 take(from + (h * s.width + w) * s.pixel));
+                    put(to + (w + 1) * LANES, take(from + (h * s.width + w) * s.pixel));
             }
         }
     }

@@ -85,7 +85,8 @@ class _Dynamic(GatedConv):
         keep_settings(self)
 
     def told_settings(self) -> dict[str, Any]:
-        return {"normalised": self.dynamic.normalised, "axes": tuple(self.axes)}
+        config = self.dynamic
+        return {"normalised": config.normalised, "floor": config.floor, "axes": tuple(self.axes)}
 
     @property
     def config(self) -> DynamicConfig:

@@ -7,7 +7,7 @@ checkpoints have no key more, and those without them are read as before.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -16,13 +16,11 @@ from vared_mm.method.errors import DynamicError
 KEY = "vared_mm"
 
 
-class Telling(Protocol):
-    def told_settings(self) -> dict[str, Any]:
-        """Numbers, texts and tuples by name."""
-
-
 def keep_settings(module: nn.Module) -> None:
-    """What the module's `told_settings` says goes into its checkpoints, and others are refused."""
+    """What the module's `told_settings()` says goes into its checkpoints, and others are refused.
+
+    It answers with numbers, texts and tuples by name.
+    """
     module._register_state_dict_hook(_tell)
     module._register_load_state_dict_pre_hook(_refuse_others, with_module=True)
 

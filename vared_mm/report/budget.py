@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 
@@ -59,7 +60,7 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
     found = shift_for(share, target)
     shift_all(gates, begun, found.shift)
     out.parent.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.cpu() for key, value in model.state_dict().items()}
+    weights = weights_to_cpu(model.state_dict())
     # Into an open file: torch writes its name into it, with which the same weights are other bytes
     # each time, and what was evaluated of them is not found again.
     with half_written(out) as half, half.open("wb") as file:
