@@ -62,7 +62,7 @@ def test_a_number_is_rounded_as_torch_rounds_it():
     )
     x = torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16)
     zeros = torch.zeros(len(numbers))
-    conv = Convolving(zeros.view(-1, 1, 1, 1, 1), ONES)
+    conv = Convolving(zeros.view(-1, 1, 1, 1, 1), ONES, (0, 0, 0), ONES)
     came = conv(x, Finish(zeros, numbers, False), None, None).flatten()
     expected = numbers.bfloat16()
     assert torch.equal(came.isnan(), expected.isnan())

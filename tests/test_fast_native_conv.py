@@ -1,5 +1,7 @@
 """Our own convolutions against torch's in float64."""
 
+from dataclasses import astuple, replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,12 +10,13 @@ from test_fast_convolutions import error
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import NativeConv, kernel_for, packed
 from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
-from vared_mm.kernels.convolutions import Convolving, Expander
+from vared_mm.kernels.convolutions import Convolving, Expander, knows
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 ONES = (1, 1, 1)
-# name: input channels, filters, kernel, stride, size of the input; depthwise where filters repeat
-# the input channels and the kernel is not a point.
+# name: input channels, filters, kernel, stride, size of the input, and of its geometry what is not
+# usual: as many zeros around as the kernel reaches beyond its middle, no dilation, and groups where
+# the name says depthwise.
 CASES = {
     "one vector": (3, 16, ONES, ONES, (2, 3, 3)),
     "a filter more than a vector": (5, 17, ONES, ONES, (1, 5, 7)),
@@ -22,6 +25,28 @@ CASES = {
     "every second frame": (6, 40, ONES, (2, 1, 1), (5, 3, 5)),
     "every second pixel": (6, 33, ONES, (1, 2, 2), (3, 7, 18)),
     "pixels of an image": (7, 24, (1, 1), (2, 2), (5, 20)),
+    "a run that nothing divides": (347, 17, ONES, ONES, (2, 3, 4)),
+    "neighbours in time": (45, 33, (3, 1, 1), ONES, (5, 4, 13)),
+    "in time, every second frame": (9, 18, (3, 1, 1), (2, 1, 1), (6, 3, 5)),
+    "in time, dilated": (
+        9,
+        18,
+        (3, 1, 1),
+        ONES,
+        (9, 3, 5),
+        dict(padding=(2, 0, 0), dilation=(2, 1, 1)),
+    ),
+    "in time, every second pixel": (8, 16, (3, 1, 1), (1, 2, 2), (3, 5, 7)),
+    "in space": (20, 50, (1, 3, 3), ONES, (3, 7, 7)),
+    "in space and time": (20, 40, (3, 3, 3), ONES, (4, 6, 7)),
+    "a first layer": (3, 24, (7, 7, 7), (2, 2, 2), (9, 17, 19)),
+    "a first layer of an image": (3, 45, (7, 7), (2, 2), (30, 41)),
+    "one pixel": (5, 16, (3, 3, 3), ONES, (1, 1, 1)),
+    "dilated": (11, 18, (3, 3), (1, 1), (9, 13), dict(padding=(2, 2), dilation=(2, 2))),
+    "not padded": (5, 16, (3, 3, 3), ONES, (3, 5, 6), dict(padding=(0, 0, 0))),
+    "padded in time alone": (5, 16, (3, 3, 3), (1, 2, 1), (3, 5, 6), dict(padding=(1, 0, 0))),
+    "more weights than stay at hand": (130, 18, (3, 3, 3), ONES, (3, 5, 4)),
+    "more rows than stay at hand": (64, 16, (3, 3, 3), ONES, (2, 40, 60)),
     "depthwise, a vector": (16, 16, (3, 3, 3), ONES, (3, 4, 5)),
     "depthwise, 54 channels": (54, 54, (3, 3, 3), ONES, (4, 5, 17)),
     "depthwise, one pixel": (20, 20, (3, 3, 3), ONES, (1, 1, 1)),
@@ -37,16 +62,17 @@ CASES = {
 
 def make(name, samples=2):
     torch.manual_seed(len(name))
-    inputs, filters, kernel, stride, size = CASES[name]
-    groups = filters if max(kernel) == 3 else 1
+    inputs, filters, kernel, stride, size, *unusual = CASES[name]
+    groups = filters if "depthwise" in name else 1
     weight = torch.randn(filters, inputs // groups, *kernel)
-    geometry = Geometry(stride, tuple(k // 2 for k in kernel), (1,) * len(kernel), groups)
+    usual = Geometry(stride, tuple(k // 2 for k in kernel), (1,) * len(kernel), groups)
+    geometry = replace(usual, **dict(*unusual))
     return native(weight, None, geometry), torch.randn(samples, inputs, *size)
 
 
 def native(weight, bias, geometry, maps=torch.float32):
-    kernel = kernel_for(weight, geometry, maps)
-    assert isinstance(kernel, Convolving)
+    assert knows(weight, *astuple(geometry))
+    kernel = Convolving(weight, *astuple(geometry))
     return NativeConv(weight, bias, geometry, maps, kernel)
 
 
@@ -85,7 +111,15 @@ def test_it_convolves_and_does_what_follows(name):
 
 
 @pytest.mark.usefixtures("_by")
-@pytest.mark.parametrize("name", ["every second frame", "depthwise, 54 channels"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "every second frame",
+        "in time, every second pixel",
+        "in space and time",
+        "depthwise, 54 channels",
+    ],
+)
 @torch.no_grad()
 def test_in_place_of_onednn_it_takes_the_same_arguments(name):
     conv, x = make(name)
@@ -130,7 +164,6 @@ def test_nan_stays_where_it_belongs():
     ("shape", "settings"),
     [
         ((15, 4, 1, 1, 1), {}),
-        ((16, 4, 3, 1, 1), dict(padding=(1, 0, 0))),
         ((16, 2, 1, 1, 1), dict(groups=2)),
         ((16, 4, 1, 1, 1), dict(padding=(0, 1, 1))),
         ((16, 1, 5, 3, 3), dict(groups=16, padding=(2, 1, 1))),
@@ -140,7 +173,7 @@ def test_nan_stays_where_it_belongs():
         ((32, 1, 3, 3, 3), dict(groups=16, padding=(1, 1, 1))),
     ],
     ids=[
-        *("few filters", "temporal", "groups", "padded points", "five frames", "dilated"),
+        *("few filters", "groups", "padded points", "five frames", "dilated"),
         *("unlike strides", "not padded", "two filters a channel"),
     ],
 )

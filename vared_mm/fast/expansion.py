@@ -102,9 +102,8 @@ def expansions(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
         dynamic = all(isinstance(run, DynamicConv) for run in runs)
         if (
             (static or (dynamic and follows(user, first, modules)))
-            and first.groups == 1
             and second.groups == second.in_channels
-            and set(first.stride) == {1}
+            and set(first.stride) == set(first.kernel_size) == {1}
             and all(map(_is_native, runs))
         ):
             yield node, user

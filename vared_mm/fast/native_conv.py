@@ -57,6 +57,7 @@ def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolv
         return None
     if tiled_conv.library(maps) is not None and tiled_conv.knows(weight, *astuple(geometry)):
         return Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
-    if convolutions.knows(weight, *astuple(geometry)):
-        return Convolving(weight, geometry.stride)
+    known = convolutions.knows(weight, *astuple(geometry))
+    if known and convolutions.is_quick(weight, geometry.groups, maps):
+        return Convolving(weight, *astuple(geometry))
     return None

@@ -1,14 +1,31 @@
-// Pointwise and depthwise convolutions, and what follows them, in one pass over the maps:
+// Convolutions, of all channels or depthwise, and what follows them, in one pass over the maps:
 //
 //     out = activate( factor · scale · conv(x) + bias + residual )
 //
-// Maps lie channels last, (N, T, H, W, C), and have 16 channels or more. The channels are taken in
-// vectors of 16, of which the last begins early and makes some channels a second time.
+// Maps lie channels last, (N, T, H, W, C); those that are made have 16 channels or more. The channels
+// are taken in vectors of 16, of which the last begins early and makes some channels a second time.
 
 namespace {
 
 // Pixels of a row that share a load of the taps, at most.
 constexpr long ALONG = 8;
+// The frames that a depthwise convolution reads stay in the core's own cache: this many floats.
+constexpr long RING = 1 << 18;
+// What a part of another convolution reads has at most about so many numbers, to stay there too; and
+// so many pixels, at most and at least, where no neighbours are read.
+constexpr long READ = 1 << 16, MOST = 64, LEAST = 16;
+
+// Maps that a depthwise convolution reads, and those it makes.
+struct Clip {
+    long samples, frames, height, width, pixel;  // numbers of x from one pixel to the next
+    long out_frames, out_height, out_width;
+
+    // Each dimension is padded by as much as the kernel reaches beyond the pixel in its middle.
+    Clip(long samples, long frames, long height, long width, long pixel, long step, long stride)
+        : samples(samples), frames(frames), height(height), width(width), pixel(pixel),
+          out_frames((frames - 1) / step + 1), out_height((height - 1) / stride + 1),
+          out_width((width - 1) / stride + 1) {}
+};
 
 struct Depthwise {
     long channels, kernel, step, stride;  // kernel and stride in time, stride in space
@@ -16,13 +33,13 @@ struct Depthwise {
 };
 
 // What meets a row of the output: rows of the input, up to 9, and the three taps for each.
-struct Meeting {
+struct Rows {
     const float *row[9], *taps[9];
     long count = 0;
 };
 
 template <int COUNT, int STRIDE>
-void slide(const Meeting &m, long w, const Finish finish, const Map *residual, Map *out,
+void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map *out,
            long pitch) {
     Sixteen sum[COUNT];
 #pragma GCC unroll 2
@@ -58,10 +75,11 @@ constexpr Slide SLIDES[ALONG] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, ST
 
 // The pointwise convolution that makes what the depthwise one reads, and a sample's factor in it.
 struct Expansion {
-    const Pointwise *conv;
+    const Filters *filters;
     const Epilogue *epilogue;
     float factor;
-    std::vector<long> &place;  // of the pixels of a tile
+    std::vector<long> from, to;  // of the pixels of a tile
+    std::vector<float> kept;
 };
 
 // Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
@@ -75,7 +93,7 @@ struct Strip {
     float *ring;
     long top, bottom;
     float factor;
-    const Expansion *expansion;
+    Expansion *expansion;
 
     const long vectors = vectors_of(d.channels), line = (s.width + 2) * LANES;
     const long low = std::max(top * d.stride - 1, 0L);
@@ -91,10 +109,13 @@ struct Strip {
             put(ring + (row + 1) * line - LANES, Sixteen{});
         }
         if (expansion) {
-            expansion->place.clear();
+            expansion->from.clear(), expansion->to.clear();
             for (long h = 0; h < high - low; h++)
-                for (long w = 0; w < s.width; w++)
-                    expansion->place.push_back(h * line + (w + 1) * LANES);
+                for (long w = 0; w < s.width; w++) {
+                    expansion->from.push_back((h * s.width + w) * s.pixel);
+                    expansion->to.push_back(h * line + (w + 1) * LANES);
+                }
+            fill_up(expansion->from), fill_up(expansion->to);
         }
         long read = std::max(first * d.step - d.kernel / 2, 0L);
         for (long t = first; t < last; t++) {
@@ -117,10 +138,14 @@ struct Strip {
     }
 
     void expand(long frame) const {
-        const Map *from = x + (frame * s.height + low) * s.width * s.pixel;
-        panels(*expansion->conv, *expansion->epilogue, from, s.pixel, (high - low) * s.width,
-               expansion->factor, nullptr, tile(frame, 0),
-               InTiles{expansion->place.data(), (high - low) * line});
+        Expansion &by = *expansion;
+        const long beginning = 0;
+        const Meeting meeting{x + (frame * s.height + low) * s.width * s.pixel,
+                              by.from.data(), by.to.data(), (high - low) * s.width,
+                              &beginning, 0, 1};
+        Direct<float>{*by.filters, *by.epilogue, by.factor, meeting, nullptr, tile(frame, 0),
+                      (high - low) * line, by.kept}
+            .make(0, vectors_of(by.filters->count));
     }
 
     void make(long t, long v) const {
@@ -133,7 +158,7 @@ struct Strip {
         const float *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 9 * LANES;
         for (long i = 0; i < frames; i++) tiles[i] = tile(first + i, v);
         for (long h = top; h < bottom; h++) {
-            Meeting m;
+            Rows m;
             for (long i = 0; i < frames; i++)
                 for (long j = 0; j < 3; j++) {
                     const long from = h * d.stride + j - 1;
@@ -153,6 +178,9 @@ struct Strip {
 
 }  // namespace
 
+// How many vectors of filters lie side by side.
+extern "C" long vectors() { return VECTORS; }
+
 // Whether the processor is one whose registers the kernels are written for: AVX-512's or AVX2's.
 extern "C" long suits() {
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
@@ -162,39 +190,214 @@ extern "C" long suits() {
 #endif
 }
 
-// A convolution of points: every `step`-th frame, `down`-th row and `along`-th pixel of x, which has
-// `pixel` channels, of which `inputs` are read.
-extern "C" void pointwise(long inputs, long filters, const float *weight, long step, long down,
-                          long along, const float *scale, const float *bias, long relu,
-                          long columns, long factors, const long *factor, long samples,
-                          long frames, long height, long width, long pixel, const Map *x,
-                          const float *gates, const Map *residual, Map *out, long threads) {
-    const Pointwise p{inputs, filters, weight};
+namespace {
+
+struct Shape {
+    long frames, height, width;
+
+    long pixels() const { return height * width; }
+};
+
+struct Conv {
+    const Filters &f;
+    long inputs, pixel;  // channels that are read; numbers of x from one pixel to the next
+    const long *kernel, *stride, *padding, *dilation;  // T, H, W
+    Shape from, to;
+
+    // What a row of the kernel reads lies side by side.
+    bool along_rows() const { return dilation[2] == 1; }
+    long reach(long d) const { return (kernel[d] - 1) * dilation[d]; }
+    bool reads_neighbours() const {
+        return kernel[1] * kernel[2] > 1 || padding[1] || padding[2];
+    }
+
+    // Where no neighbours are read, lines of the output are as long as pixels are as far apart in x.
+    void flatten() {
+        if (reads_neighbours() || stride[1] > 1 || stride[2] > 1) return;
+        from = {from.frames, 1, from.pixels()}, to = {to.frames, 1, to.pixels()};
+        if (kernel[0] > 1 || stride[0] > 1 || padding[0]) return;
+        from = {1, 1, from.frames * from.width}, to = {1, 1, to.frames * to.width};
+    }
+};
+
+// Some of the output of a sample: frames, rows, columns and vectors of filters.
+struct Part {
+    long sample, first, last, top, bottom, left, right, first_vector, last_vector;
+};
+
+// Where the numbers that a part reads lie: those of frame `first`, of a row, of a pixel to the next.
+struct View {
+    const Map *at;
+    long first, frame, row, pixel;
+};
+
+// What one thread works with.
+struct Worker {
+    const Conv &c;
+    const Epilogue &e;
+    const Map *x, *residual;
+    Map *out;
+    std::vector<Map> copy;
+    std::vector<long> offset, from, to;
+    std::vector<float> kept;
+    Shape of;  // which pixels those are
+
+    void run(const Part &p) {
+        const View v = c.reads_neighbours() ? copied(p) : of_sample(p);
+        // Frames that meet the same runs are one list of pixels.
+        const long together = c.kernel[0] > 1 ? 1 : p.last - p.first;
+        find_offsets(v), find_pixels(p, v, together);
+        const long of_frame = c.f.runs / c.kernel[0];
+        const float factor = e.factor_of(p.sample);
+        for (long t = p.first; t < p.last; t += together) {
+            const long frame = t * c.stride[0] - c.padding[0];
+            // Of the kernel's frames those that are there.
+            long low = 0, high = c.kernel[0];
+            while (low < high && frame + low * c.dilation[0] < 0) low++;
+            while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
+            const Meeting m{v.at + (frame - v.first) * v.frame, from.data(), to.data(),
+                            together * (p.bottom - p.top) * (p.right - p.left), offset.data(), low * of_frame, high * of_frame};
+            const long pixel = (p.sample * c.to.frames + t) * c.to.height + p.top;
+            const long at = (pixel * c.to.width + p.left) * c.f.count;
+            Direct<Map>{c.f, e, factor, m, residual ? residual + at : nullptr, out + at, 0, kept}
+                .make(p.first_vector, p.last_vector);
+        }
+    }
+
+    View of_sample(const Part &p) const {
+        const long row = c.from.width * c.pixel, frame = c.from.height * row;
+        const Map *sample = x + p.sample * c.from.frames * frame;
+        return {sample + p.top * c.stride[1] * row + p.left * c.stride[2] * c.pixel, 0, frame, row,
+                c.pixel};
+    }
+
+    // The frames and rows that a part reads, with zeros around.
+    View copied(const Part &p) {
+        const long first = p.first * c.stride[0] - c.padding[0];
+        const long frames = (p.last - 1 - p.first) * c.stride[0] + c.reach(0) + 1;
+        const long top = p.top * c.stride[1] - c.padding[1];
+        const long rows = (p.bottom - 1 - p.top) * c.stride[1] + c.reach(1) + 1;
+        const long before = c.padding[2] * c.inputs, inside = c.from.width * c.inputs;
+        const long line = inside + 2 * before;
+        copy.resize(std::max<size_t>(copy.size(), frames * rows * line));
+        Map *at = copy.data();
+        for (long row = 0; row < frames * rows; row++, at += line) {
+            const long t = first + row / rows, h = top + row % rows;
+            if (t < 0 || t >= c.from.frames || h < 0 || h >= c.from.height) {
+                std::fill_n(at, line, Map(0));
+                continue;
+            }
+            const Map *pixel =
+                x + ((p.sample * c.from.frames + t) * c.from.height + h) * c.from.width * c.pixel;
+            std::fill_n(at, before, Map(0));
+            if (c.pixel == c.inputs)
+                std::copy_n(pixel, inside, at + before);
+            else
+                for (long w = 0; w < c.from.width; w++, pixel += c.pixel)
+                    std::copy_n(pixel, c.inputs, at + before + w * c.inputs);
+            std::fill_n(at + before + inside, before, Map(0));
+        }
+        return {copy.data(), first, rows * line, line, c.inputs};
+    }
+
+    void find_offsets(const View &v) {
+        offset.clear();
+        const long across = c.along_rows() ? 1 : c.kernel[2];
+        const long pieces = c.inputs * c.kernel[2] / across / c.f.run;
+        for (long t = 0; t < c.kernel[0]; t++)
+            for (long h = 0; h < c.kernel[1]; h++)
+                for (long w = 0; w < across; w++)
+                    for (long k = 0; k < pieces; k++)
+                        offset.push_back(t * c.dilation[0] * v.frame + h * c.dilation[1] * v.row +
+                                         w * c.dilation[2] * v.pixel + k * c.f.run);
+    }
+
+    void find_pixels(const Part &p, const View &v, long frames) {
+        // Of most parts they are the same.
+        const Shape now{frames, p.bottom - p.top, p.right - p.left};
+        if (now.frames == of.frames && now.height == of.height && now.width == of.width) return;
+        of = now;
+        from.clear(), to.clear();
+        for (long t = 0; t < frames; t++)
+            for (long h = 0; h < p.bottom - p.top; h++)
+                for (long w = 0; w < p.right - p.left; w++) {
+                    from.push_back(t * c.stride[0] * v.frame + h * c.stride[1] * v.row +
+                                   w * c.stride[2] * v.pixel);
+                    to.push_back(((t * c.to.height + h) * c.to.width + w) * c.f.count);
+                }
+        fill_up(from), fill_up(to);
+    }
+};
+
+long parts_of(long whole, long part) { return (whole + part - 1) / part; }
+
+}  // namespace
+
+// A convolution without groups. x has `pixel` channels, of which `inputs` are read.
+extern "C" void direct(long inputs, long filters, long runs, long run, const float *weight,
+                       const long *kernel, const long *stride, const long *padding,
+                       const long *dilation, const float *scale, const float *bias, long relu,
+                       long columns, long factors, const long *factor, long samples,
+                       const long *from, const long *to, long pixel, const Map *x,
+                       const float *gates, const Map *residual, Map *out, long threads) {
+    const Filters f{filters, runs, run, weight};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
-    const Clip clip(samples, frames, height, width, pixel, step, down, along);
-    const Lines s(clip, step, down, along);
-    const long lines = samples * s.frames * s.rows;
-    const long share = lines * s.pixels / (4 * threads) / PIXELS * PIXELS;
-    const long group = std::clamp(share, LEAST, MOST);
-    // The last group of a line takes what is left over: none is smaller than a block of pixels.
-    const long groups = std::max(s.pixels / group, 1L);
-#pragma omp parallel for num_threads(threads)
-    for (long unit = 0; unit < lines * groups; unit++) {
-        const long line = unit / groups, first = unit % groups * group;
-        const long last = unit % groups == groups - 1 ? s.pixels : first + group;
-        const long n = line / s.rows / s.frames;
-        const Map *from = x + n * frames * height * width * pixel +
-                            line / s.rows % s.frames * s.frame_pitch +
-                            line % s.rows * s.row_pitch + first * s.pixel_pitch;
-        const long at = (line * s.pixels + first) * p.filters;
-        panels(p, e, from, s.pixel_pitch, last - first, e.factor_of(n),
-               residual ? residual + at : nullptr, out + at, InMaps{p.filters});
+    Conv c{f, inputs, pixel, kernel, stride, padding, dilation,
+           {from[0], from[1], from[2]}, {to[0], to[1], to[2]}};
+    c.flatten();
+    // A part has so many frames, rows and columns.
+    long frames = c.to.frames, rows = c.to.height, columns_of = c.to.width;
+    const auto units = [&] {
+        return samples * parts_of(c.to.frames, frames) * parts_of(c.to.height, rows) *
+               parts_of(c.to.width, columns_of);
+    };
+    const long panels = parts_of(vectors_of(filters), VECTORS);
+    if (c.reads_neighbours()) {
+        const long line = (c.from.width + 2 * padding[2]) * inputs;
+        const auto size = [&] {
+            return ((frames - 1) * stride[0] + c.reach(0) + 1) *
+                   ((rows - 1) * stride[1] + c.reach(1) + 1) * line;
+        };
+        while (frames > 1 && size() > READ) frames = (frames + 1) / 2;
+        while (rows > 1 && size() > READ) rows = (rows + 1) / 2;
+        while (frames > 1 && units() * panels < threads) frames = (frames + 1) / 2;
+        while (rows > 1 && units() * panels < threads) rows = (rows + 1) / 2;
+    } else {
+        rows = 1;
+        const long share = READ / (((frames - 1) * stride[0] + c.reach(0) + 1) * inputs);
+        const long spread = samples * c.to.height * c.to.width / (4 * threads);
+        const long most = std::clamp(std::min(share, spread), LEAST, MOST);
+        const long even = parts_of(c.to.width, std::max(c.to.width / most, 1L));
+        columns_of = parts_of(even, PIXELS) * PIXELS;
+    }
+    // Few parts are divided once more, each for some of the filters.
+    const long number = units(), more = std::min(parts_of(4 * threads, number), panels);
+#pragma omp parallel num_threads(threads)
+    {
+        static thread_local std::vector<Map> memory;
+        Worker worker{c, e, x, residual, out, std::move(memory), {}, {}, {}, {}, {}};
+#pragma omp for schedule(dynamic)
+        for (long unit = 0; unit < number * more; unit++) {
+            const long by = unit % more, of_columns = parts_of(c.to.width, columns_of);
+            const long of_rows = parts_of(c.to.height, rows), of_frames = parts_of(c.to.frames, frames);
+            long piece = unit / more;
+            const long left = piece % of_columns * columns_of;
+            piece /= of_columns;
+            const long top = piece % of_rows * rows;
+            piece /= of_rows;
+            const long first = piece % of_frames * frames;
+            worker.run({piece / of_frames, first, std::min(first + frames, c.to.frames), top,
+                        std::min(top + rows, c.to.height), left,
+                        std::min(left + columns_of, c.to.width), panels * by / more * VECTORS,
+                        std::min(panels * (by + 1) / more * VECTORS, vectors_of(filters))});
+        }
+        memory = std::move(worker.copy);
     }
 }
 
 namespace {
 
-void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Depthwise &d,
+void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
          const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
          long threads) {
     const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
@@ -205,7 +408,7 @@ void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Dep
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<float> memory;
-        static thread_local std::vector<long> place;
+        static thread_local Expansion expansion;
         memory.resize(std::max<size_t>(memory.size(), of_row * (rows * d.stride + 2) + LANES));
         // From the beginning of a cache line on.
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
@@ -215,9 +418,10 @@ void run(const Pointwise *expander, const Epilogue *expander_epilogue, const Dep
             const long n = unit / parts / strips, top = unit / parts % strips * rows;
             const long part = unit % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
-            const Expansion expansion{expander, expander_epilogue,
-                                      expander ? expander_epilogue->factor_of(n) : 1,
-                                      place};
+            if (expander) {
+                expansion.filters = expander, expansion.epilogue = expander_epilogue;
+                expansion.factor = expander_epilogue->factor_of(n);
+            }
             const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
@@ -236,7 +440,7 @@ extern "C" void depthwise(long channels, long kernel, const float *taps, long st
                           long width, long pixel, const Map *x, const float *gates,
                           const Map *residual, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
-    const Clip s(samples, frames, height, width, pixel, step, stride, stride);
+    const Clip s(samples, frames, height, width, pixel, step, stride);
     run(nullptr, nullptr, {channels, kernel, step, stride, taps}, e, s, x, residual, out, threads);
 }
 
@@ -249,10 +453,10 @@ extern "C" void expand(long inputs, long filters, const float *weight, const flo
                        const long *factor, long samples, long frames, long height, long width,
                        long pixel, const Map *x, const float *first_gates, const float *gates,
                        Map *out, long threads) {
-    const Pointwise p{inputs, filters, weight};
+    const Filters f{filters, 1, inputs, weight};
     const Epilogue before{first_scale,   first_bias,    first_relu,  first_gates,
                           first_columns, first_factors, first_factor};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
-    const Clip s(samples, frames, height, width, pixel, step, stride, stride);
-    run(&p, &before, {channels, kernel, step, stride, taps}, e, s, x, nullptr, out, threads);
+    const Clip s(samples, frames, height, width, pixel, step, stride);
+    run(&f, &before, {channels, kernel, step, stride, taps}, e, s, x, nullptr, out, threads);
 }

@@ -1,4 +1,4 @@
-"""Pointwise and depthwise convolutions, on a CPU: see convolutions.cpp.
+"""Convolutions of all channels or depthwise, on a CPU: see convolutions.cpp.
 
 oneDNN's take as long to be called as X3D's small maps take to be computed, and cannot multiply by a
 gate's value: here BatchNorm, gates, the residual and ReLU cost no pass over the maps.
@@ -21,10 +21,10 @@ from vared_mm.method.equations import LAYOUTS
 
 HERE = Path(__file__).parent
 FINISH_H = HERE / "finish.h"
-SOURCE = Source.read(LANES_H, FINISH_H, HERE / "pointwise.h", HERE / "convolutions.cpp")
+SOURCE = Source.read(LANES_H, FINISH_H, HERE / "direct.h", HERE / "convolutions.cpp")
 LANES = 16
-# Vectors of filters that lie side by side.
-PANEL = 3
+# Weights of a convolution that reads neighbours, below which it is small.
+SMALL = 150_000
 
 
 def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
@@ -72,29 +72,50 @@ class Expander(NamedTuple):
 
 
 class Convolving:
-    """What the kernels are told of a convolution that they know; without its bias."""
+    """What the kernels are told of a convolution that they know; without its bias.
 
-    def __init__(self, weight: Tensor, stride: tuple[int, ...]) -> None:
-        self.filters, self.stride = len(weight), stride
-        step, down, along = over_time(stride)
+    Args:
+        weight: (F, C / groups, [kT,] kH, kW).
+        stride, padding, dilation: Of each dimension.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int = 1,
+    ) -> None:
+        self.ndim, self.filters, self.inputs = weight.ndim, len(weight), weight.shape[1] * groups
+        kernel = over_time(weight.shape[2:])
+        self.stride, self.padding = over_time(stride), (*[0] * (5 - weight.ndim), *padding)
+        self.reach = [(k - 1) * d for k, d in zip(kernel, over_time(dilation), strict=True)]
         self.weight: dict[str, Any]
-        self.moves: dict[str, int]
-        if math.prod(weight.shape[2:]) == 1:
-            self.kind = "pointwise"
-            self.weight = dict(
-                inputs=weight.shape[1], filters=self.filters, weight=panels_of(weight)
-            )
-            self.moves = dict(step=step, down=down, along=along)
+        self.moves: dict[str, Any]
+        if groups == 1:
+            self.kind = "direct"
+            # What a row of the kernel reads lies side by side.
+            run = piece_of(self.inputs * (kernel[-1] if dilation[-1] == 1 else 1))
+            self.weight = dict(inputs=self.inputs, filters=self.filters, weight=panels_of(weight))
+            self.moves = dict(
+                runs=self.inputs * math.prod(kernel) // run, run=run, kernel=kernel,
+                stride=self.stride, padding=self.padding, dilation=over_time(dilation),
+            )  # fmt: skip
         else:
             self.kind = "depthwise"
-            frames = over_time(weight.shape[2:])[0]
-            self.weight = dict(channels=self.filters, kernel=frames, taps=taps_of(weight))
-            self.moves = dict(step=step, stride=along)
+            self.weight = dict(channels=self.filters, kernel=kernel[0], taps=taps_of(weight))
+            self.moves = dict(step=self.stride[0], stride=self.stride[-1])
         self._of_size = lru_cache(256)(self._bound)
+        self._sizes = lru_cache(64)(self._size_of)
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernels read such maps, and are faster than oneDNN."""
-        return are_maps(x) and x.numel() > 0 and library(x.dtype) is not None
+        here = (
+            are_maps(x) and x.ndim == self.ndim and x.numel() > 0 and library(x.dtype) is not None
+        )
+        # What is smaller than the kernel is torch's to refuse.
+        return here and min(self._sizes(x.shape)) > 0
 
     def __call__(
         self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
@@ -147,11 +168,18 @@ class Convolving:
         assert kernels is not None
         samples, channels, *size = shape
         frames, height, width = over_time(size)
-        run = kernels[kernel].bind(
-            samples=samples, frames=frames, height=height, width=width, pixel=channels, **told
-        )
-        computed = ((n - 1) // s + 1 for n, s in zip(size, self.stride, strict=True))
-        return run, (samples, self.filters, *computed)
+        computed = self._sizes(shape)
+        if kernel == "direct":
+            sizes: dict[str, Any] = {"from": (frames, height, width), "to": computed}
+        else:
+            sizes = dict(frames=frames, height=height, width=width)
+        run = kernels[kernel].bind(samples=samples, pixel=channels, **sizes, **told)
+        return run, (samples, self.filters, *computed[5 - self.ndim :])
+
+    def _size_of(self, shape: torch.Size) -> tuple[int, ...]:
+        """(T, H, W) of the output for an input (N, C, [T,] H, W); 0 or less where it has none."""
+        each = zip(over_time(shape[2:]), self.padding, self.reach, self.stride, strict=True)
+        return tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
 
 
 def knows(
@@ -161,20 +189,47 @@ def knows(
     dilation: tuple[int, ...],
     groups: int,
 ) -> bool:
-    """Whether it is pointwise, or depthwise 3x3 of one or three frames."""
+    """Whether it has no groups, or is depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
-    if weight.device.type != "cpu" or len(weight) < LANES or set(dilation) != {1}:
+    if weight.device.type != "cpu" or len(weight) < LANES:
         return False
     if groups == 1:
-        return math.prod(kernel) == 1 and not any(padding)
+        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        return all(p <= r for p, r in zip(padding, reach, strict=True))
     return (
         groups == len(weight)
         and weight.shape[1] == 1
+        and set(dilation) == {1}
         and kernel[-2:] == (3, 3)
         and over_time(kernel)[0] in (1, 3)
         and padding == tuple(k // 2 for k in kernel)
         and stride[-2:] in ((1, 1), (2, 2))
     )
+
+
+def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
+    """Whether one that it knows is computed faster than by oneDNN, which takes as long to be called
+    as small ones to be computed, and does not fill vectors with an image's channels.
+    """
+    if groups > 1 or math.prod(weight.shape[2:]) == 1:
+        return True
+    # For bfloat16 oneDNN has instructions.
+    return maps == torch.float32 and (weight.shape[1] < LANES or weight.numel() < SMALL)
+
+
+def piece_of(run: int) -> int:
+    """How many of the numbers that lie side by side are taken at once: few enough that the weights
+    that meet them stay in a core's first cache, if they can be divided so.
+    """
+    most = 320 // beside()
+    parts = (run // n for n in range(1, run + 1) if run % n == 0 and run // n <= most)
+    return max((part for part in parts if part >= most // 5), default=run)
+
+
+def beside() -> int:
+    """How many vectors of filters lie side by side."""
+    kernels = compiled_kernels()
+    return 1 if kernels is None else kernels["vectors"]()
 
 
 def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
@@ -183,9 +238,10 @@ def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
 
 
 def panels_of(weight: Tensor) -> Tensor:
-    """The filters of a pointwise convolution in vectors."""
-    filters = weight.detach().float().flatten(1).t()[:, vectors_of(len(weight)).flatten()]
-    return torch.cat([panel.flatten() for panel in filters.split(PANEL * LANES, 1)])
+    """The filters of a convolution in vectors, the numbers of each in the order of memory."""
+    numbers = weight.detach().float().movedim(1, -1).flatten(1).t()
+    filters = numbers[:, vectors_of(len(weight)).flatten()]
+    return torch.cat([panel.flatten() for panel in filters.split(beside() * LANES, 1)])
 
 
 def taps_of(weight: Tensor) -> Tensor:

@@ -1,0 +1,131 @@
+// A convolution without groups of some pixels, and what follows it: see convolutions.cpp.
+
+namespace {
+
+// Vectors of filters that share a load of the input, whose weights lie side by side, and pixels that
+// share a load of the weights: their sums stay in registers, of which AVX-512 has more.
+#ifdef __AVX512F__
+constexpr long VECTORS = 3, PIXELS = 8;
+#else
+constexpr long VECTORS = 1, PIXELS = 6;
+#endif
+// So many weights stay in the core's first cache while all pixels meet them.
+constexpr long WEIGHTS = 5120;
+
+// A filter is `runs` times `run` numbers; those of a run meet numbers of x that lie side by side.
+struct Filters {
+    long count, runs, run;
+    const float *weight;  // panels of VECTORS vectors, the last of fewer, each (numbers, vectors, 16)
+};
+
+// Pixels, by where they begin in x and in the output, and the runs of a filter that meet them.
+struct Meeting {
+    const Map *x;
+    const long *from, *to;  // filled up to whole groups of PIXELS with the last one
+    long pixels;
+    const long *offset;  // of each run from a pixel's beginning
+    long first, last;
+};
+
+inline void fill_up(std::vector<long> &places) {
+    const size_t whole = (places.size() + PIXELS - 1) / PIXELS * PIXELS;
+    if (whole) places.resize(whole, places.back());
+}
+
+// Adds what some runs give to the sums of some pixels, or ends them.
+template <int COUNT, int WIDE, typename Out>
+void multiply(const Meeting &m, long pixel, long low, long high, long run, const float *weight,
+              float *sums, bool begin, const Finish *finish, const long *channel,
+              const Map *residual, Out *out) {
+    const long *from = m.from + pixel, *to = m.to + pixel;
+    Sixteen sum[COUNT][WIDE] = {};
+    if (!begin)
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++)
+#pragma GCC unroll 4
+            for (long v = 0; v < WIDE; v++) sum[i][v] = take(sums + (i * WIDE + v) * LANES);
+    for (long r = low; r < high; r++) {
+        const Map *x[COUNT], *at = m.x + m.offset[r];
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++) x[i] = at + from[i];
+        for (long k = 0; k < run; k++, weight += WIDE * LANES)
+#pragma GCC unroll 8
+            for (long i = 0; i < COUNT; i++)
+#pragma GCC unroll 4
+                for (long v = 0; v < WIDE; v++)
+                    sum[i][v] += take(weight + v * LANES) * number(x[i][k]);
+    }
+    if (!finish) {
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++)
+#pragma GCC unroll 4
+            for (long v = 0; v < WIDE; v++) put(sums + (i * WIDE + v) * LANES, sum[i][v]);
+        return;
+    }
+#pragma GCC unroll 4
+    for (long v = 0; v < WIDE; v++) {
+        // A copy: what is written could be it, for all that the compiler knows.
+        const Finish own = finish[v];
+#pragma GCC unroll 8
+        for (long i = 0; i < COUNT; i++) {
+            const long at = to[i] + channel[v];
+            own.write(sum[i][v], residual ? residual + at : nullptr, out + at);
+        }
+    }
+}
+
+// The sums of a meeting. Into tiles of 16 channels, `plane` numbers from one to the next, or into maps.
+template <typename Out>
+struct Direct {
+    const Filters &f;
+    const Epilogue &e;
+    const float factor;
+    const Meeting &m;
+    const Map *residual;
+    Out *out;
+    const long plane;
+    std::vector<float> &kept;
+
+    void make(long first, long last) const {
+        const long vectors = vectors_of(f.count), numbers = f.runs * f.run;
+        for (long v = first; v < last; v += VECTORS) {
+            const long wide = std::min(VECTORS, vectors - v);
+            const float *weight = f.weight + v * numbers * LANES;
+            if (wide == VECTORS)
+                panel<VECTORS>(v, weight);
+            else if (wide == 2)
+                panel<std::min(2L, VECTORS)>(v, weight);
+            else
+                panel<1>(v, weight);
+        }
+    }
+
+    // Some runs after the others, so that their weights stay at hand.
+    template <int WIDE>
+    void panel(long vector, const float *weight) const {
+        const Finish finish[3] = {of(vector), of(vector + (WIDE > 1)), of(vector + (WIDE > 2) * 2)};
+        const long channel[3] = {at(vector), at(vector + 1), at(vector + 2)};
+        const long most = std::max(WEIGHTS / (f.run * WIDE * LANES), 1L);
+        const long parts = std::max((m.last - m.first + most - 1) / most, 1L);
+        constexpr long SUMS = PIXELS * WIDE * LANES;
+        if (parts > 1)
+            kept.resize(std::max<size_t>(kept.size(), (m.pixels + PIXELS) / PIXELS * SUMS));
+        for (long part = 0; part < parts; part++) {
+            const long low = m.first + (m.last - m.first) * part / parts;
+            const long high = m.first + (m.last - m.first) * (part + 1) / parts;
+            const float *from = weight + low * f.run * WIDE * LANES;
+            const Finish *ends = part == parts - 1 ? finish : nullptr;
+            float *sums = kept.data();
+            for (long i = 0; i < m.pixels; i += PIXELS, sums += SUMS) {
+                const auto some = m.pixels - i > PIXELS / 2 ? multiply<PIXELS, WIDE, Out>
+                                                            : multiply<PIXELS / 2, WIDE, Out>;
+                some(m, i, low, high, f.run, from, sums, !part, ends, channel, residual, out);
+            }
+        }
+    }
+
+    long at(long vector) const { return plane ? vector * plane : start_of(vector, f.count); }
+    Finish of(long vector) const { return {e, start_of(vector, f.count), factor}; }
+};
+
+}  // namespace
