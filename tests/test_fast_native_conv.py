@@ -25,6 +25,8 @@ CASES = {
     "every second frame": (6, 40, ONES, (2, 1, 1), (5, 3, 5)),
     "every second pixel": (6, 33, ONES, (1, 2, 2), (3, 7, 18)),
     "pixels of an image": (7, 24, (1, 1), (2, 2), (5, 20)),
+    "fewer filters than a vector has": (20, 9, ONES, (1, 2, 2), (2, 5, 6)),
+    "in space and time, fewer filters": (3, 15, (3, 3, 3), ONES, (3, 4, 5)),
     "a run that nothing divides": (347, 17, ONES, ONES, (2, 3, 4)),
     "neighbours in time": (45, 33, (3, 1, 1), ONES, (5, 4, 13)),
     "in time, every second frame": (9, 18, (3, 1, 1), (2, 1, 1), (6, 3, 5)),
@@ -163,7 +165,9 @@ def test_nan_stays_where_it_belongs():
 @pytest.mark.parametrize(
     ("shape", "settings"),
     [
-        ((15, 4, 1, 1, 1), {}),
+        ((8, 4, 1, 1, 1), {}),
+        ((16, 4, 1, 3, 3), dict(padding=(0, 1, 1))),
+        ((160, 40, 3, 3, 3), dict(padding=(1, 1, 1))),
         ((16, 2, 1, 1, 1), dict(groups=2)),
         ((16, 4, 1, 1, 1), dict(padding=(0, 1, 1))),
         ((16, 1, 5, 3, 3), dict(groups=16, padding=(2, 1, 1))),
@@ -173,7 +177,15 @@ def test_nan_stays_where_it_belongs():
         ((32, 1, 3, 3, 3), dict(groups=16, padding=(1, 1, 1))),
     ],
     ids=[
-        *("few filters", "groups", "padded points", "five frames", "dilated"),
+        *(
+            "few filters",
+            "few weights",
+            "large",
+            "groups",
+            "padded points",
+            "five frames",
+            "dilated",
+        ),
         *("unlike strides", "not padded", "two filters a channel"),
     ],
 )

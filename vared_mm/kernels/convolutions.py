@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vared_mm.kernels.functions import Bound, Function, are_maps
@@ -23,8 +24,9 @@ HERE = Path(__file__).parent
 FINISH_H = HERE / "finish.h"
 SOURCE = Source.read(LANES_H, FINISH_H, HERE / "direct.h", HERE / "convolutions.cpp")
 LANES = 16
-# Weights of a convolution that reads neighbours, below which it is small.
-SMALL = 150_000
+# Weights of a convolution that reads neighbours, below which it is small; and of a filter, below
+# which to find them takes longer than to meet them.
+SMALL, FEW = 150_000, 64
 
 
 def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
@@ -57,6 +59,8 @@ class Finish:
     def __init__(
         self, scale: Tensor, bias: Tensor, relu: bool, columns: int = 0, factor: Sequence[int] = ()
     ) -> None:
+        # Read in whole vectors.
+        scale, bias = (F.pad(v, (0, max(LANES - len(v), 0))) for v in (scale, bias))
         self.told = {
             "scale": scale.contiguous(), "bias": bias.contiguous(), "relu": relu,
             "columns": columns, "factors": len(factor), "factor": tuple(factor),
@@ -191,13 +195,13 @@ def knows(
 ) -> bool:
     """Whether it has no groups, or is depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
-    if weight.device.type != "cpu" or len(weight) < LANES:
+    if weight.device.type != "cpu":
         return False
     if groups == 1:
         reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
         return all(p <= r for p, r in zip(padding, reach, strict=True))
     return (
-        groups == len(weight)
+        groups == len(weight) >= LANES
         and weight.shape[1] == 1
         and set(dilation) == {1}
         and kernel[-2:] == (3, 3)
@@ -209,12 +213,19 @@ def knows(
 
 def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
     """Whether one that it knows is computed faster than by oneDNN, which takes as long to be called
-    as small ones to be computed, and does not fill vectors with an image's channels.
+    as small ones to be computed, and fills vectors neither with an image's channels nor with
+    filters that are no multiple of eight.
     """
-    if groups > 1 or math.prod(weight.shape[2:]) == 1:
+    if groups > 1:
         return True
+    # Half of a vector would be in vain.
+    if len(weight) <= LANES // 2:
+        return False
+    if math.prod(weight.shape[2:]) == 1:
+        return True
+    small = weight.shape[1] < LANES or weight.numel() < SMALL
     # For bfloat16 oneDNN has instructions.
-    return maps == torch.float32 and (weight.shape[1] < LANES or weight.numel() < SMALL)
+    return maps == torch.float32 and small and weight[0].numel() >= FEW
 
 
 def piece_of(run: int) -> int:
@@ -240,7 +251,8 @@ def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
 def panels_of(weight: Tensor) -> Tensor:
     """The filters of a convolution in vectors, the numbers of each in the order of memory."""
     numbers = weight.detach().float().movedim(1, -1).flatten(1).t()
-    filters = numbers[:, vectors_of(len(weight)).flatten()]
+    numbers = F.pad(numbers, (0, max(LANES - len(weight), 0)))
+    filters = numbers[:, vectors_of(max(len(weight), LANES)).flatten()]
     return torch.cat([panel.flatten() for panel in filters.split(beside() * LANES, 1)])
 
 

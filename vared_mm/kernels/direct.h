@@ -35,7 +35,7 @@ inline void fill_up(std::vector<long> &places) {
 // Adds what some runs give to the sums of some pixels, or ends them.
 template <int COUNT, int WIDE, typename Out>
 void multiply(const Meeting &m, long pixel, long low, long high, long run, const float *weight,
-              float *sums, bool begin, const Finish *finish, const long *channel,
+              float *sums, bool begin, const Finish *finish, const long *channel, long channels,
               const Map *residual, Out *out) {
     const long *from = m.from + pixel, *to = m.to + pixel;
     Sixteen sum[COUNT][WIDE] = {};
@@ -69,7 +69,11 @@ void multiply(const Meeting &m, long pixel, long low, long high, long run, const
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) {
             const long at = to[i] + channel[v];
-            own.write(sum[i][v], residual ? residual + at : nullptr, out + at);
+            const Map *other = residual ? residual + at : nullptr;
+            if (channels < LANES)
+                own.write_some(sum[i][v], other, out + at, channels);
+            else
+                own.write(sum[i][v], other, out + at);
         }
     }
 }
@@ -119,7 +123,8 @@ struct Direct {
             for (long i = 0; i < m.pixels; i += PIXELS, sums += SUMS) {
                 const auto some = m.pixels - i > PIXELS / 2 ? multiply<PIXELS, WIDE, Out>
                                                             : multiply<PIXELS / 2, WIDE, Out>;
-                some(m, i, low, high, f.run, from, sums, !part, ends, channel, residual, out);
+                some(m, i, low, high, f.run, from, sums, !part, ends, channel, plane ? LANES : f.count,
+                     residual, out);
             }
         }
     }

@@ -76,10 +76,22 @@ struct Finish {
         if (residual) sum += take(residual);
         put(out, larger(sum, least));
     }
+
+    // Of fewer channels than a vector has.
+    template <typename Out>
+    void write_some(Sixteen sum, const Map *residual, Out *out, long channels) const {
+        Map other[LANES] = {};
+        Out whole[LANES];
+        if (residual) std::copy_n(residual, channels, other);
+        write(sum, residual ? other : nullptr, whole);
+        std::copy_n(whole, channels, out);
+    }
 };
 
 // The last vector begins early, and makes some channels a second time.
 long vectors_of(long channels) { return (channels + LANES - 1) / LANES; }
-long start_of(long vector, long channels) { return std::min(vector * LANES, channels - LANES); }
+long start_of(long vector, long channels) {
+    return std::max(std::min(vector * LANES, channels - LANES), 0L);
+}
 
 }  // namespace
