@@ -245,6 +245,16 @@ def test_squeeze_and_excitation_sums_in_float32(swish):
 
 
 @pytest.mark.usefixtures("_tiles", "_suited")
+@torch.no_grad()
+def test_a_depthwise_convolution_reads_what_either_kernel_makes():
+    torch.manual_seed(0)
+    pair = nn.Conv3d(16, 32, 1), nn.ReLU(), nn.Conv3d(32, 32, 3, padding=1, groups=32)
+    model, x = nn.Sequential(*pair).eval(), torch.randn(2, 16, 3, 5, 6)
+    prepared = prepare_for_inference(model, x, precision="bfloat16")
+    assert error(prepared(x), model.double()(x.double())) < 3 * HALF
+
+
+@pytest.mark.usefixtures("_tiles", "_suited")
 @pytest.mark.parametrize(
     "name", ["InceptionI3d", "R2Plus1d18", "X3D, one gate per block", "ResNetV1c, images"]
 )

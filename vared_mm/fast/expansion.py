@@ -119,4 +119,5 @@ def _whole(run: StaticConv | DynamicConv) -> PackedConv:
 
 def _is_native(run: StaticConv | DynamicConv) -> bool:
     whole = _whole(run)
-    return isinstance(whole, NativeConv) and isinstance(whole.kernel, Convolving)
+    # Not one of tiles.
+    return isinstance(whole, NativeConv) and type(whole.kernel) is Convolving

@@ -23,7 +23,7 @@ class NativeConv(PackedConv):
         bias: Tensor | None,
         geometry: Geometry,
         maps: torch.dtype,
-        kernel: Convolving | Tiling,
+        kernel: Convolving,
     ) -> None:
         super().__init__(weight, bias, geometry, maps)
         ones = weight.new_ones(len(weight), dtype=torch.float32)
@@ -51,12 +51,12 @@ def packed(
     return NativeConv(weight, bias, geometry, maps, kernel)
 
 
-def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolving | Tiling | None:
+def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolving | None:
     """Ours that knows the convolution, if there is one."""
     if maps not in MAPS:
         return None
     if tiled_conv.library(maps) is not None and tiled_conv.knows(weight, *astuple(geometry)):
-        return Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
+        return Tiling(weight, *astuple(geometry))
     known = convolutions.knows(weight, *astuple(geometry))
     if known and convolutions.is_quick(weight, geometry.groups, maps):
         return Convolving(weight, *astuple(geometry))

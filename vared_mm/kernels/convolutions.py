@@ -92,32 +92,38 @@ class Convolving:
         groups: int = 1,
     ) -> None:
         self.ndim, self.filters, self.inputs = weight.ndim, len(weight), weight.shape[1] * groups
-        kernel = over_time(weight.shape[2:])
+        self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(dilation)
         self.stride, self.padding = over_time(stride), (*[0] * (5 - weight.ndim), *padding)
-        self.reach = [(k - 1) * d for k, d in zip(kernel, over_time(dilation), strict=True)]
-        self.weight: dict[str, Any]
-        self.moves: dict[str, Any]
-        if groups == 1:
-            self.kind = "direct"
-            # What a row of the kernel reads lies side by side.
-            run = piece_of(self.inputs * (kernel[-1] if dilation[-1] == 1 else 1))
-            self.weight = dict(inputs=self.inputs, filters=self.filters, weight=panels_of(weight))
-            self.moves = dict(
-                runs=self.inputs * math.prod(kernel) // run, run=run, kernel=kernel,
-                stride=self.stride, padding=self.padding, dilation=over_time(dilation),
-            )  # fmt: skip
-        else:
-            self.kind = "depthwise"
-            self.weight = dict(channels=self.filters, kernel=kernel[0], taps=taps_of(weight))
-            self.moves = dict(step=self.stride[0], stride=self.stride[-1])
+        self.reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)]
+        # What a row of the kernel reads lies side by side.
+        self.row = self.inputs * (self.kernel[-1] if dilation[-1] == 1 else 1)
+        self.kind = "direct" if groups == 1 else "depthwise"
+        self.weight, self.moves = self.told_of(weight)
         self._of_size = lru_cache(256)(self._bound)
         self._sizes = lru_cache(64)(self._size_of)
 
-    def serves(self, x: Tensor) -> bool:
-        """Whether the kernels read such maps, and are faster than oneDNN."""
-        here = (
-            are_maps(x) and x.ndim == self.ndim and x.numel() > 0 and library(x.dtype) is not None
+    def told_of(self, weight: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The weights as the kernel reads them, and how it moves."""
+        if self.kind == "depthwise":
+            weights = dict(channels=self.filters, kernel=self.kernel[0], taps=taps_of(weight))
+            return weights, dict(step=self.stride[0], stride=self.stride[-1])
+        run = piece_of(self.row)
+        runs = self.inputs * math.prod(self.kernel) // run
+        weights = dict(inputs=self.inputs, filters=self.filters, weight=panels_of(weight))
+        return weights, dict(runs=runs, run=run, **self.geometry())
+
+    def geometry(self) -> dict[str, Sequence[int]]:
+        return dict(
+            kernel=self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
+
+    def library(self, maps: torch.dtype) -> dict[str, Function] | None:
+        return library(maps)
+
+    def serves(self, x: Tensor) -> bool:
+        """Whether the kernel reads such maps, and is there."""
+        whole = x.ndim == self.ndim and x.shape[1] >= self.inputs and x.numel() > 0
+        here = whole and are_maps(x) and self.library(x.dtype) is not None
         # What is smaller than the kernel is torch's to refuse.
         return here and min(self._sizes(x.shape)) > 0
 
@@ -168,17 +174,17 @@ class Convolving:
         if first is not None and first_finish is not None:
             told |= first.weight
             told |= {f"first_{name}": value for name, value in first_finish.told.items()}
-        kernels = library(maps)
+        kernels = self.library(maps)
         assert kernels is not None
-        samples, channels, *size = shape
-        frames, height, width = over_time(size)
-        computed = self._sizes(shape)
-        if kernel == "direct":
-            sizes: dict[str, Any] = {"from": (frames, height, width), "to": computed}
-        else:
-            sizes = dict(frames=frames, height=height, width=width)
-        run = kernels[kernel].bind(samples=samples, pixel=channels, **sizes, **told)
-        return run, (samples, self.filters, *computed[5 - self.ndim :])
+        run = kernels[kernel].bind(samples=shape[0], **self.sizes(shape), **told)
+        return run, (shape[0], self.filters, *self._sizes(shape)[5 - self.ndim :])
+
+    def sizes(self, shape: torch.Size) -> dict[str, Any]:
+        """What the kernel is told of maps of a shape."""
+        size = over_time(shape[2:])
+        if self.kind == "depthwise":
+            return dict(zip(("frames", "height", "width"), size, strict=True), pixel=shape[1])
+        return {"from": size, "to": self._sizes(shape), "pixel": shape[1]}
 
     def _size_of(self, shape: torch.Size) -> tuple[int, ...]:
         """(T, H, W) of the output for an input (N, C, [T,] H, W); 0 or less where it has none."""

@@ -7,16 +7,16 @@ three channels.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.convolutions import FINISH_H, LANES, Finish, over_time, vectors_of
-from vared_mm.kernels.functions import Bound, Function
+from vared_mm.kernels.convolutions import FINISH_H, LANES, Convolving, vectors_of
+from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
-from vared_mm.method.equations import LAYOUTS
 
 SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp")).of(
     torch.bfloat16
@@ -48,72 +48,23 @@ def compiled_kernels() -> dict[str, Function] | None:
     return loaded(SOURCE)
 
 
-class Tiling:
-    """What the kernel is told of a convolution that it knows; without its bias.
+class Tiling(Convolving):
+    """What the kernel is told of a convolution without groups; without its bias."""
 
-    Args:
-        weight: (F, C, [kT,] kH, kW).
-        stride, padding, dilation: Of each dimension.
-    """
+    def told_of(self, weight: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.kind = "tiled_conv"
+        tiles = tiles_of(weight, self.dilation[-1] == 1)
+        return dict(inputs=self.inputs, filters=self.filters, weight=tiles), self.geometry()
 
-    def __init__(
-        self,
-        weight: Tensor,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-        dilation: tuple[int, ...],
-    ) -> None:
-        self.filters, self.inputs = weight.shape[:2]
-        self.ndim = weight.ndim
-        kernel = over_time(weight.shape[2:])
-        none = (0,) * (5 - weight.ndim)
-        self.stride, self.padding = over_time(stride), (*none, *padding)
-        self.reach = [(k - 1) * d for k, d in zip(kernel, over_time(dilation), strict=True)]
-        self.told = dict(
-            inputs=self.inputs, filters=self.filters, kernel=kernel, stride=self.stride,
-            padding=self.padding, dilation=over_time(dilation),
-            weight=tiles_of(weight, dilation[-1] == 1),
-        )  # fmt: skip
-        self._of_size = lru_cache(256)(self._bound)
-        self._sizes = lru_cache(64)(self._size_of)
+    def library(self, maps: torch.dtype) -> dict[str, Function] | None:
+        return library(maps)
 
     def serves(self, x: Tensor) -> bool:
-        """Whether the kernel reads such maps, and is there."""
-        whole = x.ndim == self.ndim and x.shape[1] == self.inputs and x.shape[0] > 0
-        here = whole and x.device.type == "cpu" and library(x.dtype) is not None
-        # What is smaller than the kernel is torch's to refuse.
-        return here and min(self._sizes(x.shape)) > 0
+        return x.shape[1] == self.inputs and super().serves(x)
 
-    def __call__(
-        self, x: Tensor, finish: Finish, gates: Tensor | None, residual: Tensor | None
-    ) -> Tensor:
-        """The convolution of x and its `finish`.
-
-        Args:
-            x: (N, C, [T,] H, W) that it serves, channels last.
-            gates: (N, columns), contiguous float32.
-            residual: As the answer, channels last.
-        """
-        run, shape = self._of_size(x.shape, finish)
-        out = torch.empty(shape, dtype=x.dtype, memory_format=LAYOUTS[x.ndim])
-        run(x=x, gates=gates, residual=residual, out=out)
-        return out
-
-    def _bound(self, shape: torch.Size, finish: Finish) -> tuple[Bound, tuple[int, ...]]:
-        """The kernel for maps of a shape, and that of what it makes."""
-        kernels = library()
-        assert kernels is not None
-        samples, _, *size = shape
-        to = self._sizes(shape)
-        run = kernels["tiled_conv"].bind(
-            samples=samples, **{"from": over_time(size), "to": to}, **self.told, **finish.told
-        )
-        return run, (samples, self.filters, *to[5 - self.ndim :])
-
-    def _size_of(self, shape: torch.Size) -> tuple[int, ...]:
-        """(T, H, W) of the output for an input (N, C, [T,] H, W); 0 or less where it has none."""
-        each = zip(over_time(shape[2:]), self.padding, self.reach, self.stride, strict=True)
-        return tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
+    def sizes(self, shape: torch.Size) -> dict[str, Any]:
+        # All channels of a pixel are read, and on into the next one's.
+        return {name: size for name, size in super().sizes(shape).items() if name != "pixel"}
 
 
 def knows(
