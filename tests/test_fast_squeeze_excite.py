@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_fast_convolutions import error
 from torch import nn
 
 from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.squeeze_excite import SqueezeExcite
+from vared_mm.kernels.squeeze_excite import swish
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -35,6 +37,31 @@ def excitations(prepared):
     modules = dict(graph.named_modules())
     calls = [modules.get(str(node.target)) for node in graph.graph.nodes]
     return [call for call in calls if isinstance(call, SqueezeExcite)]
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("maps", [torch.float32, torch.bfloat16], ids=str)
+def test_swish_alone_is_that_of_torch(maps):
+    torch.manual_seed(0)
+    for shape in ((0,), (1,), (7,), (16,), (1003,), (2, 5, 3, 4), (2, 3, 2, 5, 4)):
+        x = (20 * torch.randn(shape)).to(maps)
+        if len(shape) > 3:
+            x = x.contiguous(memory_format=LAYOUTS[len(shape)])
+        expected, kept = F.silu(x.double()), x.clone()
+        came = swish(x)
+        assert came.stride() == x.stride()
+        assert torch.equal(x, kept)
+        apart = (came - expected).abs() / expected.abs().clamp(min=1)
+        assert apart.numel() == 0 or apart.max() < (1e-6 if maps == torch.float32 else 2**-8)
+        assert swish(x, True).data_ptr() == x.data_ptr()
+        assert torch.equal(x, came)
+    odd = torch.tensor([torch.inf, -torch.inf, torch.nan, -200.0, 0.0], dtype=maps)
+    assert torch.equal(swish(odd).nan_to_num(5), F.silu(odd).nan_to_num(5))
+    # Not as it lies in memory, of another type, and with a gradient.
+    wide = torch.randn(4, 6)
+    assert torch.allclose(swish(wide[:, ::2]), F.silu(wide[:, ::2]))
+    assert torch.equal(swish(wide.double()), F.silu(wide.double()))
+    assert swish(wide.requires_grad_()).grad_fn is not None
 
 
 @pytest.mark.usefixtures("_by")

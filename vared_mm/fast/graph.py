@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.fast.prepared_forward import has_hooks
+from vared_mm.kernels.squeeze_excite import swish
 from vared_mm.method.gate import FollowerGate
 
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -163,7 +164,7 @@ def fuse_silu(graph: fx.GraphModule, fresh: set[fx.Node]) -> None:
                 own = isinstance(x, fx.Node) and set(x.users) == {gate, node}
                 how: dict[str, Any] = {"inplace": True} if own and x in fresh else {}
                 with graph.graph.inserting_before(node):
-                    node.replace_all_uses_with(graph.graph.call_function(F.silu, (x,), how))
+                    node.replace_all_uses_with(graph.graph.call_function(swish, (x,), how))
                 graph.graph.erase_node(node)
                 graph.graph.erase_node(gate)
                 break

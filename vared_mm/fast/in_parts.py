@@ -21,6 +21,7 @@ from vared_mm.fast.flat_calls import flat_function
 from vared_mm.fast.graph import ADDS, RELUS, SIGMOIDS
 from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.fast.squeeze_excite import SqueezeExcite
+from vared_mm.kernels.squeeze_excite import swish
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
 
@@ -35,7 +36,7 @@ MODULES = {
     *(nn.SyncBatchNorm, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, Expansion, SqueezeExcite, *GATES),
 }
-OPERATIONS: set = {operator.mul, torch.mul, F.silu, F.interpolate, *ADDS, *RELUS, *SIGMOIDS}
+OPERATIONS: set = {operator.mul, torch.mul, swish, F.interpolate, *ADDS, *RELUS, *SIGMOIDS}
 
 
 class InParts:

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.graph import SIGMOIDS, only_user, written_between
 from vared_mm.fast.prepared_forward import has_hooks
-from vared_mm.kernels.squeeze_excite import Exciting
+from vared_mm.kernels.squeeze_excite import Exciting, swish
 
 
 class SqueezeExcite(nn.Module):
@@ -37,7 +36,7 @@ class SqueezeExcite(nn.Module):
         gate = x.mean(tuple(range(2, x.ndim)), keepdim=True)
         gate = self.second(self.first(gate, fused=True), fused=True)
         x = x * gate.sigmoid()
-        return F.silu(x) if self.swish else x
+        return swish(x) if self.swish else x
 
 
 class Found(NamedTuple):
@@ -71,9 +70,9 @@ def excitations(graph: fx.GraphModule) -> Iterator[Found]:
             if (chain := _chain_to(gate, x, modules)) is not None:
                 pool, first, second, _ = chain
                 user = only_user(node)
-                swish = [user] if user is not None and user.target is F.silu else []
-                if not written_between(pool, [node, *swish][-1], modules):
-                    yield Found(x, first, second, [*chain, node, *swish], bool(swish))
+                after = [user] if user is not None and user.target is swish else []
+                if not written_between(pool, [node, *after][-1], modules):
+                    yield Found(x, first, second, [*chain, node, *after], bool(after))
                 break
 
 

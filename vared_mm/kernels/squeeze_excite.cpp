@@ -74,6 +74,18 @@ void excite(const Excitation &e, const Map *x, const float *factor, long pixels,
 
 }  // namespace
 
+// Swish alone, of maps in any layout; `out` may be x.
+extern "C" void swish_alone(long count, const Map *x, Map *out, long threads) {
+    const Several one = Several{} + 1;
+    const long whole = count / LANES * LANES;
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < whole; i += LANES) swish(x + i, one, out + i);
+    Map rest[LANES] = {};
+    std::copy(x + whole, x + count, rest);
+    swish(rest, one, rest);
+    std::copy_n(rest, count - whole, out + whole);
+}
+
 // Of 16 channels or more.
 extern "C" void squeeze_excite(long channels, long hidden, long swish, const float *weight1,
                                const float *bias1, const float *weight2, const float *bias2,

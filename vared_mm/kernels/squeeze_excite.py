@@ -1,4 +1,4 @@
-"""Squeeze and excitation, with the Swish after it, on a CPU: see squeeze_excite.cpp."""
+"""Squeeze and excitation, and Swish, on a CPU: see squeeze_excite.cpp."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vared_mm.kernels.functions import ForMaps, Function
+from vared_mm.kernels.functions import ForMaps, Function, are_maps
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 from vared_mm.method.equations import LAYOUTS
 
@@ -53,3 +54,16 @@ class Exciting:
         out = torch.empty_like(x)
         run(x=x, out=out, samples=x.shape[0], pixels=math.prod(x.shape[2:]))
         return out
+
+
+def swish(x: Tensor, inplace: bool = False) -> Tensor:
+    """x · sigmoid(x), which torch takes twice as long for."""
+    x = x.resolve_neg()
+    last = x.ndim in LAYOUTS and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
+    read = are_maps(x) and (last or x.is_contiguous()) and not x.requires_grad
+    kernels = library(x.dtype) if read else None
+    if kernels is None:
+        return F.silu(x, inplace)
+    out = x if inplace else torch.empty_like(x)
+    kernels["swish_alone"](count=x.numel(), x=x, out=out)
+    return out
