@@ -154,3 +154,17 @@ def test_predictions_that_cannot_be_kept_leave_no_half_file(tmp_path):
         dump.compute_metrics([3, lambda: 4])
     assert [file.name for file in tmp_path.iterdir()] == ["all.pkl"]
     assert pickle.loads((tmp_path / "all.pkl").read_bytes()) == [1, 2]
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("tools/*.sh")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("switch", ["-h", "--help"])
+def test_a_shell_script_tells_what_it_is_for_and_does_nothing(script, switch, tmp_path):
+    # A copy without what it would call.
+    copy = tmp_path / "tools" / script.name
+    copy.parent.mkdir()
+    copy.write_text(script.read_text("utf-8"), "utf-8")
+    came = subprocess.run(["bash", copy, switch], capture_output=True, text=True, check=False)
+    assert (came.returncode, came.stderr) == (0, "")
+    told = came.stdout.splitlines()
+    assert [f"# {line}" for line in told] == copy.read_text("utf-8").splitlines()[1 : len(told) + 1]
+    assert told

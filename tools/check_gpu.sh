@@ -5,6 +5,7 @@
 #   --wheels FOLDER  installs them there first, for this call alone
 #   PYTHON           the interpreter that has torch (python3)
 set -euo pipefail
+case "${1:-}" in -h | --help) exec sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 

@@ -2,6 +2,7 @@
 # The tests of our C++ kernels with kernels that GCC's sanitizers watch: reading or writing past the
 # end of maps, and what C++ leaves undefined, end the run. Options go to pytest.
 set -euo pipefail
+case "${1:-}" in -h | --help) exec sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 skip() {

@@ -2,6 +2,7 @@
 # Environment, format, lint, types, import directions and tests, with the reasons of those that are
 # skipped. Options go to pytest.
 set -euo pipefail
+case "${1:-}" in -h | --help) exec sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")/.."
 bash tools/setup.sh
 .venv/bin/ruff format --check .

@@ -5,6 +5,7 @@
 #   TORCH   what to hand to pip for torch, as 'torch==2.13.0 --index-url URL'
 #   MMCV    'lite' (default) for the mmcv-lite wheel, 'keep' to use the mmcv that is installed
 set -euo pipefail
+case "${1:-}" in -h | --help) exec sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")/.."
 
 wanted="$(cksum <pyproject.toml) ${TORCH:-} ${MMCV:-lite}"

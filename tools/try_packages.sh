@@ -3,6 +3,7 @@
 # folder of its own, with the packages of .venv (or of PYTHON): the console command, a config by name,
 # the trained network, mim's files.
 set -euo pipefail
+case "${1:-}" in -h | --help) exec sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")/.."
 python="$(realpath --no-symlinks "${PYTHON:-.venv/bin/python}")"
 folder="$(mktemp -d)"
