@@ -18,7 +18,7 @@ from prepared import lively
 from torch import nn
 
 import vared_mm  # noqa: F401
-from vared_mm.export import one_policy, policy, targets
+from vared_mm.export import exported, one_policy, policy, targets
 from vared_mm.export.clips import Seen, look, network_of, sizes_read
 from vared_mm.export.exported import export
 from vared_mm.export.fitted_snapshot import snapshot_of
@@ -225,12 +225,32 @@ def test_other_policies_are_refused(name, content, told, tmp_path):
         name = str(tmp_path / "policy.json")
         (tmp_path / "policy.json").write_text(content)
     with pytest.raises(ValueError, match=told):
-        policy.rows_named(name, nn.Sequential(VaRedConv3d(2, 4, 1)), two_clips(), {"0": 1.0})
+        policy.check_named(name, nn.Sequential(VaRedConv3d(2, 4, 1)))
 
 
 def test_a_static_network_has_full_alone():
+    policy.check_named("full", nn.Conv2d(1, 1, 1))
     with pytest.raises(ValueError, match="the network has no gate: it is static"):
-        policy.rows_named("most-frequent", nn.Conv2d(1, 1, 1), [{}], {})
+        policy.check_named("most-frequent", nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "told"),
+    [
+        (VaRedConv3d(2, 4, 1), Settings("torch", "share=2"), "wanted a share of the MACs up to 1"),
+        (VaRedConv3d(2, 4, 1), Settings("torch", "gone.json"), "wanted full, most-frequent, share"),
+        (nn.Conv3d(2, 4, 1), Settings("torch"), "--policy is most-frequent and the network has no"),
+        (nn.Conv3d(2, 4, 1), Settings("torch", policies=2), "--policies is 2 and the network has"),
+    ],
+    ids=["share", "file", "no gate", "no gates"],
+)
+def test_what_is_wrong_whatever_clips_choose_is_told_before_they_are_looked_at(
+    model, settings, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exported, "build_model", lambda *arguments: nn.Sequential(model))
+    monkeypatch.setattr(exported, "trained", None)
+    with pytest.raises(ValueError, match=told):
+        export(Config(), "toy.pth", tmp_path / "toy.pt2", settings)
 
 
 class Asks(nn.Module):
@@ -306,6 +326,8 @@ def test_top_1_agreement_is_over_clips_and_pixels():
     other = maps.clone()
     other[0, 1, 0, 0] = 2.0
     assert compared(other, maps)["agreement"] == 0.75
+    # Boxes have no top-1.
+    assert compared(other, maps, scores=False)["agreement"] is None
     assert accuracy(a, [0, 1, 2, 2]) == 0.75
     assert accuracy(a, [0, 1, 2, None]) is None
 

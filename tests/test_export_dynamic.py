@@ -14,7 +14,7 @@ from vared_mm.export import one_graph
 from vared_mm.export.choosing_conv import ChoosingConv
 from vared_mm.export.clips import sizes_read
 from vared_mm.export.exported import export
-from vared_mm.export.one_graph import refuse_gates
+from vared_mm.export.one_graph import refuse_gates, refuse_rows
 from vared_mm.export.snapshot import snapshot
 from vared_mm.export.targets import TARGETS, ExportError
 from vared_mm.export.trained import Settings
@@ -129,7 +129,15 @@ def test_a_trained_network_is_written_with_its_gates(tmp_path, monkeypatch):
     assert told["dynamic"]["agreement"] == 1
     assert told["dynamic"]["difference"] < 1e-4 * told["dynamic"]["largest_score"]
     assert [row["network"] for row in told["rows"]] == ["static", "graph", "dynamic"]
+    static, graph, dynamic = (row["gmacs"] for row in told["rows"])
+    assert graph == dynamic < static
     assert torch.export.load(out).module()(torch.randn(1, 2, 4, 6, 6)).shape == (1, 3)
+
+
+def test_gates_that_decide_for_each_frame_are_refused_with_what_would_do():
+    refuse_rows([{"one": torch.zeros(1, 2, 1, 4)}])
+    with pytest.raises(ExportError, match="gates decide for each of its 8 frames; give --policies 4"):
+        refuse_rows([{"one": torch.zeros(1, 2, 1, 4), "each": torch.zeros(1, 1, 8, 2)}])
 
 
 def test_too_many_gates_are_refused_with_what_would_do():

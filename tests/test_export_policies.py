@@ -79,7 +79,7 @@ def test_a_router_has_what_comes_before_the_first_gate_and_nothing_after(tmp_pat
 def test_policies_are_written_beside_a_router_and_served(to, tmp_path, monkeypatch):
     for package in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["openvino"]}.get(to, []):
         imported(package)
-    timed = speeds(static=9.0, policy_0=12.0, policy_1=7.0, routed=11.0, dynamic=5.0)
+    timed = speeds(static=9.0, policy_0=12.0, policy_1=7.0, routed=8.0, dynamic=5.0)
     monkeypatch.setattr(several_policies, "timed_in_turn", timed)
     out = tmp_path / "new" / "served"
     monkeypatch.setattr(one_policy, "layer_times", lambda *arguments: [])
@@ -91,7 +91,12 @@ def test_policies_are_written_beside_a_router_and_served(to, tmp_path, monkeypat
     assert [file.name for file in out.parent.iterdir()] == ["served"]
     # The second one is slower than the static network, and computes all.
     assert [len(frozen) for frozen in told["frozen"]] == [2, 0]
+    assert told["fell_back"] == ["policy-1"]
     rows = {row["network"]: row for row in told["rows"]}
+    assert rows["policy-1"]["ms"] == rows["static"]["ms"] > rows["policy-0"]["ms"]
+    lines = tool_of("export").lines(told)
+    assert "policy-1 was slower than the static network, whose file stands in its place" in lines
+    assert "routed, clips take longer than in the static network: --policy full is faster" in lines
     assert list(rows) == ["static", "policy-0", "policy-1", "routed", "dynamic"]
     shares = told["router"]["shares"]
     assert sum(shares) == pytest.approx(1)

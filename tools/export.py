@@ -126,9 +126,9 @@ def show(report: dict[str, Any]) -> None:
     for row in report["rows"]:
         low, high = row["ms_quartiles"]
         engine = "torch, prepared" if row["network"] == "dynamic" else report["engine"]
-        table.add_row(row["network"], engine, f"{row['gmacs']:.3f}" if row["gmacs"] else "",
+        table.add_row(row["network"], engine, f"{row['gmacs']:.3f}",
                       f"{row['ms']:.2f} ({low:.2f} to {high:.2f})",
-                      f"{100 * row['accuracy' if exact else 'agreement']:.1f}")  # fmt: skip
+                      percent(row["accuracy" if exact else "agreement"]))  # fmt: skip
     screen.print(table)
     screen.print("\n".join(lines(report)))
 
@@ -143,12 +143,17 @@ def lines(report: dict[str, Any]) -> list[str]:
         told += of_policy(report)
     for name, what in (("dynamic", "the dynamic model"), ("policy_model", "it with this policy")):
         if (parity := report.get(name)) is not None:
+            same = parity["agreement"]
+            agreement = "" if same is None else f"top-1 agreement {100 * same:.1f} %, "
             told.append(
-                f"against {what}: top-1 agreement {100 * parity['agreement']:.1f} %, largest "
-                f"difference {parity['difference']:.2g} of scores up to "
-                f"{parity['largest_score']:.3g}"
+                f"against {what}: {agreement}largest difference {parity['difference']:.2g} of "
+                f"{'numbers' if same is None else 'scores'} up to {parity['largest_score']:.3g}"
             )
     return told
+
+
+def percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.1f}"
 
 
 def of_policy(report: dict[str, Any]) -> list[str]:
@@ -170,6 +175,11 @@ def of_policies(report: dict[str, Any]) -> list[str]:
         f"choice; the router gives it {100 * share:.1f} % of {report['clips']} clips"
         for i, (frozen, share) in enumerate(zip(report["frozen"], router["shares"], strict=True))
     ]
+    for name in report["fell_back"]:
+        told.append(f"{name} was slower than the static network, whose file stands in its place")
+    ms = {row["network"]: row["ms"] for row in report["rows"]}
+    if ms["routed"] > ms["static"]:
+        told.append("routed, clips take longer than in the static network: --policy full is faster")
     told.append(f"coverage: {100 * report['coverage']:.1f} % of the clips choose one of these "
                 f"policies by themselves; {100 * router['agreement']:.1f} % are given the one that "
                 "they choose")  # fmt: skip

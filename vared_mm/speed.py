@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -32,18 +32,17 @@ def interleaved(
     Whatever else the machine does then falls on all of them alike, and what another one left in
     the caches on the calls that are not timed.
     """
-    return in_turn(
-        {name: partial(timed, run, warm_up) for name, run in runs.items()}, clips, repeats
-    )
+    clocks = {name: partial(timed, run, warm_up) for name, run in runs.items()}
+    return in_turn(clocks, clips, range(repeats))
 
 
 def in_turn(
-    clocks: Mapping[Name, Callable[[], float]], clips: int, repeats: int
+    clocks: Mapping[Name, Callable[[], float]], clips: int, rounds: Iterable[object]
 ) -> dict[Name, Speed]:
-    """Asks each of `clocks` for the seconds of a call once per round, in an order drawn anew."""
+    """Asks each of `clocks` for the seconds of a call in each round, in an order drawn anew."""
     seconds: dict[Name, list[float]] = {name: [] for name in clocks}
     order, draw = list(clocks), random.Random(0)
-    for _ in range(repeats):
+    for _ in rounds:
         draw.shuffle(order)
         for name in order:
             seconds[name].append(clocks[name]())

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from vared_mm.export.one_graph import export_graph, refuse_gates
 from vared_mm.export.one_policy import export_policy
+from vared_mm.export.policy import check_named, refuse_no_gates
 from vared_mm.export.several_policies import export_policies
 from vared_mm.export.trained import Settings, refuse_rivals, trained
 from vared_mm.flops import build_model
@@ -25,8 +26,12 @@ def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> di
     settings.target.check()
     model = build_model(config, checkpoint)
     refuse_rivals(model)
-    if settings.policy == "dynamic":
+    if settings.policies:
+        refuse_no_gates(f"--policies is {settings.policies}", model)
+    elif settings.policy == "dynamic":
         refuse_gates(model)
+    else:
+        check_named(settings.policy, model)
     of = trained(model, config, settings.clips)
     out.parent.mkdir(parents=True, exist_ok=True)
     if settings.policies:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vared_mm.export.choosing_conv import ChoosingConv
 from vared_mm.export.fitted_snapshot import plain_network, snapshot_of
@@ -24,18 +25,21 @@ from vared_mm.export.trial import (
 )
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import dynamic_convs
+from vared_mm.screen import tracked
 
 # Every path of a gate is a branch, which converters and engines hold at once.
 GATES = 16
 
 
 def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
+    refuse_rows(of.seen.gates)
     convs, clips = dynamic_convs(of.model), of.others.clips
     graph = plain_network(of.model, {n: ChoosingConv(c) for n, c in convs.items()}, of.seen)
     static = snapshot_of(of.model, None, [], of.seen).network
     with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         files = {side: Path(folder, side, out.name) for side in ("static", "graph")}
-        for file, network in zip(files.values(), (static, graph), strict=True):
+        pairs = zip(files.values(), (static, graph), strict=True)
+        for file, network in tracked(pairs, 2, "files"):
             file.parent.mkdir()
             settings.target.write(network, clips[0], file)
         jobs = jobs_of(files, settings.to, (of.network, clips[0]))
@@ -43,13 +47,28 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         came = checked(settings.target, files["graph"], of.network, clips, batches=False)
         kept(files["graph"], out.parent)
     answers = {"static": answers_to(clips, static), "graph": came, "dynamic": of.answers}
-    macs: dict[str, Any] = {"static": macs_of(static, clips[0]), "graph": None}
-    macs["dynamic"] = macs["static"] - of.others.spared_by_clip
+    macs = {"static": macs_of(static, clips[0])}
+    # Its branches compute the same; Φ of paths that are closed comes to next to nothing.
+    macs["graph"] = macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     report = {
-        "file": str(out), **conditions(of, settings), "dynamic": compared(came, of.answers),
-        "rows": rows_of(macs, speeds, answers, of.others.labels),
+        "file": str(out), **conditions(of, settings), 
+        "dynamic": compared(came, of.answers, of.scores),
+        "rows": rows_of(macs, speeds, answers, of.others.labels, of.scores),
     }  # fmt: skip
     return {**report, "inputs": [1, *report["inputs"][1:]]}
+
+
+def refuse_rows(gates: Sequence[Mapping[str, Tensor]]) -> None:
+    """
+    Raises:
+        ExportError: One of a clip's gates decides more than once.
+    """
+    rows = max(answer.shape[2] for answer in gates[0].values())
+    if rows > 1:
+        raise ExportError(
+            "--policy dynamic writes a graph that chooses once for a clip, and the network's gates "
+            f"decide for each of its {rows} frames; give --policies 4, or --policy most-frequent"
+        )
 
 
 def refuse_gates(model: nn.Module) -> None:

@@ -29,6 +29,7 @@ from vared_mm.export.trial import (
     timed_in_turn,
 )
 from vared_mm.method.observe import forced_gates
+from vared_mm.screen import tracked
 
 
 def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
             side: write(
                 settings.target, one.network, of.seen.clips[0], Path(folder, side, out.name)
             )
-            for side, one in (("static", static), ("snapshot", snap))
+            for side, one in tracked([("static", static), ("snapshot", snap)], 2, "files")
         }
         jobs = jobs_of(files, settings.to, (of.network, of.seen.clips[0]))
         speeds = timed_in_turn(jobs, of.others.clips, settings.repeats)
@@ -48,6 +49,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         fell_back = any(layer.pays for layer in layers) and slower(speeds)
         if fell_back:
             snap, files["snapshot"] = static, files["static"]
+        if not snap.kept:
             speeds["snapshot"] = speeds["static"]
         came = checked(settings.target, files["snapshot"], snap.network, of.others.clips)
         kept(files["snapshot"], out.parent)
@@ -62,8 +64,9 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         "file": str(out), **conditions(of, settings), "policy": policy,
         "frozen": list(snap.kept), "fell_back": fell_back, "layers": [*map(asdict, layers)],
         "coverage": None if policy is None else covered([policy], of.others.gates),
-        "dynamic": compared(came, of.answers), "policy_model": policy_parity(of, snap.rows, came),
-        "rows": rows_of(macs, speeds, answers, of.others.labels),
+        "dynamic": compared(came, of.answers, of.scores),
+        "policy_model": policy_parity(of, snap.rows, came),
+        "rows": rows_of(macs, speeds, answers, of.others.labels, of.scores),
     }  # fmt: skip
 
 
@@ -84,9 +87,9 @@ def slower(speeds: dict[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def policy_parity(of: Trained, rows: Rows | None, came: Tensor) -> dict[str, float] | None:
+def policy_parity(of: Trained, rows: Rows | None, came: Tensor) -> dict[str, Any] | None:
     """Against the dynamic model at the same policy."""
     if rows is None:
         return None
     with forced_gates(of.model, of_convs(rows, of.model)):
-        return compared(came, answers_to(of.others.clips, of.network))
+        return compared(came, answers_to(of.others.clips, of.network), of.scores)

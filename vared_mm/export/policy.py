@@ -34,24 +34,37 @@ def rows_named(
     """
     if name == "full":
         return None
-    policies = counted(f"--policy is {name}", gates)
     if name == "most-frequent":
-        return most_frequent(policies)[0]
+        return most_frequent(counted(gates))[0]
     if name.startswith("share="):
-        return of_share(model, policies, dense, number(name))
+        return of_share(model, counted(gates), dense, number(name))
     return from_file(name, model)
 
 
-def counted(wanted: str, gates: Sequence[Mapping[str, Tensor]]) -> Policies:
+def check_named(name: str, model: nn.Module) -> None:
+    """What `rows_named` refuses, before any clip is looked at."""
+    if name == "full":
+        return
+    refuse_no_gates(f"--policy is {name}", model)
+    if name.startswith("share="):
+        number(name)
+    elif name != "most-frequent":
+        from_file(name, model)
+
+
+def refuse_no_gates(wanted: str, model: nn.Module) -> None:
     """
     Raises:
         ValueError: There are none, whereas `wanted` they are.
     """
-    if not gates[0]:
+    if not dynamic_convs(model):
         raise ValueError(
             f"{wanted} and the network has no gate: it is static, or VaRed is missing in its "
             "backbone's type; give --policy full, or the dynamic model's config"
         )
+
+
+def counted(gates: Sequence[Mapping[str, Tensor]]) -> Policies:
     return policies_of([{name: rows.numpy() for name, rows in one.items()} for one in gates])
 
 

@@ -33,6 +33,8 @@ from vared_mm.fast.engines import Run
 from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
 from vared_mm.report.policies import KEPT
+from vared_mm.screen import tracked
+from vared_mm.speed import Speed
 
 
 def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
@@ -49,17 +51,27 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
     with TemporaryDirectory(dir=out, prefix=".export-") as folder:
         files = {
             name: write(target, net.network, clips[0], Path(folder, name, name + suffix))
-            for name, net in nets.items()
+            for name, net in tracked(nets.items(), len(nets), "files")
         }
-        if settings.gates_that_pay:
-            refuse_slower(nets, files, clips, settings)
         deciding = write(target, decide, clips[0], Path(folder, "router", "router" + suffix))
         several = [file for name, file in files.items() if name != "static"]
         jobs = jobs_of(files, settings.to, (of.network, clips[0]))
         jobs["routed"] = partial(of_routed, settings.to, deciding, several)
-        speeds = timed_in_turn(jobs, clips, settings.repeats)
+        fell_back: list[str] = []
+        while True:
+            speeds = timed_in_turn(jobs, clips, settings.repeats)
+            slow = slower_than_static(speeds, nets) if settings.gates_that_pay else []
+            if not slow:
+                break
+            for name in slow:
+                nets[name] = nets["static"]
+                write(target, nets[name].network, clips[0], files[name])
+            fell_back += slow
+        # Where nothing is left out, they are the same operations, and a difference is noise.
+        speeds |= {name: speeds["static"] for name, net in nets.items() if not net.kept}
         routes = checked_router(target, deciding, decide, clips)
-        came = {n: checked(target, files[n], net.network, clips) for n, net in nets.items()}
+        pairs = tracked(nets.items(), len(nets), "files tried")
+        came = {name: checked(target, files[name], net.network, clips) for name, net in pairs}
         remove_former(out)
         for made in (*several, deciding):
             kept(made, out)
@@ -72,12 +84,13 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
     return {
         "file": str(out), **conditions(of, settings), "policies": policies,
         "frozen": [list(net.kept) for name, net in nets.items() if name != "static"],
+        "fell_back": sorted(fell_back),
         "coverage": float(alike.mean()),
         "router": {
             "shares": [float((routes == i).float().mean()) for i in range(len(policies))],
             "agreement": float((alike & (routes.numpy() == chosen)).mean()),
         },
-        "rows": rows_of(macs, speeds, came, of.others.labels),
+        "rows": rows_of(macs, speeds, came, of.others.labels, of.scores),
     }  # fmt: skip
 
 
@@ -88,16 +101,10 @@ def remove_former(folder: Path) -> None:
             file.unlink()
 
 
-def refuse_slower(
-    nets: dict[str, Snapshot], files: Mapping[str, Path], clips: Sequence[Tensor],
-    settings: Settings,
-) -> None:  # fmt: skip
-    """The static network takes the place of those that are slower."""
-    speeds = timed_in_turn(jobs_of(files, settings.to), clips, settings.repeats)
-    for name, file in files.items():
-        if speeds[name].median < speeds["static"].median:
-            nets[name] = nets["static"]
-            write(settings.target, nets[name].network, clips[0], file)
+def slower_than_static(speeds: Mapping[str, Speed], nets: Mapping[str, Snapshot]) -> list[str]:
+    """Policies that leave something out, and whose files take longer all the same."""
+    static = speeds["static"].median
+    return [name for name, net in nets.items() if net.kept and speeds[name].median < static]
 
 
 def first_policies(of: Trained, count: int) -> list[Rows]:
@@ -105,7 +112,7 @@ def first_policies(of: Trained, count: int) -> list[Rows]:
     Raises:
         ExportError: The clips chose fewer.
     """
-    found = most_frequent(counted(f"--policies is {count}", of.seen.gates))
+    found = most_frequent(counted(of.seen.gates))
     if len(found) < count:
         fewer = f"--policies {len(found)}" if len(found) > 1 else "--policy most-frequent"
         # No more are told apart, however many clips there are.
@@ -127,7 +134,8 @@ def checked_router(target: Target, file: Path, router: Router, clips: Sequence[T
     scores = answers_to(clips, router.scores)
     # Of two that are equally good, another engine may take the other.
     best, taken = scores.amax(1), scores.gather(1, came[:, None].long())[:, 0]
-    refuse_difference(f"the router in {target.engine}", taken, best, tolerance_of(scores))
+    what, so = f"the router in {target.engine}", "it is not kept"
+    refuse_difference(what, taken, best, tolerance_of(scores), so)
     return came.long()
 
 

@@ -49,6 +49,11 @@ class Trained:
         return self.network.model
 
     @property
+    def scores(self) -> bool:
+        """Whether it answers with scores of classes, as a recogniser and a segmentor do."""
+        return not any(hasattr(self.model, head) for head in ("bbox_head", "roi_head"))
+
+    @property
     def answers(self) -> Tensor:
         """(clips, ...) to the others, as the network chooses by itself."""
         return torch.cat(self.others.answers)

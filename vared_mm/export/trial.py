@@ -20,6 +20,7 @@ from vared_mm.fast.engines import Network, Run, prepared
 from vared_mm.fast.isolated import Job, isolated
 from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
+from vared_mm.screen import tracked
 from vared_mm.speed import Speed, in_turn
 
 # Clips of one timing: a dynamic network takes another time for each.
@@ -45,22 +46,22 @@ def checked(
     """
     run, wanted = target.exact(file), answers_to(clips, network)
     tolerance = tolerance_of(wanted)
-    refuse_difference(f"the file in {target.engine}", answers_to(clips, run), wanted, tolerance)
+    what, so = f"the file in {target.engine}", "it is not kept"
+    refuse_difference(what, answers_to(clips, run), wanted, tolerance, so)
     if batches:
         # Of a single clip, that twice.
         ends = torch.tensor([0, len(clips) - 1])
         at_once = run(torch.cat([clips[i] for i in ends]))
-        refuse_difference("the file for a batch of 2", at_once, wanted[ends], tolerance)
+        refuse_difference("the file for a batch of 2", at_once, wanted[ends], tolerance, so)
     return answers_to(clips, target.load(file))
 
 
-def compared(came: Tensor, expected: Tensor) -> dict[str, float]:
-    """The share of equal top-1 answers (of pixels, where each has one), and the largest difference
-    of any score."""
-    same = came.argmax(1) == expected.argmax(1)
+def compared(came: Tensor, expected: Tensor, scores: bool = True) -> dict[str, float | None]:
+    """The share of equal top-1 answers (of pixels, where each has one), None where what is answered
+    are no `scores` of classes; and the largest difference of any number."""
+    same = float((came.argmax(1) == expected.argmax(1)).float().mean()) if scores else None
     largest, scale = (came - expected).abs().max(), expected.abs().max()
-    return {"agreement": float(same.float().mean()), "difference": float(largest),
-            "largest_score": float(scale)}  # fmt: skip
+    return {"agreement": same, "difference": float(largest), "largest_score": float(scale)}
 
 
 def accuracy(scores: Tensor, labels: Sequence[int | None]) -> float | None:
@@ -93,7 +94,7 @@ def timed_in_turn(
     clips = clips[:TIMED]
     sides: dict[str, Job] = {side: partial(side_of, side, job, clips) for side, job in jobs.items()}
     with isolated(sides, 1) as clocks:
-        return in_turn(clocks, len(clips), repeats)
+        return in_turn(clocks, len(clips), tracked(range(repeats), repeats, "rounds timed"))
 
 
 def side_of(
@@ -117,29 +118,22 @@ def kept(file: Path, folder: Path) -> None:
 
 
 def rows_of(
-    macs: Mapping[str, float | None], speeds: Mapping[str, Speed], answers: Mapping[str, Tensor],
-    labels: Sequence[Any],
+    macs: Mapping[str, float], speeds: Mapping[str, Speed], answers: Mapping[str, Tensor],
+    labels: Sequence[Any], scores: bool,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The lines of the table, in the order of `macs`, of which None are not known.
+    """The lines of the table, in the order of `macs`.
 
     Args:
-        answers: (clips, ...) scores of each, "dynamic" among them.
+        answers: (clips, ...) of each, "dynamic" among them.
+        scores: Whether they are of classes.
     """
-    return [
-        row_of(side, own, speeds[side], answers[side], answers["dynamic"], labels)
-        for side, own in macs.items()
-    ]
-
-
-def row_of(
-    side: str,
-    macs: float | None,
-    speed: Speed,
-    came: Tensor,
-    dynamic: Tensor,
-    labels: Sequence[Any],
-) -> dict[str, Any]:
-    ms = {"ms": 1000 / speed.median, "ms_quartiles": [1000 / speed.high, 1000 / speed.low]}
-    agreement = compared(came, dynamic)["agreement"]
-    return {"network": side, "gmacs": macs and macs / 1e9, **ms, "agreement": agreement,
-            "accuracy": accuracy(came, labels)}  # fmt: skip
+    rows = []
+    for side, own in macs.items():
+        came, speed = answers[side], speeds[side]
+        rows.append({
+            "network": side, "gmacs": own / 1e9, "ms": 1000 / speed.median,
+            "ms_quartiles": [1000 / speed.high, 1000 / speed.low],
+            "agreement": compared(came, answers["dynamic"], scores)["agreement"],
+            "accuracy": accuracy(came, labels) if scores else None,
+        })  # fmt: skip
+    return rows

@@ -138,7 +138,7 @@ def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:
         else:
             runs = [side for job in jobs.values() for side in job(stack).items()]
             clocks = {side: partial(timed, run, settings.warm_up) for side, run in runs}
-        speeds = in_turn(clocks, len(inputs), settings.repeats)
+        speeds = in_turn(clocks, len(inputs), range(settings.repeats))
     return rows_of(speeds, cases, len(inputs), settings)
 
 

@@ -113,12 +113,17 @@ class Planned:
 
 
 def refuse_difference(
-    what: str, came: Tensor, expected: Tensor, tolerance: float | None = None
+    what: str,
+    came: Tensor,
+    expected: Tensor,
+    tolerance: float | None = None,
+    so: str = "their times cannot be compared",
 ) -> None:
     """Raises where two sides of a comparison do not compute the same function.
 
     Args:
         tolerance: Of the largest number; by default that of the precision expected.
+        so: What follows from that.
     """
     tolerance = tolerance or tolerance_of(expected)
     error = apart(came, expected)
@@ -126,5 +131,5 @@ def refuse_difference(
         raise DifferentFunctionError(
             f"{what} answers something else than the plain form does: {tuple(came.shape)} against "
             f"{tuple(expected.shape)}, {error:.1e} of the largest number apart where "
-            f"{tolerance:.0e} is allowed; their times cannot be compared"
+            f"{tolerance:.0e} is allowed; {so}"
         )
