@@ -71,6 +71,14 @@ CASES = {
         (3, 6, 6),
     ),
     "2-D": (2, dict(args=(3, 8, 3), padding=1), {}, (6, 5)),
+    # Filters and weights enough for our own kernels, half and a quarter of them too.
+    "many filters": (3, dict(args=(3, 40, 3), padding=1), dict(search_space=3), (4, 4, 5)),
+    "24 filters": (
+        3,
+        dict(args=(5, 24, 3), padding=1, stride=(1, 2, 2)),
+        {},
+        (4, 5, 7),
+    ),
     "2-D dilated, odd, space 3": (
         2,
         dict(args=(3, 7, 3), padding=2, dilation=2, stride=2),

@@ -10,7 +10,9 @@ from test_fast_convolutions import error
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import NativeConv, kernel_for, packed
 from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
-from vared_mm.kernels.convolutions import Convolving, Expander, knows
+from vared_mm.kernels import convolutions, tiled_conv
+from vared_mm.kernels.convolutions import SOURCE, Convolving, Expander, knows
+from vared_mm.kernels.loading import Source, loaded
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 ONES = (1, 1, 1)
@@ -39,6 +41,9 @@ CASES = {
         dict(padding=(2, 0, 0), dilation=(2, 1, 1)),
     ),
     "in time, every second pixel": (8, 16, (3, 1, 1), (1, 2, 2), (3, 5, 7)),
+    "unlike parts of several frames": (6, 16, ONES, (1, 2, 2), (3, 3, 259)),
+    "frames in unlike parts": (16, 16, (1, 3, 3), ONES, (5, 34, 34)),
+    "rows in unlike parts": (16, 16, (1, 3, 3), ONES, (1, 150, 40)),
     "in space": (20, 50, (1, 3, 3), ONES, (3, 7, 7)),
     "in space and time": (20, 40, (3, 3, 3), ONES, (4, 6, 7)),
     "a first layer": (3, 24, (7, 7, 7), (2, 2, 2), (9, 17, 19)),
@@ -97,7 +102,16 @@ def followed(y, epilogue, factor, other=0.0):
     return y.relu() if epilogue.relu else y
 
 
-@pytest.mark.usefixtures("_suited", "_threads")
+@pytest.fixture(params=["as it is", "as with AVX-512"])
+def _registers(request, monkeypatch):
+    """Of the processor, or as many vectors and pixels at once as AVX-512 has registers for."""
+    if request.param != "as it is":
+        wide = Source(f"{SOURCE.stem}_wide", f"#define MANY_REGISTERS\n{SOURCE.text}")
+        monkeypatch.setattr(convolutions, "compiled_kernels", lambda *maps: loaded(wide))
+        assert convolutions.beside() == 3
+
+
+@pytest.mark.usefixtures("_suited", "_threads", "_registers")
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_it_convolves_and_does_what_follows(name):
@@ -193,6 +207,25 @@ def test_others_are_left_to_onednn(shape, settings):
     settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES, groups=1) | settings
     conv = packed(torch.randn(shape), None, Geometry(**settings), torch.float32)
     assert type(conv) is PackedConv
+
+
+@pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize(
+    ("shape", "maps", "ours"),
+    [
+        ((64, 3, 7, 7, 7), torch.float32, True),
+        ((48, 16, 3, 3, 3), torch.float32, True),
+        ((9, 20, 1, 1, 1), torch.float32, True),
+        ((64, 40, 1, 1, 1), torch.bfloat16, True),
+        ((48, 16, 3, 3, 3), torch.bfloat16, False),
+    ],
+    ids=["first layer", "small", "nine filters", "points in bfloat16", "small in bfloat16"],
+)
+def test_ours_takes_what_it_is_quicker_at(shape, maps, ours, monkeypatch):
+    monkeypatch.setattr(tiled_conv, "suits", lambda: False)
+    padding = tuple(k // 2 for k in shape[2:])
+    conv = packed(torch.randn(shape), None, Geometry(ONES, padding, ONES, 1), maps)
+    assert type(conv) is (NativeConv if ours else PackedConv)
 
 
 def test_other_precisions_are_left_to_torch():

@@ -115,6 +115,21 @@ class SwishOf(nn.Module):
         return y + x if self.reads else y
 
 
+class Silu(nn.Sequential):
+    def forward(self, x):
+        return torch.nn.functional.silu(super().forward(x))
+
+
+@torch.no_grad()
+def test_swish_by_its_name_is_one_pass_too_and_takes_each_sample_by_itself():
+    torch.manual_seed(0)
+    model, x = Silu(nn.Conv2d(3, 16, 1)).eval(), torch.randn(2, 3, 4, 4)
+    prepared = prepare_for_inference(model, x)
+    assert swish in [node.target for node in prepared.forward.graph.graph.nodes]
+    assert prepared.forward.run.separable
+    assert_close(prepared(x), model(x))
+
+
 @pytest.mark.parametrize("reads", [False, True])
 @torch.no_grad()
 def test_the_swish_of_a_convolution_takes_its_memory_where_nothing_else_reads_it(reads):

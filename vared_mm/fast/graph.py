@@ -154,6 +154,9 @@ def fuse_silu(graph: fx.GraphModule, fresh: set[fx.Node]) -> None:
     memory of x, where that is a convolution's output, which nobody else reads."""
     modules = dict(graph.named_modules())
     for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target is F.silu:
+            node.target = swish
+            continue
         if node.target not in (operator.mul, torch.mul) or node.kwargs:
             continue
         for x, gate in (node.args, node.args[::-1]):

@@ -2,8 +2,9 @@
 //
 //     out = activate( factor · scale · conv(x) + bias + residual )
 //
-// Maps lie channels last, (N, T, H, W, C); those that are made have 16 channels or more. The channels
-// are taken in vectors of 16, of which the last begins early and makes some channels a second time.
+// Maps lie channels last, (N, T, H, W, C). The channels that are made are taken in vectors of 16,
+// of which the last begins early and makes some channels a second time; of fewer, where a
+// convolution has no groups, one vector is made and some of it written.
 
 namespace {
 
@@ -11,8 +12,8 @@ namespace {
 constexpr long ALONG = 8;
 // The frames that a depthwise convolution reads stay in the core's own cache: this many floats.
 constexpr long RING = 1 << 18;
-// What a part of another convolution reads has at most about so many numbers, to stay there too; and
-// so many pixels, at most and at least, where no neighbours are read.
+// What a part of a convolution without groups reads has about so many numbers, to stay there too;
+// and where the image's neighbours are not read, about so many pixels, at most and at least.
 constexpr long READ = 1 << 16, MOST = 64, LEAST = 16;
 
 // Maps that a depthwise convolution reads, and those it makes.
@@ -79,7 +80,7 @@ struct Expansion {
     const Epilogue *epilogue;
     float factor;
     std::vector<long> from, to;  // of the pixels of a tile
-    std::vector<float> kept;
+    std::vector<float> kept;     // never filled, as a pixel is one run
 };
 
 // Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
@@ -196,6 +197,9 @@ struct Shape {
     long frames, height, width;
 
     long pixels() const { return height * width; }
+    bool operator==(const Shape &s) const {
+        return frames == s.frames && height == s.height && width == s.width;
+    }
 };
 
 struct Conv {
@@ -211,7 +215,7 @@ struct Conv {
         return kernel[1] * kernel[2] > 1 || padding[1] || padding[2];
     }
 
-    // Where no neighbours are read, lines of the output are as long as pixels are as far apart in x.
+    // Where no neighbours are read, lines are as long as pixels are equally far apart in x.
     void flatten() {
         if (reads_neighbours() || stride[1] > 1 || stride[2] > 1) return;
         from = {from.frames, 1, from.pixels()}, to = {to.frames, 1, to.pixels()};
@@ -225,7 +229,7 @@ struct Part {
     long sample, first, last, top, bottom, left, right, first_vector, last_vector;
 };
 
-// Where the numbers that a part reads lie: those of frame `first`, of a row, of a pixel to the next.
+// Where the numbers that a part reads lie: frame `first`, and from a frame, row, pixel to the next.
 struct View {
     const Map *at;
     long first, frame, row, pixel;
@@ -240,7 +244,7 @@ struct Worker {
     std::vector<Map> copy;
     std::vector<long> offset, from, to;
     std::vector<float> kept;
-    Shape of;  // which pixels those are
+    Shape listed;  // how many frames, rows and columns of pixels those are
 
     void run(const Part &p) {
         const View v = c.reads_neighbours() ? copied(p) : of_sample(p);
@@ -255,8 +259,9 @@ struct Worker {
             long low = 0, high = c.kernel[0];
             while (low < high && frame + low * c.dilation[0] < 0) low++;
             while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
-            const Meeting m{v.at + (frame - v.first) * v.frame, from.data(), to.data(),
-                            together * (p.bottom - p.top) * (p.right - p.left), offset.data(), low * of_frame, high * of_frame};
+            const long pixels = together * (p.bottom - p.top) * (p.right - p.left);
+            const Meeting m{v.at + (frame - v.first) * v.frame, from.data(), to.data(), pixels,
+                            offset.data(), low * of_frame, high * of_frame};
             const long pixel = (p.sample * c.to.frames + t) * c.to.height + p.top;
             const long at = (pixel * c.to.width + p.left) * c.f.count;
             Direct<Map>{c.f, e, factor, m, residual ? residual + at : nullptr, out + at, 0, kept}
@@ -315,8 +320,8 @@ struct Worker {
     void find_pixels(const Part &p, const View &v, long frames) {
         // Of most parts they are the same.
         const Shape now{frames, p.bottom - p.top, p.right - p.left};
-        if (now.frames == of.frames && now.height == of.height && now.width == of.width) return;
-        of = now;
+        if (now == listed) return;
+        listed = now;
         from.clear(), to.clear();
         for (long t = 0; t < frames; t++)
             for (long h = 0; h < p.bottom - p.top; h++)
@@ -346,12 +351,15 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const flo
            {from[0], from[1], from[2]}, {to[0], to[1], to[2]}};
     c.flatten();
     // A part has so many frames, rows and columns.
-    long frames = c.to.frames, rows = c.to.height, columns_of = c.to.width;
+    long frames = c.to.frames, rows = c.to.height, across = c.to.width;
     const auto units = [&] {
         return samples * parts_of(c.to.frames, frames) * parts_of(c.to.height, rows) *
-               parts_of(c.to.width, columns_of);
+               parts_of(c.to.width, across);
     };
+    // Filters are parted by two panels and more, as the last vector writes into what is the one's
+    // before it.
     const long panels = parts_of(vectors_of(filters), VECTORS);
+    const long most_parts = std::max(panels / 2, 1L);
     if (c.reads_neighbours()) {
         const long line = (c.from.width + 2 * padding[2]) * inputs;
         const auto size = [&] {
@@ -360,35 +368,36 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const flo
         };
         while (frames > 1 && size() > READ) frames = (frames + 1) / 2;
         while (rows > 1 && size() > READ) rows = (rows + 1) / 2;
-        while (frames > 1 && units() * panels < threads) frames = (frames + 1) / 2;
-        while (rows > 1 && units() * panels < threads) rows = (rows + 1) / 2;
+        while (frames > 1 && units() * most_parts < threads) frames = (frames + 1) / 2;
+        while (rows > 1 && units() * most_parts < threads) rows = (rows + 1) / 2;
     } else {
         rows = 1;
         const long share = READ / (((frames - 1) * stride[0] + c.reach(0) + 1) * inputs);
         const long spread = samples * c.to.height * c.to.width / (4 * threads);
         const long most = std::clamp(std::min(share, spread), LEAST, MOST);
         const long even = parts_of(c.to.width, std::max(c.to.width / most, 1L));
-        columns_of = parts_of(even, PIXELS) * PIXELS;
+        across = parts_of(even, PIXELS) * PIXELS;
     }
     // Few parts are divided once more, each for some of the filters.
-    const long number = units(), more = std::min(parts_of(4 * threads, number), panels);
+    const long number = units(), more = std::min(parts_of(4 * threads, number), most_parts);
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<Map> memory;
         Worker worker{c, e, x, residual, out, std::move(memory), {}, {}, {}, {}, {}};
 #pragma omp for schedule(dynamic)
         for (long unit = 0; unit < number * more; unit++) {
-            const long by = unit % more, of_columns = parts_of(c.to.width, columns_of);
-            const long of_rows = parts_of(c.to.height, rows), of_frames = parts_of(c.to.frames, frames);
+            const long by = unit % more, of_columns = parts_of(c.to.width, across);
+            const long of_rows = parts_of(c.to.height, rows);
+            const long of_frames = parts_of(c.to.frames, frames);
             long piece = unit / more;
-            const long left = piece % of_columns * columns_of;
+            const long left = piece % of_columns * across;
             piece /= of_columns;
             const long top = piece % of_rows * rows;
             piece /= of_rows;
             const long first = piece % of_frames * frames;
             worker.run({piece / of_frames, first, std::min(first + frames, c.to.frames), top,
                         std::min(top + rows, c.to.height), left,
-                        std::min(left + columns_of, c.to.width), panels * by / more * VECTORS,
+                        std::min(left + across, c.to.width), panels * by / more * VECTORS,
                         std::min(panels * (by + 1) / more * VECTORS, vectors_of(filters))});
         }
         memory = std::move(worker.copy);

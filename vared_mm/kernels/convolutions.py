@@ -83,6 +83,8 @@ class Convolving:
         stride, padding, dilation: Of each dimension.
     """
 
+    without_groups = "direct"
+
     def __init__(
         self,
         weight: Tensor,
@@ -95,9 +97,7 @@ class Convolving:
         self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(dilation)
         self.stride, self.padding = over_time(stride), (*[0] * (5 - weight.ndim), *padding)
         self.reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)]
-        # What a row of the kernel reads lies side by side.
-        self.row = self.inputs * (self.kernel[-1] if dilation[-1] == 1 else 1)
-        self.kind = "direct" if groups == 1 else "depthwise"
+        self.kind = self.without_groups if groups == 1 else "depthwise"
         self.weight, self.moves = self.told_of(weight)
         self._of_size = lru_cache(256)(self._bound)
         self._sizes = lru_cache(64)(self._size_of)
@@ -107,7 +107,8 @@ class Convolving:
         if self.kind == "depthwise":
             weights = dict(channels=self.filters, kernel=self.kernel[0], taps=taps_of(weight))
             return weights, dict(step=self.stride[0], stride=self.stride[-1])
-        run = piece_of(self.row)
+        # What a row of the kernel reads lies side by side.
+        run = piece_of(self.inputs * (self.kernel[-1] if self.dilation[-1] == 1 else 1))
         runs = self.inputs * math.prod(self.kernel) // run
         weights = dict(inputs=self.inputs, filters=self.filters, weight=panels_of(weight))
         return weights, dict(runs=runs, run=run, **self.geometry())
@@ -201,7 +202,7 @@ def knows(
 ) -> bool:
     """Whether it has no groups, or is depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
-    if weight.device.type != "cpu":
+    if weight.device.type != "cpu" or not weight.numel():
         return False
     if groups == 1:
         reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
@@ -219,8 +220,7 @@ def knows(
 
 def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
     """Whether one that it knows is computed faster than by oneDNN, which takes as long to be called
-    as small ones to be computed, and fills vectors neither with an image's channels nor with
-    filters that are no multiple of eight.
+    as small ones to be computed, and does not fill its vectors with an image's channels.
     """
     if groups > 1:
         return True

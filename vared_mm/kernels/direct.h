@@ -2,9 +2,9 @@
 
 namespace {
 
-// Vectors of filters that share a load of the input, whose weights lie side by side, and pixels that
-// share a load of the weights: their sums stay in registers, of which AVX-512 has more.
-#ifdef __AVX512F__
+// Vectors of filters that share a load of the input, whose weights lie side by side, and pixels
+// that share a load of the weights: their sums stay in registers, of which AVX-512 has more.
+#if defined(__AVX512F__) || defined(MANY_REGISTERS)  // the latter for tests elsewhere
 constexpr long VECTORS = 3, PIXELS = 8;
 #else
 constexpr long VECTORS = 1, PIXELS = 6;
@@ -15,7 +15,7 @@ constexpr long WEIGHTS = 5120;
 // A filter is `runs` times `run` numbers; those of a run meet numbers of x that lie side by side.
 struct Filters {
     long count, runs, run;
-    const float *weight;  // panels of VECTORS vectors, the last of fewer, each (numbers, vectors, 16)
+    const float *weight;  // panels of VECTORS vectors or fewer, each (numbers, vectors, 16)
 };
 
 // Pixels, by where they begin in x and in the output, and the runs of a filter that meet them.
@@ -78,7 +78,7 @@ void multiply(const Meeting &m, long pixel, long low, long high, long run, const
     }
 }
 
-// The sums of a meeting. Into tiles of 16 channels, `plane` numbers from one to the next, or into maps.
+// The sums of a meeting. Into tiles of 16 channels, `plane` numbers from one to the next, or maps.
 template <typename Out>
 struct Direct {
     const Filters &f;
@@ -123,8 +123,8 @@ struct Direct {
             for (long i = 0; i < m.pixels; i += PIXELS, sums += SUMS) {
                 const auto some = m.pixels - i > PIXELS / 2 ? multiply<PIXELS, WIDE, Out>
                                                             : multiply<PIXELS / 2, WIDE, Out>;
-                some(m, i, low, high, f.run, from, sums, !part, ends, channel, plane ? LANES : f.count,
-                     residual, out);
+                some(m, i, low, high, f.run, from, sums, !part, ends, channel,
+                     plane ? LANES : f.count, residual, out);
             }
         }
     }

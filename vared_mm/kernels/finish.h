@@ -88,7 +88,7 @@ struct Finish {
     }
 };
 
-// The last vector begins early, and makes some channels a second time.
+// The last vector begins early, and makes some channels a second time, unless it is the only one.
 long vectors_of(long channels) { return (channels + LANES - 1) / LANES; }
 long start_of(long vector, long channels) {
     return std::max(std::min(vector * LANES, channels - LANES), 0L);

@@ -51,8 +51,9 @@ def compiled_kernels() -> dict[str, Function] | None:
 class Tiling(Convolving):
     """What the kernel is told of a convolution without groups; without its bias."""
 
+    without_groups = "tiled_conv"
+
     def told_of(self, weight: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.kind = "tiled_conv"
         tiles = tiles_of(weight, self.dilation[-1] == 1)
         return dict(inputs=self.inputs, filters=self.filters, weight=tiles), self.geometry()
 
