@@ -1,4 +1,5 @@
-# Runs the demo on a CPU. TORCH is what tools/setup.sh hands to pip; torch's own index has CPU builds:
+# Runs the demo on a CPU. TORCH is what tools/setup.sh hands to pip; torch's own index has CPU builds.
+# Without it, and with no CPU build on pip's index, it is CUDA's, of some gigabytes:
 #   docker build --tag vared_mm --build-arg TORCH='torch==2.13.0 --index-url URL' .
 #   docker run --rm vared_mm
 FROM python:3.11-slim-bookworm

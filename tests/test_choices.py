@@ -109,6 +109,7 @@ def test_a_network_that_answers_its_gate_is_as_right_as_the_choices_fit(tmp_path
     assert result.choices["verdict"].startswith(
         "The choices save MACs: they take 83 % in the mean and the most frequent policy 100 %."
     )
+    assert f"vared-mm freeze {folder} frozen.pth --same-macs" in result.choices["verdict"]
 
 
 def test_an_interrupted_judgement_goes_on_where_it_stopped(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """`vared-mm COMMAND`: the command lines of tools/ by name, and what a wheel carries of them."""
 
+import ast
+import re
 import sys
 from pathlib import Path
 
@@ -34,15 +36,34 @@ def test_help_lists_every_tool_with_its_first_line_and_an_example(called):
         == "Trains a model, on one device or, with --launcher, on many."
     )
     assert rows[at + 1].strip() == "$ vared-mm train configs/recognition/vared_i3d_k400.py"
-    # One that gives no example.
-    assert "$ vared-mm make-need-clips --help" in told
+    for name, example in zip(names, rows[3::2], strict=True):
+        assert f"{example} ".startswith(f"{'':<20}$ vared-mm {name} ")
+        assert not example.endswith("--help")
 
 
 def test_a_command_gets_its_options_and_tells_its_name(called, capsys):
     with pytest.raises(SystemExit) as ended:
         called("gates-that-pay", "--help")
     assert ended.value.code == 0
-    assert "usage: vared-mm gates-that-pay" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "usage: vared-mm gates-that-pay" in told
+    # Where there is no tools/: of a file with options, and of one in a sentence.
+    assert "\n    vared-mm gates-that-pay speed.json --batch 8\n" in told
+    assert "vared-mm benchmark CONFIG --layers" in told
+
+
+# A study starts runs of a checkout.
+ANYWHERE = [name for name in commands.commands() if name != "study"]
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_no_command_sends_its_user_to_a_file_of_python(called, capsys, name):
+    with pytest.raises(SystemExit):
+        called(name, "--help")
+    told = capsys.readouterr().out
+    assert f"usage: vared-mm {name} " in told
+    assert f"\n    vared-mm {name}" in told
+    assert not re.search(r"tools/\S*\.py", told)
 
 
 def test_another_command_is_refused_with_the_one_that_was_meant(called):
@@ -63,3 +84,26 @@ def test_away_from_the_repository_our_own_configs_and_tools_serve(tmp_path, monk
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "train.py").touch()
     assert shipped.here_or_shipped("tools/train.py") == Path("tools/train.py")
+
+
+def printed(file):
+    """The texts in a file of code that are no docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+@pytest.mark.parametrize("folder", ["tools", "vared_mm"])
+def test_messages_name_commands_and_no_files_of_a_checkout(folder):
+    texts = [
+        (file.name, text)
+        for file in sorted((TOOLS.parent / folder).rglob("*.py"))
+        if file.name != "commands.py"  # which has the pattern of their names
+        for text in printed(file)
+    ]
+    assert len(texts) > 100
+    # A text that is such a file alone is called by `run_tool`.
+    named = re.compile(r"(?!^tools/\S+\.py$).*tools/\S+\.py", re.DOTALL)
+    assert [(name, text) for name, text in texts if named.match(text)] == []

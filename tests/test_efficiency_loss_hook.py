@@ -200,11 +200,11 @@ def test_decay_on_the_bias_of_the_gates_is_warned_of(tmp_path):
         (dict(weight="5"), "weight is '5'"),
         (dict(ramp=-0.1), "part of the training"),
         (dict(cost="energy"), r"wanted one of \('macs', 'latency'\)"),
-        (dict(cost="latency"), r"cost='latency' with the file that tools/benchmark.py"),
+        (dict(cost="latency"), r"cost='latency' with the file that vared-mm benchmark"),
         (dict(table="speed.json"), r"cost='macs' came with table='speed.json'"),
         (
             dict(cost="latency", table="gone.json"),
-            r"no latency table gone.json; measure with tools",
+            r"no latency table gone.json; measure with vared-mm",
         ),
         (dict(correct="top5"), r"wanted one of \['always', .*'top1'\]"),
     ],

@@ -49,7 +49,7 @@ def test_a_table_comes_back_from_its_file_as_it_was_measured(tmp_path):
 row = FIRST.as_json()
 REFUSED = {
     "another batch size": ({8: [row]}, r"at batch size 8; wanted 1: .* with --batch 1"),
-    "no layers": ({}, "was written without --layers; measure with tools/benchmark.py CONFIG"),
+    "no layers": ({}, "was written without --layers; measure with vared-mm benchmark CONFIG"),
     "an older file": ({1: [{"name": "0"}]}, "it is of version None, wanted 1; measure"),
     "a newer file": ({1: [{**row, "version": 2}]}, "it is of version 2, wanted 1"),
     "a row cut short": ({1: [{"version": 1, "choices": []}]}, "latency table: 'name'; measure"),

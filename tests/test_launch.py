@@ -24,6 +24,9 @@ from vared_mm.launch import (
     told_in_a_line,
     visible,
 )
+from vared_mm.report.leaderboard_formats import FORMATS
+from vared_mm.report.paper_tables import TABLES
+from vared_mm.report.policy_pictures import CLASSES, KINDS
 
 BYTES = os.fsdecode(b"cl\xe4p")
 
@@ -109,6 +112,22 @@ def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
     assert (found.files, found.json) == (["./-h0.mp4"], "a")
 
 
+@pytest.mark.parametrize(("file", "keys"), [
+    ("data/val.txt", "val.dataset.ann_file, test.dataset.0.ann_file"),
+    ("data/train.txt", None),
+    ("elsewhere/val.txt", "test.dataset.0.ann_file"),
+])  # fmt: skip
+def test_a_file_that_a_config_names_is_told_with_its_key(file, keys):
+    config = Config(dict(
+        launcher="none", name=file, val=dict(dataset=dict(ann_file="data/val.txt", prefix="")),
+        test=dict(dataset=[dict(ann_file="val.txt")]),
+    ))  # fmt: skip
+    with pytest.raises(FileNotFoundError) as ended, processes(config):
+        Path(file).read_text()
+    told = f"No such file or directory: '{file}'"
+    assert str(ended.value).endswith(f"{told}, which the config names in {keys}" if keys else told)
+
+
 def gloo_threads():
     names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
     return [name for name in names if "gloo" in name]
@@ -146,11 +165,11 @@ def test_no_process_group_and_no_thread_of_it_outlives_the_work(monkeypatch, fai
 STARTS = """
 import io, json, runpy, sys
 from contextlib import redirect_stdout
-missing, *tools = sys.argv[1:]
+missing, words, *tools = sys.argv[1:]
 sys.modules.update(dict.fromkeys(missing.split()))
 ends = {}
 for tool in tools:
-    sys.argv, printed = [tool, "--help"], io.StringIO()
+    sys.argv, printed = [tool, *words.split()], io.StringIO()
     try:
         with redirect_stdout(printed):
             runpy.run_path(tool, run_name="__main__")
@@ -160,31 +179,41 @@ print(json.dumps(ends))
 """
 
 
-def helped(tools, folder, missing=""):
-    """What each tool prints, or ends with, that is asked for help without the modules missing."""
-    command = [sys.executable, "-c", STARTS, missing, *map(str, tools)]
+def called(tools, folder, words="--help", missing=""):
+    """What each tool prints, or ends with, without the modules missing."""
+    command = [sys.executable, "-c", STARTS, missing, words, *map(str, tools)]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     return {Path(tool).stem: end for tool, end in json.loads(done.stdout).items()}
 
 
-def test_every_tool_helps(tmp_path):
+# What the extra `report` brings, taken away; torch itself may look for jinja2.
+REPORT = "pandas pydantic tabulate jinja2"
+
+
+@pytest.mark.parametrize("missing", ["", REPORT], ids=["all", "without the extra"])
+def test_every_tool_helps(tmp_path, missing):
     tools = sorted(TOOLS.glob("*.py"))
-    told = helped(tools, tmp_path)
+    told = called(tools, tmp_path, missing=missing)
     assert set(told) == {tool.stem for tool in tools}
     for tool, text in told.items():
         assert text.startswith("usage: "), tool
 
 
 def test_without_an_extra_a_tool_tells_in_a_line_what_brings_it(tmp_path):
-    free = {"test", "train", "redundancy"}
-    lost = {"leaderboard", "evaluate", "visualize", "study"}
-    # What the extra `report` brings, taken away; torch itself may look for jinja2.
-    missing = "pandas pydantic tabulate jinja2"
-    told = helped([TOOLS / f"{tool}.py" for tool in free | lost], tmp_path, missing)
-    assert {tool for tool, text in told.items() if text.startswith("usage: ")} == free
-    for tool in lost:
-        assert "pip install 'vared_mm[report]'" in told[tool]
-        assert "\n" not in told[tool]
+    lost = {"leaderboard", "evaluate", "visualize", "study", "freeze"}
+    told = called([TOOLS / f"{tool}.py" for tool in lost], tmp_path, "a b", REPORT)
+    assert set(told) == lost
+    for text in told.values():
+        assert "pip install 'vared_mm[report]'" in text
+        assert "\n" not in text
+
+
+def test_what_helps_tell_without_the_extra_is_what_it_brings(tmp_path):
+    told = called([TOOLS / "leaderboard.py", TOOLS / "visualize.py"], tmp_path, missing=REPORT)
+    assert f"--format {{{','.join(FORMATS)}}}" in told["leaderboard"]
+    assert [*TABLES] == [*range(1, 14)]
+    assert all(f"\n  {kind} " in told["visualize"] for kind in KINDS)
+    assert f"(default: {CLASSES})" in " ".join(told["visualize"].split())
 
 
 def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fails(tmp_path):

@@ -342,7 +342,9 @@ def test_results_behind_a_link_are_found_and_one_that_leads_back_up_ends(tmp_pat
 
 
 def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
-    with pytest.raises(ResultError, match=r"holds no result.json and no redundancy.json; tools/ev"):
+    with pytest.raises(
+        ResultError, match=r"holds no result.json and no redundancy.json; vared-mm ev"
+    ):
         collect([tmp_path])
     with pytest.raises(ResultError, match="nowhere is not there"):
         collect(["nowhere"])

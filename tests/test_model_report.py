@@ -69,7 +69,7 @@ def test_the_choices_and_the_policies_by_hand():
         ["policies", "2"],
     ]
     assert section(sections, "Choices").text == (
-        "tools/evaluate.py --choices tells what they are worth."
+        "vared-mm evaluate --choices tells what they are worth."
     )
     # The second and the fourth are right; losses are 1 + share.
     assert rows(section(sections, "Policies")) == [

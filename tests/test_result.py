@@ -129,9 +129,9 @@ def test_nothing_half_written_stays(tmp_path):
             {"format": "other"},
             r"result.json is no result: wanted format='vared_mm result', came 'o",
         ),
-        ({"version": 2}, r"has version 2; this vared_mm reads version 1; run tools/evaluate.py ag"),
+        ({"version": 2}, r"has version 2; this vared_mm reads version 1; run vared-mm evaluate ag"),
         ({"metrics": None, "cost": None}, r"is damaged: metrics: Field required; cost: Field requ"),
-        ({"task": "poetry"}, r"task: Input should be 'recognition', .*; run tools/evaluate.py aga"),
+        ({"task": "poetry"}, r"task: Input should be 'recognition', .*; run vared-mm evaluate aga"),
         ({"data": {"name": "A"}}, r"data.file: .* data.samples: .* data.classes: .* and 1 more;"),
         ({"data": None}, r"data: Field required"),
         ({"threads": "2"}, r"threads: Input should be a valid integer"),
@@ -160,7 +160,7 @@ def test_what_is_no_mapping_or_no_json_is_refused(tmp_path, text, message):
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path):
-    with pytest.raises(ResultError, match=r"there is no .*samples.npz; wanted a folder that tools"):
+    with pytest.raises(ResultError, match=r"there is no .*samples.npz; wanted a folder that vared"):
         read_samples(tmp_path)
 
 

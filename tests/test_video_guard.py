@@ -3,6 +3,7 @@
 import copy
 import errno
 import pickle
+import wave
 from multiprocessing.reduction import ForkingPickler
 
 import cv2
@@ -14,7 +15,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
 import vared_mm  # noqa: F401
-from vared_mm.datasets.video_faults import fault_in, fault_of_frames
+from vared_mm.datasets.video_faults import fault_in, fault_of_frames, first_line
 from vared_mm.datasets.video_guard import BrokenVideoError, VaRedVideoGuard, fault_of
 
 
@@ -143,6 +144,35 @@ class CutReader:
 def test_a_download_that_broke_off_is_opened_as_the_pipeline_does(files, monkeypatch):
     monkeypatch.setattr(decord, "VideoReader", CutReader)
     assert fault_of(str(files[0])) == "cannot be decoded (Error sending packet.)"
+
+
+def write_sound(path):
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", "none"))
+        sound.writeframes(bytes(8000))
+
+
+@pytest.mark.parametrize(("write", "fault"), [
+    (lambda path: cv2.imwrite(str(path), np.zeros((32, 32), np.uint8)),
+     "is a picture; wanted a video"),
+    (write_sound, "holds no video stream"),
+    (lambda path: path.write_text("text " * 99),
+     "cannot be decoded (it is no video, or one that lacks a part)"),
+], ids=["picture.jpg", "sound.wav", "text.mp4"])  # fmt: skip
+def test_what_is_no_video_is_told_for_what_it_is(tmp_path, request, write, fault):
+    file = tmp_path / request.node.callspec.id
+    write(file)
+    assert fault_of(str(file)) == fault
+
+
+@pytest.mark.parametrize(("said", "line"), [
+    ("[14:13:49] /src/video/reader.cc:270: [BytesIO] Failed to open.\n\nStack", "Failed to open."),
+    ("OpenCV(5.1.0) /io/src/color.cpp:199: error: (-215) empty", "(-215) empty"),
+    ("lost a.cc:12: and more", "lost a.cc:12: and more"),
+    ("", "ValueError"),
+])  # fmt: skip
+def test_where_in_a_decoder_s_source_it_failed_is_not_told(said, line):
+    assert first_line(ValueError(said)) == line
 
 
 def test_a_relative_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):

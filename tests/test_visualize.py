@@ -205,7 +205,7 @@ def test_a_static_model_has_a_report_without_policy(call, tmp_path, capsys):
             "of a dynamic network, and the config's has no backbone.mixed_3b.branch_1.1.conv",
         ),
         (("dynamic", "--only", "features", "--clip", "x.mp4"), "x.mp4 is none of the 9 samples"),
-        (("nowhere",), "there is no nowhere; wanted a folder that tools/evaluate.py wrote"),
+        (("nowhere",), "there is no nowhere; wanted a folder that vared-mm evaluate wrote"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_its_reason(call, options, message):
@@ -303,7 +303,9 @@ def test_what_a_test_wrote_without_samples_gives_the_report_and_the_scatter(
 
 def test_a_result_without_its_cost_is_refused(call, user, tmp_path):
     write_result(tmp_path, replace(tool.read_result(user / "dynamic"), cost=None))
-    with pytest.raises(SystemExit, match="tells no cost, as the test had no CostMetric; tools/ev"):
+    with pytest.raises(
+        SystemExit, match="tells no cost, as the test had no CostMetric; vared-mm ev"
+    ):
         call(tmp_path, "--report", tmp_path / "report.html")
 
 

@@ -1,5 +1,7 @@
 """A checkpoint that is not the model's is refused, where mmengine only logs what does not fit."""
 
+import os
+import pickle
 import re
 
 import pytest
@@ -145,11 +147,31 @@ def test_a_test_refuses_the_static_network_s_checkpoint_where_gates_are_wanted(t
         loaded(tmp_path, model().state_dict())
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut short"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
     (tmp_path / "no.pth").write_bytes(content)
     with pytest.raises(SystemExit, match=r"no.pth is no checkpoint \("):
         load_weights(model(), str(tmp_path / "no.pth"))
+
+
+@pytest.mark.parametrize(("write", "said"), [
+    (lambda file: file.write_text("# A page of text\n"), "torch.save did not write it"),
+    (lambda file: file.write_text("config = 1\nname\n"), "torch.save did not write it"),
+    (lambda file: file.write_bytes(pickle.dumps([1], 4)), "torch.save did not write it"),
+    (lambda file: torch.jit.script(nn.Linear(1, 1)).save(file), "torch.save did not write it"),
+    (lambda file: torch.save(nn.Linear(1, 1), file), r"objects .*, as torch\.\S+\.Linear, whi"),
+    (lambda file: torch.save(dict(a=torch.ones(1), f=print), file), "objects .*, as print, which"),
+    (lambda file: torch.save(os.system, file), r"objects .*, as \w+\.system, which are not loaded"),
+], ids=["text", "text like code", "pickle", "script", "module", "function", "command"])  # fmt: skip
+def test_nobody_is_told_to_run_what_a_file_holds(tmp_path, write, said):
+    write(tmp_path / "no.pth")
+    run = TrainingRunner(
+        **toy.runner_settings(tmp_path / "run"), load_from=str(tmp_path / "no.pth")
+    )
+    for read in (lambda: load_weights(model(), str(tmp_path / "no.pth")), run.train):
+        with pytest.raises(SystemExit, match=f"no.pth .*{said}") as ended:
+            read()
+        assert "weights_only" not in str(ended.value)
 
 
 def test_a_missing_checkpoint_is_named():

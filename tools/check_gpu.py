@@ -1,6 +1,6 @@
 """All that wants a GPU, in one command: tests, speed, a training step, and training.
 
-    bash tools/check_gpu.sh --out results --clips data/my_clips
+    python tools/check_gpu.py --out results --clips data/my_clips
     bash tools/check_gpu.sh --dry
 
 The parts, of which each has its own limit and the last all that is left of --minutes:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
 from vared_mm.launch import Parser, extra, positive, told_in_a_line
 
 with extra("report"):
+    import pandas as pd
+
     from vared_mm.report.beside import lines_of, speeds_beside
     from vared_mm.report.result import read_result
 

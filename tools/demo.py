@@ -3,9 +3,10 @@
 A narrow I3D learns nine motions, then its dynamic form is fine-tuned from it. Every part is one
 of the commands that the README names; finished parts are kept, an interrupted one goes on.
 
-    python tools/demo.py --publish configs/demo/trained/vared_i3d_motion.pth
+    python tools/demo.py
+    python tools/demo.py --publish weights.pth
 
-also writes the weights of the dynamic network alone, as they come with this package.
+The second also writes the weights of the dynamic network alone, as they come with this package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Evaluates checkpoints of a config: metrics, GMACs, clips per second, parameters, in one run.
 
     python tools/evaluate.py configs/demo/i3d_motion.py work_dirs/i3d_motion/epoch_20.pth
-    torchrun --nproc_per_node=4 tools/evaluate.py CONFIG CHECKPOINT... --launcher pytorch
+    torchrun --nproc_per_node=4 -m vared_mm.commands evaluate CONFIG CHECKPOINT... \\
+        --launcher pytorch
 
 Each checkpoint gets a folder <--out>/<config>/<checkpoint>-<digest> with result.json, and with
 samples.npz, which tells what was answered to each sample and what it cost. The metrics are those of
@@ -104,7 +105,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--deals", type=int, default=10, metavar="N",
                         help="how often they are dealt to other samples; default: 10")  # fmt: skip
     parser.add_argument("--needs", type=Path, metavar="FILE", help="tell the share by what clips "
-                        "need, from a csv as tools/make_need_clips.py writes")  # fmt: skip
+                        "need, from a csv as vared-mm make-need-clips writes")  # fmt: skip
     parser.add_argument("--budget", nargs="+", type=float, metavar="SHARE", help="evaluate each "
                         "checkpoint with its gates shifted to these mean shares, in [0, 1], of "
                         "the dynamic convolutions' MACs")  # fmt: skip

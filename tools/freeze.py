@@ -35,7 +35,7 @@ with extra("report"):
 @told_in_a_line()
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("result", type=Path, help="folder that tools/evaluate.py wrote")
+    parser.add_argument("result", type=Path, help="folder that vared-mm evaluate wrote")
     parser.add_argument("out", type=new_file, help="checkpoint to write")
     parser.add_argument("--start", help="checkpoint of the static network, whose weights are taken "
                         "with new cheap operations, to train the policy from there")  # fmt: skip
@@ -50,7 +50,7 @@ def main() -> None:
     if result.choices is None:
         raise SystemExit(
             f"{args.result} tells of no choices: {result.name} is static, or was evaluated by a "
-            "former version; run tools/evaluate.py again on a dynamic model"
+            "former version; run vared-mm evaluate again on a dynamic model"
         )
     config = config_of(result.config, result.options)
     model = evaluated_model(config, result)
@@ -72,8 +72,8 @@ def main() -> None:
     told = shlex.join(f"{key}={value}" for key, value in {**result.options, **options}.items())
     print(
         f"{args.out} is written; evaluate it, or train it on, with one option more:\n"
-        f"  python tools/evaluate.py {result.config} {args.out} --cfg-options {told}\n"
-        f"  python tools/train.py {result.config} --cfg-options load_from={args.out} {told}"
+        f"  vared-mm evaluate {result.config} {args.out} --cfg-options {told}\n"
+        f"  vared-mm train {result.config} --cfg-options load_from={args.out} {told}"
     )
 
 

@@ -114,7 +114,7 @@ def line(row: dict[str, Any]) -> str:
 
 def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("source", help="config, or what tools/benchmark.py --layers --json wrote")
+    parser.add_argument("source", help="config, or what vared-mm benchmark --layers --json wrote")
     parser.add_argument(
         "--shape", type=positive, nargs="+", metavar="N", help="T H W, or H W, of a clip"
     )

@@ -28,7 +28,7 @@ def main() -> None:
     args = parsed()
     network = network_named(args)
     if args.out and network.task == "recognition":
-        print("--out is left unused: tools/live.py draws what a recognizer says")
+        print("--out is left unused: vared-mm live draws what a recognizer says")
     infer = import_module(f"vared_mm.infer.{network.task}").infer
     rows = infer(network.model, network.config, args.files, args.out)
     try:

@@ -62,10 +62,11 @@ def parsed() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
     parser.add_argument(
-        "--table", choices=["free", "all", *map(str, TABLES)], default="free", metavar="N",
+        "--table", choices=["free", "all", *map(str, range(1, 14))], default="free", metavar="N",
         help="of the paper, 1 to 13 or all; default: free, one table of all results",
     )  # fmt: skip
-    parser.add_argument("--format", choices=list(FORMATS), default="terminal")
+    formats = ["terminal", "markdown", "csv", "latex", "html"]
+    parser.add_argument("--format", choices=formats, default="terminal")
     parser.add_argument("--out", type=new_file, metavar="FILE", help="default: printed")
     parser.add_argument(
         "--sort", metavar="COLUMN", help="descending with a leading -: --sort=-share"

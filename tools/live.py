@@ -42,7 +42,7 @@ def main() -> None:
         network = network_named(args)
         if network.task != "recognition":
             raise ValueError(
-                f"wanted a recognizer, and this model does {network.task}: tools/infer.py draws "
+                f"wanted a recognizer, and this model does {network.task}: vared-mm infer draws "
                 "what it finds"
             )
         clips = SlidingClips(network.model, network.config, args.window, args.precision)

@@ -1,4 +1,9 @@
-"""Write generated videos with boxes in J-HMDB's layout; only motion tells their classes."""
+"""Write generated videos with boxes in J-HMDB's layout; only motion tells their classes.
+
+    python tools/make_motion_tubes.py data/motion_tubes
+
+The folder gets the frames and JHMDB-GT.pkl. One that is there already is kept.
+"""
 
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.launch import make_as_told, told_in_a_line

@@ -1,4 +1,9 @@
-"""Write the generated segmentation set: textured shapes on textured ground, with their labels."""
+"""Write the generated segmentation set: textured shapes on textured ground, with their labels.
+
+    python tools/make_scenes.py data/scenes
+
+The folder gets train/ and val/, of pictures and their labels. One that is there already is kept.
+"""
 
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
 from vared_mm.launch import make_as_told, told_in_a_line

@@ -87,7 +87,7 @@ def text_of(args: Any, config: Config, model: Any, narrow: Any, share: float) ->
     base = os.path.relpath(config.filename, args.out)
     return (
         f"# {Path(args.config).name} with fewer channels, {share:.3f} of its MACs: by "
-        "tools/prune_channels.py.\n"
+        "vared-mm prune-channels.\n"
         f"_base_ = {base!r}\n"
         "model = dict(\n"
         "    backbone=dict(\n"

@@ -170,7 +170,7 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--speed", action="store_true",
-        help="then time all forms of a seed beside each other (tools/compare_speed.py): on a "
+        help="then time all forms of a seed beside each other (vared-mm compare-speed): on a "
         "machine without other work",
     )  # fmt: skip
     parser.add_argument(
@@ -184,8 +184,8 @@ def parse() -> argparse.Namespace:
     missing = [name for name in LISTS if not (args.clips / name).is_file()]
     if missing:
         raise SystemExit(
-            f"{args.clips} has no {', '.join(missing)}; tools/data/small_clips.py makes such a "
-            "folder from a csv of labels, tools/make_motion_clips.py one of generated clips"
+            f"{args.clips} has no {', '.join(missing)}; vared-mm small-clips makes such a "
+            "folder from a csv of labels, vared-mm make-motion-clips one of generated clips"
         )
     return args
 

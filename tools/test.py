@@ -3,7 +3,7 @@
     python tools/test.py configs/demo/vared_i3d_motion.py work_dirs/vared_i3d_motion/epoch_15.pth
 
 The metrics are printed and, with the cost of each layer, written to cost.json in the run's folder.
-The file that --json names also tells of what: tools/leaderboard.py and visualize.py read it.
+The file that --json names also tells of what: tools/leaderboard.py and tools/visualize.py read it.
 """
 
 from __future__ import annotations

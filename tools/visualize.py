@@ -64,7 +64,7 @@ def counted(path: Path) -> Result:
     result = read_result(path)
     if result.cost is None:
         raise ResultError(
-            f"{path} tells no cost, as the test had no CostMetric; tools/evaluate.py adds one"
+            f"{path} tells no cost, as the test had no CostMetric; vared-mm evaluate adds one"
         )
     return result
 
@@ -74,12 +74,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULT")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), metavar="KIND,KIND",
-        help=f"of {','.join([*KINDS, SCATTER])}; default: all of one model, the scatter of several",
+        help=f"of those above and {SCATTER}; default: all of one model, the {SCATTER} of several",
     )  # fmt: skip
     parser.add_argument(
-        "--classes", nargs="+", default=[str(CLASSES)], metavar="CLASS",
+        "--classes", nargs="+", metavar="CLASS",
         help="names, or how many of the first, or all; strips show those named, else the 3 "
-        f"whose samples differ most (default: {CLASSES})",
+        "whose samples differ most (default: 25)",
     )  # fmt: skip
     parser.add_argument(
         "--layers", metavar="REGEX", help="of feature maps; default: 4 that skip most"
@@ -99,6 +99,7 @@ def parsed() -> argparse.Namespace:
     for kind in args.only or ():
         if kind not in (*KINDS, SCATTER):
             parser.error(f"--only knows {', '.join([*KINDS, SCATTER])}; came {kind!r}")
+    args.classes = args.classes or [str(CLASSES)]
     if args.classes == ["0"]:
         parser.error("--classes is 0; wanted names, or 1 or more of the first")
     if not args.results:
@@ -183,7 +184,7 @@ def samples_beside(path: Path, result: Result, or_none: object) -> Samples | Non
     if len(samples) != result.data.samples:
         raise ResultError(
             f"{path}: result.json tells of {result.data.samples} samples, samples.npz of "
-            f"{len(samples)}; run tools/evaluate.py again"
+            f"{len(samples)}; run vared-mm evaluate again"
         )
     return samples
 

@@ -11,6 +11,7 @@ import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from types import CodeType
 
 from vared_mm.shipped import shipped
 
@@ -30,8 +31,26 @@ def main() -> None:
         raise SystemExit(f"error: {PROGRAM} has no command {name!r}; {hint}")
     sys.argv = [f"{PROGRAM} {name}", *options]
     # `runpy` would put the file in place of the name, which usage and errors tell.
-    code = compile(files[name].read_text(encoding="utf-8"), files[name], "exec")
-    exec(code, {"__name__": "__main__", "__file__": str(files[name])})
+    exec(code_of(files[name]), {"__name__": "__main__", "__file__": str(files[name])})
+
+
+def code_of(file: Path) -> CodeType:
+    """With the docstring, which is its help, as the command's user has it."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    match tree.body[0]:
+        case ast.Expr(ast.Constant(str() as told) as docstring):
+            docstring.value = as_command(told)
+    return compile(tree, file, "exec")
+
+
+def as_command(text: str) -> str:
+    """With `vared-mm NAME` for each file of tools/, of which a wheel's user has no folder."""
+    files = r"(?:python )?tools/(?:data/)?(\w+)\.py|python -m vared_mm\.(doctor)"
+    return re.sub(files, lambda found: f"{PROGRAM} {name_of(found[1] or found[2])}", text)
+
+
+def name_of(stem: str) -> str:
+    return stem.replace("_", "-")
 
 
 def commands() -> dict[str, Path]:
@@ -39,7 +58,7 @@ def commands() -> dict[str, Path]:
     tools = shipped("tools")
     files = sorted([*tools.glob("*.py"), *tools.glob("data/*.py")])
     doctor = Path(__file__).with_name("doctor.py")
-    return {file.stem.replace("_", "-"): file for file in [*files, doctor]}
+    return {name_of(file.stem): file for file in [*files, doctor]}
 
 
 def overview(files: dict[str, Path]) -> str:
@@ -52,11 +71,11 @@ def overview(files: dict[str, Path]) -> str:
 
 def summary(name: str, source: str) -> tuple[str, str]:
     """The first line of a command line's docstring, and the first example in it."""
-    told = ast.get_docstring(ast.parse(source)) or ""
+    told = as_command(ast.get_docstring(ast.parse(source)) or "")
+    example = re.search(rf"^ *({PROGRAM} {name}(?: .*)?)$", told, re.MULTILINE)
     # Longer ones go on where an indented one ends.
-    example = re.search(rf"python tools/(?:data/)?{name.replace('-', '_')}\.py ?(.*)", told)
-    options = example[1].removesuffix("\\").strip() if example else "--help"
-    return told.partition("\n")[0], f"{PROGRAM} {name} {options}".strip()
+    call = example[1].removesuffix("\\").strip() if example else f"{PROGRAM} {name} --help"
+    return told.partition("\n")[0], call
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`python -m vared_mm.doctor`: what is installed, what was cured, what works here and what not.
+"""Tells what is installed, what was cured, what works here and what not.
+
+    python -m vared_mm.doctor
+    python -m vared_mm.doctor --json
 
 Each task is tried, not looked up: its toolbox is imported and a small model of it is built. Exit
 code 1 says that the suite cannot run here, which is when recognition does not work.
@@ -244,7 +247,11 @@ def _entry(head: str, body: str = "") -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m vared_mm.doctor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=sys.argv[0] if sys.argv[0] == "vared-mm doctor" else "python -m vared_mm.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
     told = report()

@@ -25,7 +25,7 @@ from vared_mm.method.observe import dynamic_convs
 
 # Of what a layer's row in the file holds.
 VERSION = 1
-MEASURE = "measure with tools/benchmark.py CONFIG --layers --json FILE"
+MEASURE = "measure with vared-mm benchmark CONFIG --layers --json FILE"
 
 
 @dataclass(frozen=True)

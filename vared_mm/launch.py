@@ -28,6 +28,7 @@ from mmengine.runner import find_latest_checkpoint
 from rich.console import Console
 from rich.text import Text
 
+from vared_mm.commands import as_command
 from vared_mm.screen import quiet
 from vared_mm.settings import kind
 from vared_mm.shipped import here_or_shipped
@@ -125,12 +126,15 @@ def told_in_a_line() -> Iterator[None]:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Around imports: ends the process with a line that tells which extra brings what they lack."""
+    """Around imports: ends the process with a line that tells which extra brings what they lack,
+    unless it is asked for help, which parsers give without them."""
     try:
         yield
     except ModuleNotFoundError as error:
         if str(error.name).startswith("vared_mm"):
             raise
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            return
         raise SystemExit(f"error: {error}; pip install 'vared_mm[{name}]'") from error
 
 
@@ -169,12 +173,13 @@ def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> 
     Raises:
         ValueError: It failed.
     """
-    print(f"$ python {tool} {' '.join(options)}", flush=True)
+    command = as_command(tool)
+    print(f"$ {command} {' '.join(options)}", flush=True)
     call = subprocess.run(
         [sys.executable, str(here_or_shipped(tool)), *options], env={**os.environ, **(env or {})}
     )
     if call.returncode:
-        raise ValueError(f"{tool} ended with {call.returncode}; what it says stands above")
+        raise ValueError(f"{command} ended with {call.returncode}; what it says stands above")
 
 
 def visible(text: str) -> str:
@@ -228,11 +233,35 @@ def processes(config: Config) -> Iterator[None]:
         barrier()
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)
+        if isinstance(error, FileNotFoundError) and (keys := keys_of_missing(config, error)):
+            named = f"{error}, which the config names in {', '.join(keys)}"
+            raise FileNotFoundError(named) from error
         raise
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
             gc.collect()
+
+
+def keys_of_missing(config: Config, error: FileNotFoundError) -> list[str]:
+    return list(keys_of(config.to_dict(), error.filename)) if error.filename else []
+
+
+def keys_of(settings: Any, file: str, key: str = "") -> Iterator[str]:
+    """Of which a config's value is this file, maybe without the folder in front of it.
+
+    Variables outside its dicts are left out: to set one changes nothing that was made of it.
+    """
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from keys_of(value, file, f"{key}.{name}" if key else str(name))
+    elif isinstance(settings, (list, tuple)):
+        for number, value in enumerate(settings):
+            yield from keys_of(value, file, f"{key}.{number}")
+    elif isinstance(settings, str) and settings and "." in key:
+        parts = Path(settings).parts
+        if Path(file).parts[-len(parts) :] == parts:
+            yield key
 
 
 def start_without_gpu(config: Config) -> None:
@@ -263,14 +292,13 @@ def make_as_told(make: Callable[[str, Any], Path], default: Any, doc: str | None
     Args:
         default: A dataclass of numbers, or of names in a tuple.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(doc)
     example = Path("data", make.__name__.removeprefix("make_"))
     parser.add_argument("out", help=f"folder to create, e.g. {example}")
     for name, value in asdict(default).items():
         several = isinstance(value, (tuple, list))
         kind: dict[str, Any] = {"nargs": "+", "metavar": "NAME"} if several else {"metavar": "N"}
+        kind["help"] = f"default: {' '.join(value) if several else value}"
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=str if several else int, default=value, **kind)
     options = vars(parser.parse_args())

@@ -35,7 +35,7 @@ def answer_of(model: nn.Module, inputs: Tensor) -> Any:
         raise ValueError(
             f"a {type(model).__name__} does not run on inputs of shape {tuple(inputs.shape)} "
             f"alone: {why}; give another --shape, or count it on its own data by "
-            "tools/get_flops.py --data N"
+            "vared-mm get-flops --data N"
         ) from error
 
 

@@ -6,8 +6,11 @@ mmengine only logs what does not fit, and a model would answer with random weigh
 from __future__ import annotations
 
 import logging
+import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -41,7 +44,8 @@ class TrainingRunner(QuietRunner):
     Ghost modules, whose filters are a plain convolution's nowhere."""
 
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
-        checkpoint = super().load_checkpoint(filename, *args, **settings)
+        with told_of(filename):
+            checkpoint = super().load_checkpoint(filename, *args, **settings)
         state = checkpoint.get("state_dict", checkpoint)
         refuse_other_ghosts(unwrapped(self.model), state, filename)
         return checkpoint
@@ -64,16 +68,37 @@ def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
 def read_checkpoint(file: str) -> dict[str, Any]:
     """Raises `SystemExit` for what cannot be read or holds no weights."""
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(file, map_location="cpu")
+        with told_of(file):
+            checkpoint = CheckpointLoader.load_checkpoint(file, map_location="cpu")
         weights = checkpoint.get("state_dict", checkpoint)
         if not any(isinstance(value, Tensor) for value in weights.values()):
             raise ValueError("it holds no weights")
-    except FileNotFoundError:
-        raise SystemExit(f"there is no checkpoint {file}") from None
     except Exception as error:
         told = " ".join(str(error).split())
         raise SystemExit(f"{file} is no checkpoint ({type(error).__name__}: {told})") from None
     return checkpoint
+
+
+@contextmanager
+def told_of(file: str) -> Iterator[None]:
+    """Around the reading of a checkpoint: `SystemExit` where there is none, or one that torch takes
+    for unsafe. Its own text advises to run what the file holds."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SystemExit(f"there is no checkpoint {file}") from None
+    except (UnpicklingError, RuntimeError) as error:
+        if "weights_only" not in str(error):
+            raise
+        if found := re.search(r"GLOBAL ([\w.]+) w", str(error)):
+            raise SystemExit(
+                f"{file} holds objects beside weights, as {found[1]}, which are not loaded: they "
+                "could run any code; wanted what torch.save(model.state_dict(), FILE) writes"
+            ) from None
+        raise SystemExit(
+            f"{file} is no checkpoint: torch.save did not write it; wanted a file as trainings "
+            "leave in their work_dir, like epoch_20.pth"
+        ) from None
 
 
 def put_into(

@@ -26,8 +26,8 @@ def main() -> None:
     annotation_files.add_output_options(parser, 200)
     parser.add_argument(
         "--kinetics-classes", type=Path, required=True,
-        help="the 400 class names in the order of their labels, as tools/data/kinetics400.py "
-        "writes them",
+        help="the 400 class names in the order of their labels, as vared-mm kinetics400 writes "
+        "them",
     )  # fmt: skip
     parser.add_argument("--names", type=Path, help="file of the class names")
     parser.add_argument("--ids", type=Path, help="file of YouTube ids")

@@ -75,7 +75,7 @@ def read_tubes(file: str | Path) -> TubeAnnotations:
     if not file.is_file():
         raise AnnotationError(
             f"there is no annotation file {file}; wanted is a pickle like JHMDB-GT.pkl, and "
-            "tools/data/jhmdb.py makes one from other annotations"
+            "vared-mm jhmdb makes one from other annotations"
         )
     try:
         with file.open("rb") as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 from collections.abc import Mapping
 from io import BytesIO
@@ -12,10 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vared_mm.files import plain_name
+
 # Modules whose errors tell of a file, wherever in a pipeline it is read.
 READERS = ("decord", "av", "PIL", "pims", "mmcv.image", "mmengine.fileio")
 # What the machine lacks and no file.
 OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN, errno.EINTR}
+# Of decord, as [12:34:56] /src/video_reader.cc:270: [BytesIO], and of OpenCV.
+SOURCE = re.compile(
+    r"^(\[[\d:]+\] )?(OpenCV\(\S+\) )?\S+\.(cc|cpp|h|hpp):\d+: (error: |\[BytesIO\] )?"
+)
 # Where the samples of data sets say what they are read from.
 PLACES = ("filename", "frame_dir", "audio_path", "img_path", "feature_path")
 
@@ -48,8 +55,21 @@ def fault_of(filename: str) -> str | None:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        return f"cannot be decoded ({first_line(error)})"
+        return fault_told(path, error)
     return "holds no frame" if not len(reader) else None
+
+
+def fault_told(file: Path, error: Exception) -> str:
+    """What decord's error says of a file."""
+    with plain_name(file) as name:
+        if cv2.haveImageReader(name):
+            return "is a picture; wanted a video"
+    if "cannot find video stream" in str(error):
+        return "holds no video stream"
+    said = first_line(error)
+    # All that decord says where FFmpeg finds no format in a file.
+    lost = "it is no video, or one that lacks a part" if said.startswith("Error reading") else said
+    return f"cannot be decoded ({lost})"
 
 
 def fault_of_file(path: Path) -> str | None:
@@ -121,4 +141,9 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(without_source(str(error)).splitlines()), type(error).__name__)
+
+
+def without_source(text: str) -> str:
+    """Without the place in the decoder's source that its errors begin with."""
+    return SOURCE.sub("", text.strip())

@@ -84,7 +84,7 @@ class EfficiencyLossHook(LossWatchingHook):
         if (cost == "latency") != (table is not None):
             raise ValueError(
                 f"cost={cost!r} came with table={table!r}; wanted cost='latency' with the file "
-                "that tools/benchmark.py CONFIG --layers --json FILE writes, or cost='macs' "
+                "that vared-mm benchmark CONFIG --layers --json FILE writes, or cost='macs' "
                 "without any"
             )
         self.weight, self.correct, self.ramp = weight, correct, ramp

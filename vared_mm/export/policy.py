@@ -97,7 +97,7 @@ def from_file(name: str, model: nn.Module) -> Rows:
     if not path.is_file():
         raise ValueError(
             f"--policy is {name}; wanted full, most-frequent, share=0.5, or a file with a policy, "
-            "as tools/export.py and tools/evaluate.py write"
+            "as vared-mm export and vared-mm evaluate write"
         )
     try:
         content: Any = json.loads(path.read_text())

@@ -86,5 +86,5 @@ def task_of(model: Any) -> tuple[str, int | None]:
     raise ValueError(
         f"wanted a recognizer with a cls_head, a segmentor with a decode_head, or a detector of "
         f"actions in clips, whose bbox_head is a RegionHead; {type(model).__name__} is none of "
-        "them; tools/test.py tests detectors of objects in pictures"
+        "them; vared-mm test tests detectors of objects in pictures"
     )

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from vared_mm.datasets.video_faults import without_source
 from vared_mm.screen import tracked
 from vared_mm.settings import metainfo_of
 
@@ -30,7 +31,7 @@ def row_of(file: Path, answer: Callable[[Path], Row]) -> Row:
 
 def sentence(error: Exception) -> str:
     """On one line, without the stack traces that decoders put behind a blank one."""
-    text = " ".join(str(error).partition("\n\n")[0].split())
+    text = " ".join(without_source(str(error).partition("\n\n")[0]).split())
     own = text and isinstance(error, OSError | ValueError)
     return text if own else f"{type(error).__name__}: {text}"
 

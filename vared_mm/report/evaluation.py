@@ -88,7 +88,7 @@ def told_choices(
         return None
     choices = choices_of(samples.share, samples.loss, samples.policies)
     if others and (judged := judge(samples.correct, *others)):
-        freeze = shlex.join(["python", "tools/freeze.py", str(folder), "frozen.pth"])
+        freeze = shlex.join(["vared-mm", "freeze", str(folder), "frozen.pth"])
         shares = float(samples.share.mean()), choices["policy_share"]
         choices |= {"judged": judged, "verdict": verdict(judged, freeze, *shares)}
     return choices

@@ -94,7 +94,7 @@ def collect(paths: Sequence[str | Path]) -> Inputs:
             if not isinstance(content, dict) or not of_study <= content.keys():
                 results[file] = result_in(file, content)
                 continue
-            study = checked(file, content, Study, "run tools/redundancy.py again")
+            study = checked(file, content, Study, "run vared-mm redundancy again")
             if study not in studies.values():
                 studies[file] = study
         except ResultError as error:
@@ -115,6 +115,6 @@ def files_of(path: Path) -> Iterator[Path]:
     if not found:
         what = "is not there" if not path.is_dir() else f"holds no {RESULT} and no {STUDY}"
         raise ResultError(
-            f"{path} {what}; tools/evaluate.py and tools/redundancy.py write such files"
+            f"{path} {what}; vared-mm evaluate and vared-mm redundancy write such files"
         )
     yield from found

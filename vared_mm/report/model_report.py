@@ -106,7 +106,7 @@ def choices(result: Result, samples: Samples | None) -> list[Section]:
     """Nothing of a static model, and of results that were written without."""
     if result.choices is None:
         return []
-    text = result.choices["verdict"] or "tools/evaluate.py --choices tells what they are worth."
+    text = result.choices["verdict"] or "vared-mm evaluate --choices tells what they are worth."
     table = DataFrame(lines(result.choices).items(), columns=["what", "value"])
     sections = [Section("Choices", text, table)]
     policies = None if samples is None else policy_table(samples, result.data.classes)

@@ -70,7 +70,7 @@ TABLES = {
             "own sizes."),
         PaperTable(
             12, "Redundancy of feature maps", ("cc", "rmse", "rp"),
-            "Rows are matched by the redundancy.json of tools/redundancy.py."),
+            "Rows are matched by the redundancy.json of vared-mm redundancy."),
         PaperTable(
             13, "X3D-M, 120 and 256 epochs", (*COST, *VIDEO, "video-5"),
             "No figures of this table are known here, nor on which of the two data sets it is."),

@@ -61,7 +61,7 @@ def pictures_of(kind: str, result: Result, samples: Samples | None, wishes: Wish
         )
     if samples is None:
         raise NoPictureError(
-            f"nothing is told of the single samples of {result.name}; tools/evaluate.py tells it"
+            f"nothing is told of the single samples of {result.name}; vared-mm evaluate tells it"
         )
     return KINDS[kind](result, samples, wishes)
 
@@ -132,7 +132,7 @@ def choices(result: Result, samples: Samples, wishes: Wishes) -> Pictures:
     if samples.policies is None or samples.loss is None or table is None:
         raise NoPictureError(
             f"losses and policies were not kept when {result.name} was evaluated; run "
-            "tools/evaluate.py again"
+            "vared-mm evaluate again"
         )
     told = zip(table["samples"], table["classes"], strict=True)
     names = [shorten(f"{n:.4g}: {text}", ROW_NAME, placeholder=" …") for n, text in told]

@@ -33,7 +33,7 @@ from vared_mm.report.record_types import (
 
 FORMAT, VERSION = "vared_mm result", 1
 RESULT, SAMPLES = "result.json", "samples.npz"
-AGAIN = "run tools/evaluate.py again"
+AGAIN = "run vared-mm evaluate again"
 
 
 class ResultError(ValueError):
@@ -183,8 +183,8 @@ def result_in(path: Path, content: Any) -> Result:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         came = repr(content.get("format")) if isinstance(content, dict) else "no mapping"
         raise ResultError(
-            f"{path} is no result: wanted format={FORMAT!r}, came {came}; tools/test.py --json and "
-            "tools/evaluate.py write results"
+            f"{path} is no result: wanted format={FORMAT!r}, came {came}; vared-mm test --json and "
+            "vared-mm evaluate write results"
         )
     if content.get("version") != VERSION:
         raise ResultError(
@@ -234,7 +234,7 @@ def inside(path: str | Path, name: str) -> Path:
     file = path / name if path.is_dir() else path
     if not file.is_file():
         raise ResultError(
-            f"there is no {file}; wanted a folder that tools/evaluate.py wrote, or its {name}"
+            f"there is no {file}; wanted a folder that vared-mm evaluate wrote, or its {name}"
         )
     return file
 
