@@ -32,7 +32,7 @@ def test_runs_take_turns_and_what_each_does_first_is_not_timed(monkeypatch):
 def test_the_order_of_each_round_is_drawn_anew_and_the_same_in_each_run():
     def orders() -> list[str]:
         seen: list[str] = []
-        in_turn({name: lambda name=name: seen.append(name) or 1.0 for name in "abc"}, 1, 6)
+        in_turn({name: lambda name=name: seen.append(name) or 1.0 for name in "abc"}, 1, range(6))
         return ["".join(seen[i : i + 3]) for i in range(0, 18, 3)]
 
     once = orders()
