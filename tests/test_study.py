@@ -324,7 +324,9 @@ def test_it_is_called_in_the_repository(tmp_path, monkeypatch):
 
 def test_a_folder_without_lists_is_refused_with_what_makes_one(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit, match=r"has no train.txt, val.txt, classes.txt; vared-mm small-clips"):
+    with pytest.raises(
+        SystemExit, match=r"has no train.txt, val.txt, classes.txt; vared-mm small-clips"
+    ):
         start(monkeypatch, tmp_path)
 
 
