@@ -51,7 +51,7 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
     # Its branches compute the same; Φ of paths that are closed comes to next to nothing.
     macs["graph"] = macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     report = {
-        "file": str(out), **conditions(of, settings), 
+        "file": str(out), **conditions(of, settings),
         "dynamic": compared(came, of.answers, of.scores),
         "rows": rows_of(macs, speeds, answers, of.others.labels, of.scores),
     }  # fmt: skip
