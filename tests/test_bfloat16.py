@@ -117,6 +117,9 @@ def test_any_convolution_that_tiles_know_is_torchs(data):
     expected = expected + bias.double().view(shape) + (0 if other is None else other.double())
     assert tiled_conv.knows(weight, *geometry.__dict__.values())
     kernel = Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
+    # And channels that are not read.
+    more = torch.full((len(x), draw(st.sampled_from([0, 5])), *size), torch.nan).bfloat16()
+    x = as_channels_last(torch.cat([x, more], 1))
     assert kernel.serves(x)
     came = kernel(x, Finish(scale, bias, relu, 3, [0, 2]), gates, other)
     assert came.shape == expected.shape

@@ -193,24 +193,9 @@ extern "C" long suits() {
 
 namespace {
 
-struct Shape {
-    long frames, height, width;
-
-    long pixels() const { return height * width; }
-    bool operator==(const Shape &s) const {
-        return frames == s.frames && height == s.height && width == s.width;
-    }
-};
-
-struct Conv {
+struct Conv : Moves {
     const Filters &f;
-    long inputs, pixel;  // channels that are read; numbers of x from one pixel to the next
-    const long *kernel, *stride, *padding, *dilation;  // T, H, W
-    Shape from, to;
 
-    // What a row of the kernel reads lies side by side.
-    bool along_rows() const { return dilation[2] == 1; }
-    long reach(long d) const { return (kernel[d] - 1) * dilation[d]; }
     bool reads_neighbours() const {
         return kernel[1] * kernel[2] > 1 || padding[1] || padding[2];
     }
@@ -225,14 +210,8 @@ struct Conv {
 };
 
 // Some of the output of a sample: frames, rows, columns and vectors of filters.
-struct Part {
-    long sample, first, last, top, bottom, left, right, first_vector, last_vector;
-};
-
-// Where the numbers that a part reads lie: frame `first`, and from a frame, row, pixel to the next.
-struct View {
-    const Map *at;
-    long first, frame, row, pixel;
+struct Part : Window {
+    long sample, left, right, first_vector, last_vector;
 };
 
 // What one thread works with.
@@ -247,7 +226,8 @@ struct Worker {
     Shape listed;  // how many frames, rows and columns of pixels those are
 
     void run(const Part &p) {
-        const View v = c.reads_neighbours() ? copied(p) : of_sample(p);
+        const Map *sample = x + p.sample * c.of_sample();
+        const View v = c.reads_neighbours() ? c.copy(sample, p, 0, copy) : as_it_is(sample, p);
         // Frames that meet the same runs are one list of pixels.
         const long together = c.kernel[0] > 1 ? 1 : p.last - p.first;
         find_offsets(v), find_pixels(p, v, together);
@@ -255,10 +235,7 @@ struct Worker {
         const float factor = e.factor_of(p.sample);
         for (long t = p.first; t < p.last; t += together) {
             const long frame = t * c.stride[0] - c.padding[0];
-            // Of the kernel's frames those that are there.
-            long low = 0, high = c.kernel[0];
-            while (low < high && frame + low * c.dilation[0] < 0) low++;
-            while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
+            const auto [low, high] = c.frames_there(t);
             const long pixels = together * (p.bottom - p.top) * (p.right - p.left);
             const Meeting m{v.at + (frame - v.first) * v.frame, from.data(), to.data(), pixels,
                             offset.data(), low * of_frame, high * of_frame};
@@ -269,52 +246,17 @@ struct Worker {
         }
     }
 
-    View of_sample(const Part &p) const {
-        const long row = c.from.width * c.pixel, frame = c.from.height * row;
-        const Map *sample = x + p.sample * c.from.frames * frame;
-        return {sample + p.top * c.stride[1] * row + p.left * c.stride[2] * c.pixel, 0, frame, row,
-                c.pixel};
-    }
-
-    // The frames and rows that a part reads, with zeros around.
-    View copied(const Part &p) {
-        const long first = p.first * c.stride[0] - c.padding[0];
-        const long frames = (p.last - 1 - p.first) * c.stride[0] + c.reach(0) + 1;
-        const long top = p.top * c.stride[1] - c.padding[1];
-        const long rows = (p.bottom - 1 - p.top) * c.stride[1] + c.reach(1) + 1;
-        const long before = c.padding[2] * c.inputs, inside = c.from.width * c.inputs;
-        const long line = inside + 2 * before;
-        copy.resize(std::max<size_t>(copy.size(), frames * rows * line));
-        Map *at = copy.data();
-        for (long row = 0; row < frames * rows; row++, at += line) {
-            const long t = first + row / rows, h = top + row % rows;
-            if (t < 0 || t >= c.from.frames || h < 0 || h >= c.from.height) {
-                std::fill_n(at, line, Map(0));
-                continue;
-            }
-            const Map *pixel =
-                x + ((p.sample * c.from.frames + t) * c.from.height + h) * c.from.width * c.pixel;
-            std::fill_n(at, before, Map(0));
-            if (c.pixel == c.inputs)
-                std::copy_n(pixel, inside, at + before);
-            else
-                for (long w = 0; w < c.from.width; w++, pixel += c.pixel)
-                    std::copy_n(pixel, c.inputs, at + before + w * c.inputs);
-            std::fill_n(at + before + inside, before, Map(0));
-        }
-        return {copy.data(), first, rows * line, line, c.inputs};
+    View as_it_is(const Map *sample, const Part &p) const {
+        const long row = c.from.width * c.pixel;
+        return {sample + p.top * c.stride[1] * row + p.left * c.stride[2] * c.pixel, 0,
+                c.from.height * row, row, c.pixel};
     }
 
     void find_offsets(const View &v) {
         offset.clear();
-        const long across = c.along_rows() ? 1 : c.kernel[2];
-        const long pieces = c.inputs * c.kernel[2] / across / c.f.run;
-        for (long t = 0; t < c.kernel[0]; t++)
-            for (long h = 0; h < c.kernel[1]; h++)
-                for (long w = 0; w < across; w++)
-                    for (long k = 0; k < pieces; k++)
-                        offset.push_back(t * c.dilation[0] * v.frame + h * c.dilation[1] * v.row +
-                                         w * c.dilation[2] * v.pixel + k * c.f.run);
+        c.for_rows(v, [&](long at) {
+            for (long k = 0; k < c.row(); k += c.f.run) offset.push_back(at + k);
+        });
     }
 
     void find_pixels(const Part &p, const View &v, long frames) {
@@ -347,8 +289,8 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const flo
                        const float *gates, const Map *residual, Map *out, long threads) {
     const Filters f{filters, runs, run, weight};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
-    Conv c{f, inputs, pixel, kernel, stride, padding, dilation,
-           {from[0], from[1], from[2]}, {to[0], to[1], to[2]}};
+    Conv c{{inputs, pixel, kernel, stride, padding, dilation,
+            {from[0], from[1], from[2]}, {to[0], to[1], to[2]}}, f};
     c.flatten();
     // A part has so many frames, rows and columns.
     long frames = c.to.frames, rows = c.to.height, across = c.to.width;
@@ -361,18 +303,12 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const flo
     const long panels = parts_of(vectors_of(filters), VECTORS);
     const long most_parts = std::max(panels / 2, 1L);
     if (c.reads_neighbours()) {
-        const long line = (c.from.width + 2 * padding[2]) * inputs;
-        const auto size = [&] {
-            return ((frames - 1) * stride[0] + c.reach(0) + 1) *
-                   ((rows - 1) * stride[1] + c.reach(1) + 1) * line;
-        };
-        while (frames > 1 && size() > READ) frames = (frames + 1) / 2;
-        while (rows > 1 && size() > READ) rows = (rows + 1) / 2;
+        c.part(frames, rows, READ);
         while (frames > 1 && units() * most_parts < threads) frames = (frames + 1) / 2;
         while (rows > 1 && units() * most_parts < threads) rows = (rows + 1) / 2;
     } else {
         rows = 1;
-        const long share = READ / (((frames - 1) * stride[0] + c.reach(0) + 1) * inputs);
+        const long share = READ / (c.read(0, frames) * inputs);
         const long spread = samples * c.to.height * c.to.width / (4 * threads);
         const long most = std::clamp(std::min(share, spread), LEAST, MOST);
         const long even = parts_of(c.to.width, std::max(c.to.width / most, 1L));
@@ -395,9 +331,12 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const flo
             const long top = piece % of_rows * rows;
             piece /= of_rows;
             const long first = piece % of_frames * frames;
-            worker.run({piece / of_frames, first, std::min(first + frames, c.to.frames), top,
-                        std::min(top + rows, c.to.height), left,
-                        std::min(left + across, c.to.width), panels * by / more * VECTORS,
+            worker.run({{first, std::min(first + frames, c.to.frames), top,
+                         std::min(top + rows, c.to.height)},
+                        piece / of_frames,
+                        left,
+                        std::min(left + across, c.to.width),
+                        panels * by / more * VECTORS,
                         std::min(panels * (by + 1) / more * VECTORS, vectors_of(filters))});
         }
         memory = std::move(worker.copy);

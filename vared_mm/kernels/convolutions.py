@@ -22,7 +22,8 @@ from vared_mm.method.equations import LAYOUTS
 
 HERE = Path(__file__).parent
 FINISH_H = HERE / "finish.h"
-SOURCE = Source.read(LANES_H, FINISH_H, HERE / "direct.h", HERE / "convolutions.cpp")
+MOVES_H = HERE / "moves.h"
+SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, HERE / "direct.h", HERE / "convolutions.cpp")
 LANES = 16
 # Weights of a convolution that reads neighbours, below which it is small; and of a filter, below
 # which to find them takes longer than to meet them.

@@ -9,7 +9,6 @@
 // with zeros around, which stays in the core's own cache. What is read beyond is multiplied by zero:
 // from a NaN or an infinite number, NaN may so come to neighbours, but to no other sample.
 
-#include <algorithm>
 #include <cstring>
 #ifdef __AMX_BF16__
 #include <immintrin.h>
@@ -77,46 +76,28 @@ constexpr long TOGETHER = 512;
 // Of the weights so many numbers stay in that cache too, while all pixels of a part meet them.
 constexpr long WEIGHTS = 1 << 19;
 
-struct Shape {
-    long frames, height, width;
+struct Conv : Moves {
+    long filters;
+    const uint16_t *weight;  // (vectors, steps, 16, 16, 2)
 
-    long pixels() const { return height * width; }
-};
-
-struct Conv {
-    long inputs, filters;
-    const uint16_t *weight;                               // (vectors, steps, 16, 16, 2)
-    const long *kernel, *stride, *padding, *dilation;     // T, H, W
-    Shape from, to;
-
-    // Channels of the pixels that a row of the kernel reads lie side by side.
-    bool along_rows() const { return dilation[2] == 1; }
-    long run() const { return along_rows() ? kernel[2] * inputs : inputs; }
-    long depths() const { return (run() + DEPTH - 1) / DEPTH; }
-    long of_frame() const { return kernel[1] * (along_rows() ? 1 : kernel[2]) * depths(); }
+    long depths() const { return (row() + DEPTH - 1) / DEPTH; }
+    long of_frame() const { return rows_of_frame() * depths(); }
     long steps() const { return kernel[0] * of_frame(); }
     bool flat() const { return stride[1] == 1 && stride[2] == 1; }
     bool needs_copy() const {
-        return kernel[1] * kernel[2] > 1 || padding[1] || padding[2] || !flat() || run() < DEPTH ||
+        return kernel[1] * kernel[2] > 1 || padding[1] || padding[2] || !flat() || row() < DEPTH ||
                from.pixels() < LANES;
     }
-    long reach(long d) const { return (kernel[d] - 1) * dilation[d]; }
 };
 
 // Some of the output: frames, rows and vectors of filters.
-struct Part {
-    long sample, first_frame, last_frame, top, bottom, first_vector, last_vector;
+struct Part : Window {
+    long sample, first_vector, last_vector;
 };
 
 // Some vectors of filters, and of their steps those that meet a frame.
 struct Filters {
     long first, last, low, high;
-};
-
-// Where the numbers that a part reads lie: those of a frame, of a row, of a pixel to the next.
-struct View {
-    const Map *at;  // the first pixel, of frame `first`
-    long first, frame, row, pixel;
 };
 
 // Eight tiles of 16 rows of 64 bytes. Constant: GCC 12 does not know that all of it is read.
@@ -167,68 +148,33 @@ struct Worker {
     std::vector<float> sums;   // (32, filters of a part)
 
     void run(const Part &p) {
-        const View v = c.needs_copy() ? copied(p) : View{x + p.sample * of_sample(), 0,
-                                                         c.from.pixels() * c.inputs,
-                                                         TOGETHER * c.inputs, c.inputs};
+        const Map *sample = x + p.sample * c.of_sample();
+        // What the last tile reads beyond is multiplied by nothing, or thrown away.
+        const long beyond = (LANES * c.stride[2] + c.reach(2)) * c.inputs + DEPTH;
+        const View v = c.needs_copy() ? c.copy(sample, p, beyond, copy)
+                                      : View{sample, 0, c.from.pixels() * c.pixel,
+                                             TOGETHER * c.pixel, c.pixel};
         find_offsets(v);
         const long most = std::max(WEIGHTS / (c.steps() * PANEL) / 2 * 2, 2L);
         for (long i = p.first_vector; i < p.last_vector; i += most)
-            for (long t = p.first_frame; t < p.last_frame; t++)
+            for (long t = p.first; t < p.last; t++)
                 lines(p, v, t, i, std::min(i + most, p.last_vector));
-    }
-
-    long of_sample() const { return c.from.frames * c.from.pixels() * c.inputs; }
-
-    // The frames and rows that a part reads, with zeros around. Between two rows are as many as the
-    // kernel reads beyond one of them.
-    View copied(const Part &p) {
-        const long first = p.first_frame * c.stride[0] - c.padding[0];
-        const long last = (p.last_frame - 1) * c.stride[0] - c.padding[0] + c.reach(0);
-        const long top = p.top * c.stride[1] - c.padding[1];
-        const long rows = (p.bottom - 1 - p.top) * c.stride[1] + c.reach(1) + 1;
-        const long pixels = c.from.width + c.padding[2], line = pixels * c.inputs;
-        const long size = (last - first + 1) * rows * line;
-        // What the last tile reads beyond is multiplied by nothing, or thrown away.
-        const long beyond = (LANES * c.stride[2] + c.reach(2) + c.padding[2]) * c.inputs + DEPTH;
-        const long before = c.padding[2] * c.inputs, inside = c.from.width * c.inputs;
-        copy.resize(std::max<size_t>(copy.size(), size + beyond + DEPTH));
-        const size_t start = reinterpret_cast<size_t>(copy.data()) / sizeof(Map) % DEPTH;
-        Map *const to = copy.data() + (DEPTH - start) % DEPTH;
-        for (long row = 0; row < (last - first + 1) * rows; row++) {
-            const long t = first + row / rows, h = top + row % rows;
-            Map *const at = to + row * line;
-            std::fill_n(at, before, 0);
-            if (t < 0 || t >= c.from.frames || h < 0 || h >= c.from.height) {
-                std::fill_n(at + before, inside, 0);
-                continue;
-            }
-            std::copy_n(x + p.sample * of_sample() + (t * c.from.height + h) * inside, inside,
-                        at + before);
-        }
-        std::fill_n(to + size, beyond, 0);
-        return {to, first, rows * line, line, c.inputs};
     }
 
     void find_offsets(const View &v) {
         offset.clear();
-        for (long t = 0; t < c.kernel[0]; t++)
-            for (long h = 0; h < c.kernel[1]; h++)
-                for (long w = 0; w < (c.along_rows() ? 1 : c.kernel[2]); w++)
-                    for (long k = 0; k < c.depths(); k++)
-                        // The last begins early; what it reads again is multiplied by nothing.
-                        offset.push_back(t * c.dilation[0] * v.frame + h * c.dilation[1] * v.row +
-                                         w * c.dilation[2] * v.pixel +
-                                         std::max(std::min(k * DEPTH, c.run() - DEPTH), 0L));
+        c.for_rows(v, [&](long at) {
+            // The last begins early; what it reads again is multiplied by nothing.
+            for (long k = 0; k < c.depths(); k++)
+                offset.push_back(at + std::max(std::min(k * DEPTH, c.row() - DEPTH), 0L));
+        });
     }
 
     // Frame t of a part, for some vectors of filters: one line where a step along the output is a
     // step along the input, else one for each row.
     void lines(const Part &p, const View &v, long t, long first, long last) {
         const long frame = t * c.stride[0] - c.padding[0];
-        // Of the kernel's frames those that are there.
-        long low = 0, high = c.kernel[0];
-        while (low < high && frame + low * c.dilation[0] < 0) low++;
-        while (low < high && frame + (high - 1) * c.dilation[0] >= c.from.frames) high--;
+        const auto [low, high] = c.frames_there(t);
         const Filters f{first, last, low * c.of_frame(), high * c.of_frame()};
         const Map *at = v.at + (frame - v.first) * v.frame;
         const long image = (p.sample * c.to.frames + t) * c.to.pixels();
@@ -316,23 +262,17 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
                            const long *stride, const long *padding, const long *dilation,
                            const float *scale, const float *bias, long relu, long columns,
                            long factors, const long *factor, long samples, const long *from,
-                           const long *to, const Map *x, const float *gates, const Map *residual,
-                           Map *out, long threads) {
-    const Conv c{inputs,  filters, (const uint16_t *)weight,  kernel,
-                 stride,  padding, dilation,                  {from[0], from[1], from[2]},
-                 {to[0], to[1], to[2]}};
+                           const long *to, long pixel, const Map *x, const float *gates,
+                           const Map *residual, Map *out, long threads) {
+    const Conv c{{inputs, pixel, kernel, stride, padding, dilation,
+                  {from[0], from[1], from[2]}, {to[0], to[1], to[2]}},
+                 filters, (const uint16_t *)weight};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     // How many frames and rows a part has; fewer of the latter only where frames are too large.
     const long height = c.needs_copy() ? c.to.height : std::max(c.to.pixels() / TOGETHER, 1L);
     long frames = c.to.frames, rows = height;
     if (c.needs_copy()) {
-        const long line = (c.from.width + padding[2]) * inputs;
-        const auto size = [&] {
-            return ((frames - 1) * stride[0] + c.reach(0) + 1) *
-                   ((rows - 1) * stride[1] + c.reach(1) + 1) * line;
-        };
-        while (frames > 1 && size() > COPY) frames = (frames + 1) / 2;
-        while (rows > 1 && size() > COPY) rows = (rows + 1) / 2;
+        c.part(frames, rows, COPY);
     } else {
         rows = 1;
     }
@@ -350,8 +290,9 @@ extern "C" void tiled_conv(long inputs, long filters, const void *weight, const 
             const long part = unit % parts, piece = unit / parts, row = piece % of_rows * rows;
             const long time = piece / of_rows % of_time * frames, pairs = (vectors + 1) / 2;
             const bool last = row + rows >= height;
-            worker.run({piece / of_rows / of_time, time, std::min(time + frames, c.to.frames), row,
-                        last && !c.needs_copy() ? c.to.pixels() : std::min(row + rows, height),
+            worker.run({{time, std::min(time + frames, c.to.frames), row,
+                         last && !c.needs_copy() ? c.to.pixels() : std::min(row + rows, height)},
+                        piece / of_rows / of_time,
                         std::min(part * pairs / parts * 2, vectors),
                         std::min((part + 1) * pairs / parts * 2, vectors)});
         }

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.convolutions import FINISH_H, LANES, Convolving, vectors_of
+from vared_mm.kernels.convolutions import FINISH_H, LANES, MOVES_H, Convolving, vectors_of
 from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import LANES_H, Source, loaded
 
-SOURCE = Source.read(LANES_H, FINISH_H, Path(__file__).with_name("tiled_conv.cpp")).of(
+SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, Path(__file__).with_name("tiled_conv.cpp")).of(
     torch.bfloat16
 )
 # Numbers of x that meet in one instruction.
@@ -59,13 +59,6 @@ class Tiling(Convolving):
 
     def library(self, maps: torch.dtype) -> dict[str, Function] | None:
         return library(maps)
-
-    def serves(self, x: Tensor) -> bool:
-        return x.shape[1] == self.inputs and super().serves(x)
-
-    def sizes(self, shape: torch.Size) -> dict[str, Any]:
-        # All channels of a pixel are read, and on into the next one's.
-        return {name: size for name, size in super().sizes(shape).items() if name != "pixel"}
 
 
 def knows(
