@@ -16,7 +16,6 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from vared_mm.engine import EfficiencyLossHook, efficiency_loss_hook
-from vared_mm.engine.correctness import fuse, judged, right_labels, top1
 from vared_mm.engine.efficiency_loss_hook import warn_of_decay
 from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.files import write_json
@@ -214,22 +213,6 @@ def test_nonsense_is_refused(settings, message):
         EfficiencyLossHook(**settings)
 
 
-def test_a_model_without_a_head_is_told_of_the_other_judges():
-    message = r"cls_head, which Linear lacks; choose .*'always'"
-    with pytest.raises(ValueError, match=message):
-        top1(nn.Linear(1, 1))
-
-
-def test_right_labels_by_hand():
-    scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
-    indices = [torch.tensor([1]), torch.tensor([1]), torch.tensor([0]), torch.tensor([0])]
-    assert right_labels(scores, indices).tolist() == [True, False, True, False]
-    soft = [torch.tensor([0.3, 0.7]), torch.tensor([0.3, 0.7])]
-    assert right_labels(scores[:2], soft).tolist() == [True, False]
-    two_views = right_labels(scores, [torch.tensor([1]), torch.tensor([0])])
-    assert two_views.tolist() == [False, False]
-
-
 def test_a_training_by_iterations_with_validation_and_averaged_weights(tmp_path):
     loop = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=2)
     ema = dict(type="EMAHook", momentum=0.1)
@@ -343,26 +326,6 @@ def test_several_batches_at_once_pay_for_all_their_samples(correct):
     losses = model(*batches, mode="loss")
     assert {"loss_cls_0", "loss_cls_1"} < set(losses)
     assert losses["loss_efficiency"].item() == pytest.approx(1)
-
-
-def test_the_scores_of_several_modalities_are_judged_by_the_mean_of_their_softmax():
-    rgb, pose = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]])
-    # Softmax of class 0: 0.05 and 0.73, 0.39 on average.
-    assert right_labels(fuse(dict(rgb=rgb, pose=pose)), [torch.tensor([1])]).tolist() == [True]
-    with pytest.raises(ValueError, match="choose correct='always'|Choose correct='always'"):
-        fuse([rgb])
-
-
-def test_a_judge_whose_module_was_not_asked_says_what_to_choose():
-    judge = top1(toy.ToyRecognizer())
-    with pytest.raises(ValueError, match="Head answers, which the model did not call"):
-        judged(judge, [], [[None]])
-
-
-def test_a_head_that_is_asked_twice_for_one_batch_is_no_judge_s():
-    judge = top1(SimpleNamespace(cls_head=nn.Identity()))
-    with pytest.raises(ValueError, match=r"called it 2 times for 1.*Choose correct='always'"):
-        judged(judge, [torch.eye(2), torch.eye(2)], [[None, None]])
 
 
 def test_gates_whose_norm_the_backbone_keeps_in_evaluation_are_told_of(tmp_path, monkeypatch):
