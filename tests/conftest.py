@@ -22,10 +22,10 @@ from vared_mm.kernels import (
 # Files of 40 s and more come first: with `--dist loadfile` a late one keeps one core busy alone.
 LONG = {
     "test_benchmark", "test_bfloat16", "test_configs", "test_doctor", "test_dynamic_backbones",
-    "test_efficiency_loss_hook", "test_evaluate", "test_export", "test_export_dynamic", "test_export_snapshot",
-    "test_export_policies", "test_localization_run", "test_predicated_conv", "test_recognition_run",
-    "test_segmentation_run", "test_tools", "test_training_runs", "test_two_processes",
-    "test_visualize", "test_weight_pruning",
+    "test_efficiency_loss_hook", "test_evaluate", "test_export", "test_export_dynamic",
+    "test_export_policies", "test_export_snapshot", "test_localization_run", "test_predicated_conv",
+    "test_recognition_run", "test_segmentation_run", "test_tools", "test_training_runs",
+    "test_two_processes", "test_visualize", "test_weight_pruning",
 }  # fmt: skip
 KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite, tiled_conv)
 SOURCES = [v for kernels in KERNELS for v in vars(kernels).values() if type(v) is loading.Source]
