@@ -59,5 +59,5 @@ def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolv
         return Tiling(weight, *astuple(geometry))
     known = convolutions.knows(weight, *astuple(geometry))
     if known and convolutions.is_quick(weight, geometry.groups, maps):
-        return Convolving(weight, *astuple(geometry))
+        return Convolving(weight, *astuple(geometry), maps=maps)
     return None

@@ -79,6 +79,9 @@ class PackedConv:
         if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
         if self._packed is None:
+            if not self._fits(x):
+                # To be refused in torch's words: oneDNN lays out no weight for it.
+                return self._by_torch(x, other, relu)
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight, *self._settings, self.geometry.groups, list(x.shape)
             )
@@ -87,6 +90,9 @@ class PackedConv:
         activation = "relu" if relu else "none"
         if other is None:
             return convolve.default(x, *arguments, activation, [], "")
+        if self.geometry.groups > 1 and x.dtype == torch.bfloat16:
+            # What torch calls to add something then knows float32 alone.
+            return followed(convolve.default(x, *arguments, "none", [], ""), other, relu)
         return convolve.binary(
             x, other, *arguments, "add", 1.0, activation if relu else None, [], ""
         )
@@ -96,9 +102,19 @@ class PackedConv:
         y = CONVOLUTIONS[x.ndim](
             x, self.weight, self.bias, g.stride, g.padding, g.dilation, g.groups
         )
-        if other is not None:
-            y = y.add_(other)
-        return y.relu_() if relu else y
+        return followed(y, other, relu)
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether something comes of maps of this size."""
+        g, kernel = self.geometry, self.weight.shape[2:]
+        return min(output_size_of(x.shape[2:], kernel, g.stride, g.padding, g.dilation)) > 0
+
+
+def followed(y: Tensor, other: Tensor | None, relu: bool) -> Tensor:
+    """activate(y + other), in place."""
+    if other is not None:
+        y = y.add_(other)
+    return y.relu_() if relu else y
 
 
 def as_channels_last(x: Tensor) -> Tensor:

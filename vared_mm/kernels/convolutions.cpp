@@ -281,7 +281,7 @@ long parts_of(long whole, long part) { return (whole + part - 1) / part; }
 }  // namespace
 
 // A convolution without groups. x has `pixel` channels, of which `inputs` are read.
-extern "C" void direct(long inputs, long filters, long runs, long run, const float *weight,
+extern "C" void direct(long inputs, long filters, long runs, long run, const Weight *weight,
                        const long *kernel, const long *stride, const long *padding,
                        const long *dilation, const float *scale, const float *bias, long relu,
                        long columns, long factors, const long *factor, long samples,
@@ -393,7 +393,7 @@ extern "C" void depthwise(long channels, long kernel, const float *taps, long st
 }
 
 // The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
-extern "C" void expand(long inputs, long filters, const float *weight, const float *first_scale,
+extern "C" void expand(long inputs, long filters, const Weight *weight, const float *first_scale,
                        const float *first_bias, long first_relu, long first_columns,
                        long first_factors, const long *first_factor, long channels, long kernel,
                        const float *taps, long step, long stride, const float *scale,

@@ -82,6 +82,7 @@ class Convolving:
     Args:
         weight: (F, C / groups, [kT,] kH, kW).
         stride, padding, dilation: Of each dimension.
+        maps: Of the maps that it is of.
     """
 
     without_groups = "direct"
@@ -93,7 +94,10 @@ class Convolving:
         padding: tuple[int, ...],
         dilation: tuple[int, ...],
         groups: int = 1,
+        *,
+        maps: torch.dtype = torch.float32,
     ) -> None:
+        self.maps = maps
         self.ndim, self.filters, self.inputs = weight.ndim, len(weight), weight.shape[1] * groups
         self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(dilation)
         self.stride, self.padding = over_time(stride), (*[0] * (5 - weight.ndim), *padding)
@@ -109,9 +113,11 @@ class Convolving:
             weights = dict(channels=self.filters, kernel=self.kernel[0], taps=taps_of(weight))
             return weights, dict(step=self.stride[0], stride=self.stride[-1])
         # What a row of the kernel reads lies side by side.
-        run = piece_of(self.inputs * (self.kernel[-1] if self.dilation[-1] == 1 else 1))
+        row = self.inputs * (self.kernel[-1] if self.dilation[-1] == 1 else 1)
+        run = piece_of(row, step_of(self.maps))
         runs = self.inputs * math.prod(self.kernel) // run
-        weights = dict(inputs=self.inputs, filters=self.filters, weight=panels_of(weight))
+        panels = panels_of(weight, row, self.maps)
+        weights = dict(inputs=self.inputs, filters=self.filters, weight=panels)
         return weights, dict(runs=runs, run=run, **self.geometry())
 
     def geometry(self) -> dict[str, Sequence[int]]:
@@ -120,7 +126,7 @@ class Convolving:
         )
 
     def library(self, maps: torch.dtype) -> dict[str, Function] | None:
-        return library(maps)
+        return library(maps) if maps == self.maps else None
 
     def serves(self, x: Tensor) -> bool:
         """Whether the kernel reads such maps, and is there."""
@@ -231,17 +237,22 @@ def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
     if math.prod(weight.shape[2:]) == 1:
         return True
     small = weight.shape[1] < LANES or weight.numel() < SMALL
-    # For bfloat16 oneDNN has instructions.
-    return maps == torch.float32 and small and weight[0].numel() >= FEW
+    return small and weight[0].numel() >= FEW
 
 
-def piece_of(run: int) -> int:
-    """How many of the numbers that lie side by side are taken at once: few enough that the weights
-    that meet them stay in a core's first cache, if they can be divided so.
+def step_of(maps: torch.dtype) -> int:
+    """How many numbers of x and of a filter meet in one instruction."""
+    return 2 if maps == torch.bfloat16 else 1
+
+
+def piece_of(run: int, step: int) -> int:
+    """How many of the numbers that lie side by side are taken at once, in whole steps: few enough
+    that the weights that meet them stay in a core's first cache, if they can be divided so.
     """
-    most = 320 // beside()
+    most = 320 * step // beside()
     parts = (run // n for n in range(1, run + 1) if run % n == 0 and run // n <= most)
-    return max((part for part in parts if part >= most // 5), default=run)
+    even = (part for part in parts if part >= most // 5 and part % step == 0)
+    return max(even, default=run)
 
 
 def beside() -> int:
@@ -255,11 +266,14 @@ def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
     return (1,) * (3 - len(numbers)) + tuple(numbers)
 
 
-def panels_of(weight: Tensor) -> Tensor:
-    """The filters of a convolution in vectors, the numbers of each in the order of memory."""
-    numbers = weight.detach().float().movedim(1, -1).flatten(1).t()
-    numbers = F.pad(numbers, (0, max(LANES - len(weight), 0)))
-    filters = numbers[:, vectors_of(max(len(weight), LANES)).flatten()]
+def panels_of(weight: Tensor, row: int, maps: torch.dtype) -> Tensor:
+    """The filters of a convolution in vectors, the numbers of each in the order of memory, `row` of
+    them side by side, in whole steps.
+    """
+    step = step_of(maps)
+    rows = weight.detach().to(maps).movedim(1, -1).reshape(len(weight), -1, row)
+    steps = F.pad(rows, (0, -row % step)).flatten(1).unflatten(1, (-1, step)).transpose(0, 1)
+    filters = steps[:, vectors_of(max(len(weight), LANES)).flatten().clamp(max=len(weight) - 1)]
     return torch.cat([panel.flatten() for panel in filters.split(beside() * LANES, 1)])
 
 

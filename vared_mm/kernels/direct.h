@@ -12,10 +12,23 @@ constexpr long VECTORS = 1, PIXELS = 6;
 // So many weights stay in the core's first cache while all pixels meet them.
 constexpr long WEIGHTS = 5120;
 
-// A filter is `runs` times `run` numbers; those of a run meet numbers of x that lie side by side.
+// What meets x in one instruction: a number of each filter, or of bfloat16 two, the first in the
+// lower half.
+#ifdef BFLOAT16
+typedef uint32_t Weight;
+constexpr long STEP = 2;
+#else
+typedef float Weight;
+constexpr long STEP = 1;
+#endif
+
+// A filter is `runs` times `run` numbers; those of a run meet numbers of x that lie side by side,
+// STEP at a time, of which the last may meet nothing.
 struct Filters {
     long count, runs, run;
-    const float *weight;  // panels of VECTORS vectors or fewer, each (numbers, vectors, 16)
+    const Weight *weight;  // panels of VECTORS vectors or fewer, each (steps, vectors, 16)
+
+    long steps() const { return (run + STEP - 1) / STEP; }
 };
 
 // Pixels, by where they begin in x and in the output, and the runs of a filter that meet them.
@@ -32,9 +45,32 @@ inline void fill_up(std::vector<long> &places) {
     if (whole) places.resize(whole, places.back());
 }
 
+inline float ahead(const float *x) { return *x; }
+
+inline uint32_t ahead(const uint16_t *x) {
+    uint32_t two;
+    __builtin_memcpy(&two, x, 4);
+    return two;
+}
+
+inline Sixteen met(Sixteen sum, const float *weight, float x) { return sum + take(weight) * x; }
+
+inline Sixteen met(Sixteen sum, const uint32_t *weight, uint32_t x) {
+#ifdef __AVX512BF16__
+    return (Sixteen)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_loadu_si512(weight),
+                                     (__m512bh)_mm512_set1_epi32(x));
+#else
+    uint32_t low[LANES], high[LANES];
+#pragma GCC unroll 16
+    for (long i = 0; i < LANES; i++) low[i] = weight[i] << 16, high[i] = weight[i] & 0xffff0000;
+    sum += take((const float *)high) * number(uint16_t(x >> 16));
+    return sum + take((const float *)low) * number(uint16_t(x));
+#endif
+}
+
 // Adds what some runs give to the sums of some pixels, or ends them.
 template <int COUNT, int WIDE, typename Out>
-void multiply(const Meeting &m, long pixel, long low, long high, long run, const float *weight,
+void multiply(const Meeting &m, long pixel, long low, long high, long run, const Weight *weight,
               float *sums, bool begin, const Finish *finish, const long *channel, long channels,
               const Map *residual, Out *out) {
     const long *from = m.from + pixel, *to = m.to + pixel;
@@ -48,12 +84,17 @@ void multiply(const Meeting &m, long pixel, long low, long high, long run, const
         const Map *x[COUNT], *at = m.x + m.offset[r];
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) x[i] = at + from[i];
-        for (long k = 0; k < run; k++, weight += WIDE * LANES)
+        const auto meet = [&](const auto &of) {
 #pragma GCC unroll 8
             for (long i = 0; i < COUNT; i++)
 #pragma GCC unroll 4
                 for (long v = 0; v < WIDE; v++)
-                    sum[i][v] += take(weight + v * LANES) * number(x[i][k]);
+                    sum[i][v] = met(sum[i][v], weight + v * LANES, of(x[i]));
+            weight += WIDE * LANES;
+        };
+        long k = 0;
+        for (; k + STEP <= run; k += STEP) meet([k](const Map *x) { return ahead(x + k); });
+        if (k < run) meet([k](const Map *x) { return Weight(x[k]); });
     }
     if (!finish) {
 #pragma GCC unroll 8
@@ -91,10 +132,10 @@ struct Direct {
     std::vector<float> &kept;
 
     void make(long first, long last) const {
-        const long vectors = vectors_of(f.count), numbers = f.runs * f.run;
+        const long vectors = vectors_of(f.count), steps = f.runs * f.steps();
         for (long v = first; v < last; v += VECTORS) {
             const long wide = std::min(VECTORS, vectors - v);
-            const float *weight = f.weight + v * numbers * LANES;
+            const Weight *weight = f.weight + v * steps * LANES;
             if (wide == VECTORS)
                 panel<VECTORS>(v, weight);
             else if (wide == 2)
@@ -106,10 +147,10 @@ struct Direct {
 
     // Some runs after the others, so that their weights stay at hand.
     template <int WIDE>
-    void panel(long vector, const float *weight) const {
+    void panel(long vector, const Weight *weight) const {
         const Finish finish[3] = {of(vector), of(vector + (WIDE > 1)), of(vector + (WIDE > 2) * 2)};
         const long channel[3] = {at(vector), at(vector + 1), at(vector + 2)};
-        const long most = std::max(WEIGHTS / (f.run * WIDE * LANES), 1L);
+        const long of_run = f.steps() * WIDE * LANES, most = std::max(WEIGHTS / of_run, 1L);
         const long parts = std::max((m.last - m.first + most - 1) / most, 1L);
         constexpr long SUMS = PIXELS * WIDE * LANES;
         if (parts > 1)
@@ -117,7 +158,7 @@ struct Direct {
         for (long part = 0; part < parts; part++) {
             const long low = m.first + (m.last - m.first) * part / parts;
             const long high = m.first + (m.last - m.first) * (part + 1) / parts;
-            const float *from = weight + low * f.run * WIDE * LANES;
+            const Weight *from = weight + low * of_run;
             const Finish *ends = part == parts - 1 ? finish : nullptr;
             float *sums = kept.data();
             for (long i = 0; i < m.pixels; i += PIXELS, sums += SUMS) {
