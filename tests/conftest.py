@@ -83,10 +83,12 @@ def _kernels_are_used():
         pytest.fail(WARNED.told[0])
 
 
-@pytest.fixture(autouse=True)
-def _maps_are_float32(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _maps_are_float32():
     """Also on processors that compute in bfloat16, unless a test asks for it."""
-    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "computes_in_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture
