@@ -30,9 +30,8 @@ from vared_mm.method.rebuild import rebuild
 
 # Filters are computed in whole vectors; what is computed beyond k is thrown away.
 VECTOR = 16
-# Maps in between that have more numbers are made and finished in pieces: those are still in
-# the cache when they are read, and the system would hand out fresh memory for the whole in every
-# call, and clear it first.
+# Maps in between that have more numbers are made and finished in pieces, which are still in the
+# cache when they are read.
 PIECE = 1 << 20
 
 

@@ -44,8 +44,8 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
     passes of the thread that it is entered in.
 
     A gate computes its own answer all the same; what is forced on a block's is handed on to its
-    followers, whose plans are the same. A prepared network may run its batch in parts, in order:
-    each takes the rows after those of the one before.
+    followers, whose plans are the same. A convolution may be called with parts of the batch, in
+    order: each takes the rows after those of the one before.
     """
     plan: Plan | None = None
     taken: dict[str, int] = defaultdict(int)

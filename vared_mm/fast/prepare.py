@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
+from vared_mm.fast.flat_calls import flat_function
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gated_parts import GatedParts
 from vared_mm.fast.gpu.device_gate import DeviceGate
@@ -30,7 +31,6 @@ from vared_mm.fast.graph import (
     has_hooks,
     traced_parts,
 )
-from vared_mm.fast.in_parts import InParts
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
@@ -41,6 +41,7 @@ from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
+from vared_mm.kernels.memory import keep_memory
 from vared_mm.method import observe
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
@@ -89,6 +90,7 @@ def prepared_for(
     model: nn.Module, example: tuple, call: dict[str, Any], maps: torch.dtype | None
 ) -> nn.Module:
     """The copy, with maps of that type; None for the model's own."""
+    keep_memory()
     with torch.no_grad():
         half = maps == torch.bfloat16
         expected = answers_of(model, example, call, half)
@@ -187,7 +189,7 @@ class Traced(PreparedForward):
     def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
         self.maps = maps
-        self.run, self.unchanged = InParts(graph, module), Unchanged(module.modules())
+        self.run, self.unchanged = flat_function(graph), Unchanged(module.modules())
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")
         called = [*self.fused, *(graph.get_submodule(str(n.target)) for n in calls)]

@@ -3,14 +3,13 @@
 namespace {
 
 // Vectors of filters that share a load of the input, whose weights lie side by side, and pixels
-// that share a load of the weights: their sums stay in registers, of which AVX-512 has more.
+// that share a load of the weights: their sums stay in registers, of which AVX-512 has more. So many
+// weights stay in the core's own cache while all pixels meet them; for one vector in the first one.
 #if defined(__AVX512F__) || defined(MANY_REGISTERS)  // the latter for tests elsewhere
-constexpr long VECTORS = 3, PIXELS = 8;
+constexpr long VECTORS = 3, PIXELS = 8, WEIGHTS = 1 << 17;
 #else
-constexpr long VECTORS = 1, PIXELS = 6;
+constexpr long VECTORS = 1, PIXELS = 6, WEIGHTS = 5120;
 #endif
-// So many weights stay in the core's first cache while all pixels meet them.
-constexpr long WEIGHTS = 5120;
 
 // What meets x in one instruction: a number of each filter, or of bfloat16 two, the first in the
 // lower half.
