@@ -14,7 +14,7 @@ constexpr long ALONG = 8;
 constexpr long RING = 1 << 18;
 // What a part of a convolution without groups reads has about so many numbers, to stay there too;
 // and where the image's neighbours are not read, about so many pixels, at most and at least.
-constexpr long READ = 1 << 16, MOST = 64, LEAST = 16;
+constexpr long READ = (1 << 18) / sizeof(Map), MOST = 64, LEAST = 16;
 
 // Maps that a depthwise convolution reads, and those it makes.
 struct Clip {
@@ -79,8 +79,8 @@ struct Expansion {
     const Filters *filters;
     const Epilogue *epilogue;
     float factor;
-    std::vector<long> from, to;  // of the pixels of a tile
-    std::vector<float> kept;     // never filled, as a pixel is one run
+    Meeting meeting;          // of the pixels of a tile
+    std::vector<float> kept;  // never filled, as a pixel is one run
 };
 
 // Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
@@ -110,13 +110,12 @@ struct Strip {
             put(ring + (row + 1) * line - LANES, Sixteen{});
         }
         if (expansion) {
-            expansion->from.clear(), expansion->to.clear();
+            Meeting &m = expansion->meeting;
+            m.clear(), m.meets(0, 0);
             for (long h = 0; h < high - low; h++)
-                for (long w = 0; w < s.width; w++) {
-                    expansion->from.push_back((h * s.width + w) * s.pixel);
-                    expansion->to.push_back(h * line + (w + 1) * LANES);
-                }
-            fill_up(expansion->from), fill_up(expansion->to);
+                for (long w = 0; w < s.width; w++)
+                    m.add((h * s.width + w) * s.pixel, h * line + (w + 1) * LANES);
+            m.fill_up();
         }
         long read = std::max(first * d.step - d.kernel / 2, 0L);
         for (long t = first; t < last; t++) {
@@ -140,12 +139,11 @@ struct Strip {
 
     void expand(long frame) const {
         Expansion &by = *expansion;
-        const long beginning = 0;
-        const Meeting meeting{x + (frame * s.height + low) * s.width * s.pixel,
-                              by.from.data(), by.to.data(), (high - low) * s.width,
-                              &beginning, 0, 1};
-        Direct<float>{*by.filters, *by.epilogue, by.factor, meeting, nullptr, tile(frame, 0),
-                      (high - low) * line, by.kept}
+        const Map *first = x + (frame * s.height + low) * s.width * s.pixel;
+        Direct<float>{*by.filters,    *by.epilogue,         by.factor,
+                      &by.meeting,    &by.meeting + 1,      first,
+                      nullptr,        tile(frame, 0),       (high - low) * line,
+                      by.kept}
             .make(0, vectors_of(by.filters->count));
     }
 
@@ -221,29 +219,29 @@ struct Worker {
     const Map *x, *residual;
     Map *out;
     std::vector<Map> copy;
-    std::vector<long> offset, from, to;
+    std::vector<Meeting> meetings;
+    long count;  // of those that are in use
     std::vector<float> kept;
-    Shape listed;  // how many frames, rows and columns of pixels those are
+    Shape listed;  // of the pixels of the only one, where all runs meet them; else nothing
 
     void run(const Part &p) {
         const Map *sample = x + p.sample * c.of_sample();
         const View v = c.reads_neighbours() ? c.copy(sample, p, 0, copy) : as_it_is(sample, p);
-        // Frames that meet the same runs are one list of pixels.
-        const long together = c.kernel[0] > 1 ? 1 : p.last - p.first;
-        find_offsets(v), find_pixels(p, v, together);
-        const long of_frame = c.f.runs / c.kernel[0];
-        const float factor = e.factor_of(p.sample);
-        for (long t = p.first; t < p.last; t += together) {
-            const long frame = t * c.stride[0] - c.padding[0];
-            const auto [low, high] = c.frames_there(t);
-            const long pixels = together * (p.bottom - p.top) * (p.right - p.left);
-            const Meeting m{v.at + (frame - v.first) * v.frame, from.data(), to.data(), pixels,
-                            offset.data(), low * of_frame, high * of_frame};
-            const long pixel = (p.sample * c.to.frames + t) * c.to.height + p.top;
-            const long at = (pixel * c.to.width + p.left) * c.f.count;
-            Direct<Map>{c.f, e, factor, m, residual ? residual + at : nullptr, out + at, 0, kept}
-                .make(p.first_vector, p.last_vector);
-        }
+        const long frame = p.first * c.stride[0] - c.padding[0] - v.first;
+        meet(p, v);
+        const long pixel = (p.sample * c.to.frames + p.first) * c.to.height + p.top;
+        const long at = (pixel * c.to.width + p.left) * c.f.count;
+        Direct<Map>{c.f,
+                    e,
+                    e.factor_of(p.sample),
+                    meetings.data(),
+                    meetings.data() + count,
+                    v.at + frame * v.frame,
+                    residual ? residual + at : nullptr,
+                    out + at,
+                    0,
+                    kept}
+            .make(p.first_vector, p.last_vector);
     }
 
     View as_it_is(const Map *sample, const Part &p) const {
@@ -252,27 +250,55 @@ struct Worker {
                 c.from.height * row, row, c.pixel};
     }
 
-    void find_offsets(const View &v) {
-        offset.clear();
-        c.for_rows(v, [&](long at) {
-            for (long k = 0; k < c.row(); k += c.f.run) offset.push_back(at + k);
-        });
+    // The pixels of a part, those together that meet the same frames and rows of the kernel.
+    void meet(const Part &p, const View &v) {
+        const Shape all{p.last - p.first, p.bottom - p.top, p.right - p.left};
+        const long last = alike(0, p.first, p.last), bottom = alike(1, p.top, p.bottom);
+        const bool whole = last == p.last && bottom == p.bottom &&
+                           c.there(0, p.first) == std::pair(0L, c.kernel[0]) &&
+                           c.there(1, p.top) == std::pair(0L, c.kernel[1]);
+        // Of most parts they are the same.
+        if (whole && all == listed) return;
+        listed = whole ? all : Shape{};
+        count = 0;
+        for (long t = p.first, end; t < p.last; t = end) {
+            end = alike(0, t, p.last);
+            for (long h = p.top, low; h < p.bottom; h = low) {
+                low = alike(1, h, p.bottom);
+                if (count == long(meetings.size())) meetings.emplace_back();
+                Meeting &m = meetings[count++];
+                m.clear();
+                find_runs(m, v, c.there(0, t), c.there(1, h));
+                for (long i = t - p.first; i < end - p.first; i++)
+                    for (long j = h - p.top; j < low - p.top; j++)
+                        for (long w = 0; w < p.right - p.left; w++)
+                            m.add(i * c.stride[0] * v.frame + j * c.stride[1] * v.row +
+                                      w * c.stride[2] * v.pixel,
+                                  ((i * c.to.height + j) * c.to.width + w) * c.f.count);
+                m.fill_up();
+            }
+        }
     }
 
-    void find_pixels(const Part &p, const View &v, long frames) {
-        // Of most parts they are the same.
-        const Shape now{frames, p.bottom - p.top, p.right - p.left};
-        if (now == listed) return;
-        listed = now;
-        from.clear(), to.clear();
-        for (long t = 0; t < frames; t++)
-            for (long h = 0; h < p.bottom - p.top; h++)
-                for (long w = 0; w < p.right - p.left; w++) {
-                    from.push_back(t * c.stride[0] * v.frame + h * c.stride[1] * v.row +
-                                   w * c.stride[2] * v.pixel);
-                    to.push_back(((t * c.to.height + h) * c.to.width + w) * c.f.count);
-                }
-        fill_up(from), fill_up(to);
+    // Until where the frames from one on, or the rows, meet the same of the kernel.
+    long alike(long d, long first, long end) const {
+        const auto which = c.there(d, first);
+        while (++first < end && c.there(d, first) == which) {}
+        return first;
+    }
+
+    void find_runs(Meeting &m, const View &v, std::pair<long, long> frames,
+                   std::pair<long, long> rows) const {
+        const long of_frame = c.f.runs / c.kernel[0], of_row = of_frame / c.kernel[1];
+        long run = 0;
+        c.for_rows(v, [&](long at) {
+            for (long k = 0; k < c.row(); k += c.f.run, run++) {
+                const long frame = run / of_frame, row = run % of_frame / of_row;
+                if (frame >= frames.first && frame < frames.second && row >= rows.first &&
+                    row < rows.second)
+                    m.meets(run, at + k);
+            }
+        });
     }
 };
 
@@ -319,7 +345,7 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const Wei
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<Map> memory;
-        Worker worker{c, e, x, residual, out, std::move(memory), {}, {}, {}, {}, {}};
+        Worker worker{c, e, x, residual, out, std::move(memory), {}, 0, {}, {}};
 #pragma omp for schedule(dynamic)
         for (long unit = 0; unit < number * more; unit++) {
             const long by = unit % more, of_columns = parts_of(c.to.width, across);

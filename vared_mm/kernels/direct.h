@@ -30,19 +30,26 @@ struct Filters {
     long steps() const { return (run + STEP - 1) / STEP; }
 };
 
-// Pixels, by where they begin in x and in the output, and the runs of a filter that meet them.
+// Pixels, by where they begin in x and in the output, and the runs of a filter that meet them: those
+// in the padding meet none.
 struct Meeting {
-    const Map *x;
-    const long *from, *to;  // filled up to whole groups of PIXELS with the last one
-    long pixels;
-    const long *offset;  // of each run from a pixel's beginning
-    long first, last;
-};
+    std::vector<long> from, to;     // filled up to whole groups of PIXELS with the last one
+    long pixels = 0;
+    std::vector<long> run, offset;  // which ones, in order, and where in x from a pixel's beginning
 
-inline void fill_up(std::vector<long> &places) {
-    const size_t whole = (places.size() + PIXELS - 1) / PIXELS * PIXELS;
-    if (whole) places.resize(whole, places.back());
-}
+    void clear() { from.clear(), to.clear(), run.clear(), offset.clear(), pixels = 0; }
+
+    void meets(long which, long at) { run.push_back(which), offset.push_back(at); }
+
+    void add(long in, long out) { from.push_back(in), to.push_back(out), pixels++; }
+
+    void fill_up() {
+        const size_t whole = groups() * PIXELS;
+        if (pixels) from.resize(whole, from.back()), to.resize(whole, to.back());
+    }
+
+    long groups() const { return (pixels + PIXELS - 1) / PIXELS; }
+};
 
 inline float ahead(const float *x) { return *x; }
 
@@ -69,10 +76,11 @@ inline Sixteen met(Sixteen sum, const uint32_t *weight, uint32_t x) {
 
 // Adds what some runs give to the sums of some pixels, or ends them.
 template <int COUNT, int WIDE, typename Out>
-void multiply(const Meeting &m, long pixel, long low, long high, long run, const Weight *weight,
-              float *sums, bool begin, const Finish *finish, const long *channel, long channels,
-              const Map *residual, Out *out) {
-    const long *from = m.from + pixel, *to = m.to + pixel;
+void multiply(const Meeting &m, const Map *in, long pixel, long low, long high, const Filters &f,
+              const Weight *weights, float *sums, bool begin, const Finish *finish,
+              const long *channel, long channels, const Map *residual, Out *out) {
+    const long *from = m.from.data() + pixel, *to = m.to.data() + pixel;
+    const long run = f.run, of_run = f.steps() * WIDE * LANES;
     Sixteen sum[COUNT][WIDE] = {};
     if (!begin)
 #pragma GCC unroll 8
@@ -80,7 +88,8 @@ void multiply(const Meeting &m, long pixel, long low, long high, long run, const
 #pragma GCC unroll 4
             for (long v = 0; v < WIDE; v++) sum[i][v] = take(sums + (i * WIDE + v) * LANES);
     for (long r = low; r < high; r++) {
-        const Map *x[COUNT], *at = m.x + m.offset[r];
+        const Map *x[COUNT], *at = in + m.offset[r];
+        const Weight *weight = weights + m.run[r] * of_run;
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) x[i] = at + from[i];
         const auto meet = [&](const auto &of) {
@@ -118,14 +127,14 @@ void multiply(const Meeting &m, long pixel, long low, long high, long run, const
     }
 }
 
-// The sums of a meeting. Into tiles of 16 channels, `plane` numbers from one to the next, or maps.
+// The sums of meetings. Into tiles of 16 channels, `plane` numbers from one to the next, or maps.
 template <typename Out>
 struct Direct {
     const Filters &f;
     const Epilogue &e;
     const float factor;
-    const Meeting &m;
-    const Map *residual;
+    const Meeting *first_meeting, *last_meeting;
+    const Map *x, *residual;
     Out *out;
     const long plane;
     std::vector<float> &kept;
@@ -149,24 +158,37 @@ struct Direct {
     void panel(long vector, const Weight *weight) const {
         const Finish finish[3] = {of(vector), of(vector + (WIDE > 1)), of(vector + (WIDE > 2) * 2)};
         const long channel[3] = {at(vector), at(vector + 1), at(vector + 2)};
-        const long of_run = f.steps() * WIDE * LANES, most = std::max(WEIGHTS / of_run, 1L);
-        const long parts = std::max((m.last - m.first + most - 1) / most, 1L);
+        const long most = std::max(WEIGHTS / (f.steps() * WIDE * LANES), 1L);
+        const long parts = std::max((f.runs + most - 1) / most, 1L);
         constexpr long SUMS = PIXELS * WIDE * LANES;
-        if (parts > 1)
-            kept.resize(std::max<size_t>(kept.size(), (m.pixels + PIXELS) / PIXELS * SUMS));
+        if (parts > 1) {
+            long groups = 0;
+            for (auto m = first_meeting; m < last_meeting; m++) groups += m->groups();
+            kept.resize(std::max<size_t>(kept.size(), groups * SUMS));
+        }
         for (long part = 0; part < parts; part++) {
-            const long low = m.first + (m.last - m.first) * part / parts;
-            const long high = m.first + (m.last - m.first) * (part + 1) / parts;
-            const Weight *from = weight + low * of_run;
-            const Finish *ends = part == parts - 1 ? finish : nullptr;
             float *sums = kept.data();
-            for (long i = 0; i < m.pixels; i += PIXELS, sums += SUMS) {
-                const auto some = m.pixels - i > PIXELS / 2 ? multiply<PIXELS, WIDE, Out>
-                                                            : multiply<PIXELS / 2, WIDE, Out>;
-                some(m, i, low, high, f.run, from, sums, !part, ends, channel,
-                     plane ? LANES : f.count, residual, out);
+            for (auto m = first_meeting; m < last_meeting; m++) {
+                const long runs = m->run.size(), low = before(*m, f.runs * part / parts);
+                const long high = before(*m, f.runs * (part + 1) / parts);
+                if (low == high && (runs || part)) {
+                    sums += m->groups() * SUMS;
+                    continue;
+                }
+                const Finish *ends = high == runs ? finish : nullptr;
+                for (long i = 0; i < m->pixels; i += PIXELS, sums += SUMS) {
+                    const auto some = m->pixels - i > PIXELS / 2 ? multiply<PIXELS, WIDE, Out>
+                                                                 : multiply<PIXELS / 2, WIDE, Out>;
+                    some(*m, x, i, low, high, f, weight, sums, !low, ends, channel,
+                         plane ? LANES : f.count, residual, out);
+                }
             }
         }
+    }
+
+    // How many of its runs come before one.
+    static long before(const Meeting &m, long run) {
+        return std::lower_bound(m.run.begin(), m.run.end(), run) - m.run.begin();
     }
 
     long at(long vector) const { return plane ? vector * plane : start_of(vector, f.count); }

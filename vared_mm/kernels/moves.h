@@ -41,12 +41,13 @@ struct Moves {
     long read(long d, long count) const { return (count - 1) * stride[d] + reach(d) + 1; }
     long of_sample() const { return from.frames * from.pixels() * pixel; }
 
-    // The first and the last of the kernel's frames that are there, for frame t of the output.
-    std::pair<long, long> frames_there(long t) const {
-        const long frame = t * stride[0] - padding[0];
-        long low = 0, high = kernel[0];
-        while (low < high && frame + low * dilation[0] < 0) low++;
-        while (low < high && frame + (high - 1) * dilation[0] >= from.frames) high--;
+    // The first and the last of the kernel's frames that are there, for frame i of the output; with
+    // `d` 1, of its rows.
+    std::pair<long, long> there(long d, long i) const {
+        const long first = i * stride[d] - padding[d], size = d ? from.height : from.frames;
+        long low = 0, high = kernel[d];
+        while (low < high && first + low * dilation[d] < 0) low++;
+        while (low < high && first + (high - 1) * dilation[d] >= size) high--;
         return {low, high};
     }
 

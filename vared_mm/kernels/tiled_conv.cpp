@@ -174,7 +174,7 @@ struct Worker {
     // step along the input, else one for each row.
     void lines(const Part &p, const View &v, long t, long first, long last) {
         const long frame = t * c.stride[0] - c.padding[0];
-        const auto [low, high] = c.frames_there(t);
+        const auto [low, high] = c.there(0, t);
         const Filters f{first, last, low * c.of_frame(), high * c.of_frame()};
         const Map *at = v.at + (frame - v.first) * v.frame;
         const long image = (p.sample * c.to.frames + t) * c.to.pixels();
