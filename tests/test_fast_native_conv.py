@@ -194,7 +194,7 @@ def test_nan_stays_where_it_belongs():
     [
         ((8, 4, 1, 1, 1), {}),
         ((16, 4, 1, 3, 3), dict(padding=(0, 1, 1))),
-        ((160, 40, 3, 3, 3), dict(padding=(1, 1, 1))),
+        ((160, 160, 3, 3, 3), dict(padding=(1, 1, 1))),
         ((16, 2, 1, 1, 1), dict(groups=2)),
         ((16, 4, 1, 1, 1), dict(padding=(0, 1, 1))),
         ((16, 1, 5, 3, 3), dict(groups=16, padding=(2, 1, 1))),
@@ -239,6 +239,13 @@ def test_ours_takes_what_it_is_quicker_at(shape, maps, ours, monkeypatch):
     padding = tuple(k // 2 for k in shape[2:])
     conv = packed(torch.randn(shape), None, Geometry(ONES, padding, ONES, 1), maps)
     assert type(conv) is (NativeConv if ours else PackedConv)
+
+
+@pytest.mark.parametrize(("vectors", "ours"), [(1, False), (3, True)])
+def test_more_is_small_where_more_vectors_of_filters_lie_side_by_side(vectors, ours, monkeypatch):
+    monkeypatch.setattr(convolutions, "beside", lambda: vectors)
+    weight = torch.empty(160, 40, 3, 3, 3)
+    assert convolutions.is_quick(weight, 1) == ours
 
 
 def test_other_precisions_are_left_to_torch():

@@ -58,6 +58,6 @@ def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolv
     if tiled_conv.library(maps) is not None and tiled_conv.knows(weight, *astuple(geometry)):
         return Tiling(weight, *astuple(geometry))
     known = convolutions.knows(weight, *astuple(geometry))
-    if known and convolutions.is_quick(weight, geometry.groups, maps):
+    if known and convolutions.is_quick(weight, geometry.groups):
         return Convolving(weight, *astuple(geometry), maps=maps)
     return None

@@ -25,9 +25,11 @@ FINISH_H = HERE / "finish.h"
 MOVES_H = HERE / "moves.h"
 SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, HERE / "direct.h", HERE / "convolutions.cpp")
 LANES = 16
-# Weights of a convolution that reads neighbours, below which it is small; and of a filter, below
-# which to find them takes longer than to meet them.
-SMALL, FEW = 150_000, 64
+# Weights of a convolution that reads neighbours, below which it is small, by how many vectors of
+# filters lie side by side: with more, ours are oneDNN's match but where its maps are small and
+# most of what it reads is padding. And weights of a filter, below which to find them takes longer
+# than to meet them.
+SMALL, FEW = {1: 150_000, 3: 600_000}, 64
 
 
 def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
@@ -225,7 +227,7 @@ def knows(
     )
 
 
-def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
+def is_quick(weight: Tensor, groups: int) -> bool:
     """Whether one that it knows is computed faster than by oneDNN, which takes as long to be called
     as small ones to be computed, and does not fill its vectors with an image's channels.
     """
@@ -236,7 +238,7 @@ def is_quick(weight: Tensor, groups: int, maps: torch.dtype) -> bool:
         return False
     if math.prod(weight.shape[2:]) == 1:
         return True
-    small = weight.shape[1] < LANES or weight.numel() < SMALL
+    small = weight.shape[1] < LANES or weight.numel() < SMALL[beside()]
     return small and weight[0].numel() >= FEW
 
 
