@@ -44,9 +44,10 @@ def computes_in_bfloat16() -> bool:
 
 
 def as_maps(dtype: torch.dtype, x: Tensor) -> Tensor:
-    """Maps in float32 in another precision, channels last, in one pass; all else as it is."""
+    """Maps in float32 in another precision, channels last; all else as it is."""
     is_map = x.dtype == torch.float32 and x.ndim in LAYOUTS
-    return x.to(dtype, memory_format=LAYOUTS[x.ndim]) if is_map else x
+    # One after the other: for both at once torch has no fast loop.
+    return x.to(dtype).contiguous(memory_format=LAYOUTS[x.ndim]) if is_map else x
 
 
 def as_answer(x: Tensor) -> Tensor:
