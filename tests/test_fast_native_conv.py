@@ -53,6 +53,22 @@ CASES = {
     "not padded": (5, 16, (3, 3, 3), ONES, (3, 5, 6), dict(padding=(0, 0, 0))),
     "padded in time alone": (5, 16, (3, 3, 3), (1, 2, 1), (3, 5, 6), dict(padding=(1, 0, 0))),
     "more weights than stay at hand": (130, 18, (3, 3, 3), ONES, (3, 5, 4)),
+    "frames that no tap meets": (
+        5,
+        16,
+        (2, 1, 1),
+        ONES,
+        (1, 3, 5),
+        dict(padding=(3, 0, 0), dilation=(3, 1, 1)),
+    ),
+    "rows that no tap meets": (
+        7,
+        70,
+        (1, 2, 3),
+        ONES,
+        (2, 1, 9),
+        dict(padding=(0, 3, 1), dilation=(1, 3, 1)),
+    ),
     "more rows than stay at hand": (64, 16, (3, 3, 3), ONES, (2, 40, 60)),
     "depthwise, a vector": (16, 16, (3, 3, 3), ONES, (3, 4, 5)),
     "depthwise, 54 channels": (54, 54, (3, 3, 3), ONES, (4, 5, 17)),
@@ -106,18 +122,33 @@ def followed(y, epilogue, factor, other=0.0):
     return y.relu() if epilogue.relu else y
 
 
+# So that maps, weights and sums have several pieces.
+SMALL = {
+    "WEIGHTS = 1 << 17;": "WEIGHTS = 1 << 10;",
+    "WEIGHTS = 5120;": "WEIGHTS = 1 << 9;",
+    "READ = (1 << 18) / sizeof(Map),": "READ = 1 << 9,",
+}
+
+
 @pytest.fixture(
-    params=[(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
-    ids=["float32", "float32, as with AVX-512", "bfloat16"],
+    params=[(maps, pieces) for maps in OFF for pieces in ("as it is", "small, as with AVX-512")],
+    ids="{0[0]}, {0[1]}".format,
 )
 def maps(request, monkeypatch):
-    """Of the maps, and as many vectors and pixels at once as the processor has registers for, or
-    AVX-512.
+    """Of the maps, with the sizes that the processor has, or small pieces and as many vectors and
+    pixels at once as AVX-512 has registers for.
     """
-    maps, wide = request.param
-    if wide:
-        source = Source(f"{SOURCE.stem}_wide", f"#define MANY_REGISTERS\n{SOURCE.text}")
-        monkeypatch.setattr(convolutions, "compiled_kernels", lambda *maps: loaded(source))
+    maps, pieces = request.param
+    if pieces != "as it is":
+        text = SOURCE.text
+        for size, less in SMALL.items():
+            assert text.count(size) == 1
+            text = text.replace(size, less)
+        small = Source(f"{SOURCE.stem}_small", f"#define MANY_REGISTERS\n{text}")
+        kernels = {dtype: loaded(small.of(dtype)) for dtype in OFF}
+        monkeypatch.setattr(
+            convolutions, "compiled_kernels", lambda maps=torch.float32: kernels[maps]
+        )
         assert convolutions.beside() == 3
     return maps
 
@@ -224,21 +255,21 @@ def test_others_are_left_to_onednn(shape, settings):
 
 @pytest.mark.usefixtures("_suited")
 @pytest.mark.parametrize(
-    ("shape", "maps", "ours"),
+    ("shape", "maps"),
     [
-        ((64, 3, 7, 7, 7), torch.float32, True),
-        ((48, 16, 3, 3, 3), torch.float32, True),
-        ((9, 20, 1, 1, 1), torch.float32, True),
-        ((64, 40, 1, 1, 1), torch.bfloat16, True),
-        ((48, 16, 3, 3, 3), torch.bfloat16, True),
+        ((64, 3, 7, 7, 7), torch.float32),
+        ((48, 16, 3, 3, 3), torch.float32),
+        ((9, 20, 1, 1, 1), torch.float32),
+        ((64, 40, 1, 1, 1), torch.bfloat16),
+        ((48, 16, 3, 3, 3), torch.bfloat16),
     ],
     ids=["first layer", "small", "nine filters", "points in bfloat16", "small in bfloat16"],
 )
-def test_ours_takes_what_it_is_quicker_at(shape, maps, ours, monkeypatch):
+def test_ours_takes_what_it_is_quicker_at(shape, maps, monkeypatch):
     monkeypatch.setattr(tiled_conv, "suits", lambda: False)
     padding = tuple(k // 2 for k in shape[2:])
     conv = packed(torch.randn(shape), None, Geometry(ONES, padding, ONES, 1), maps)
-    assert type(conv) is (NativeConv if ours else PackedConv)
+    assert type(conv) is NativeConv
 
 
 @pytest.mark.parametrize(("vectors", "ours"), [(1, False), (3, True)])

@@ -26,9 +26,9 @@ MOVES_H = HERE / "moves.h"
 SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, HERE / "direct.h", HERE / "convolutions.cpp")
 LANES = 16
 # Weights of a convolution that reads neighbours, below which it is small, by how many vectors of
-# filters lie side by side: with more, ours are oneDNN's match but where its maps are small and
-# most of what it reads is padding. And weights of a filter, below which to find them takes longer
-# than to meet them.
+# filters lie side by side (VECTORS of direct.h): with more, ours are oneDNN's match but where maps
+# are small, and most of what meets them is padding. And weights of a filter, below which to find
+# them takes longer than to meet them.
 SMALL, FEW = {1: 150_000, 3: 600_000}, 64
 
 

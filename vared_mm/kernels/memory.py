@@ -12,14 +12,16 @@ import os
 from functools import cache
 
 # As in malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 # Bytes that may stay free.
 KEPT = 1 << 30
 
 
 @cache
 def keep_memory() -> None:
-    """For the process, unless its environment says otherwise or it has another C library."""
+    """For the process but the threads that it has already, unless its environment says otherwise or
+    it has another C library.
+    """
     told = " ".join([*os.environ, os.environ.get("GLIBC_TUNABLES", "")])
     if "MALLOC_" in told or "glibc.malloc." in told:
         return
@@ -29,3 +31,5 @@ def keep_memory() -> None:
         return
     mallopt(M_TRIM_THRESHOLD, KEPT)
     mallopt(M_MMAP_MAX, 0)
+    # Threads to come would have memory of their own, of which no large map is kept.
+    mallopt(M_ARENA_MAX, 1)

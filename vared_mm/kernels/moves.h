@@ -41,8 +41,8 @@ struct Moves {
     long read(long d, long count) const { return (count - 1) * stride[d] + reach(d) + 1; }
     long of_sample() const { return from.frames * from.pixels() * pixel; }
 
-    // The first and the last of the kernel's frames that are there, for frame i of the output; with
-    // `d` 1, of its rows.
+    // Which of the kernel's frames are there, from one on until before another, for frame i of the
+    // output; with `d` 1, of its rows.
     std::pair<long, long> there(long d, long i) const {
         const long first = i * stride[d] - padding[d], size = d ? from.height : from.frames;
         long low = 0, high = kernel[d];
