@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-# How often the system hands out a page while 80 MB of maps are made for the fortieth time: the first
-# few at times leave holes that are some bytes too small, as the smallest of what glibc cuts off is
-# kept apart.
+# How often the system hands out a page while 80 MB of maps are made for the fortieth time. The first
+# ones at times leave holes some bytes too small, as glibc keeps the pieces that it cuts off apart.
 PAGES = """
 import resource, sys, threading, torch
 from vared_mm.kernels.memory import keep_memory

@@ -39,6 +39,16 @@ struct Rows {
     long count = 0;
 };
 
+// In a register from here on: GCC would load it again for each product, and loads take as long.
+inline Lanes<WIDEST> held(Lanes<WIDEST> v) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(v));
+#elif defined(__AVX2__)
+    asm("" : "+x"(v));
+#endif
+    return v;
+}
+
 template <int COUNT, int STRIDE>
 void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map *out,
            long pitch) {
@@ -48,14 +58,15 @@ void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map 
         Lanes<WIDEST> own[COUNT] = {};
         for (long r = 0; r < m.count; r++) {
             const float *taps = m.taps[r] + p, *x = m.row[r] + w * STRIDE * LANES + p;
-            const Lanes<WIDEST> a = load<WIDEST>(taps), b = load<WIDEST>(taps + LANES);
-            const Lanes<WIDEST> c = load<WIDEST>(taps + 2 * LANES);
-#pragma GCC unroll 8
-            for (long i = 0; i < COUNT; i++) {
-                const float *at = x + i * STRIDE * LANES;
-                own[i] += a * load<WIDEST>(at);
-                own[i] += b * load<WIDEST>(at + LANES);
-                own[i] += c * load<WIDEST>(at + 2 * LANES);
+            const Lanes<WIDEST> tap[3] = {load<WIDEST>(taps), load<WIDEST>(taps + LANES),
+                                          load<WIDEST>(taps + 2 * LANES)};
+#pragma GCC unroll 24
+            for (long j = 0; j < (COUNT - 1) * STRIDE + 3; j++) {
+                const Lanes<WIDEST> at = held(load<WIDEST>(x + j * LANES));
+#pragma GCC unroll 3
+                for (long k = 0; k < 3; k++)
+                    if (j >= k && (j - k) % STRIDE == 0 && (j - k) / STRIDE < COUNT)
+                        own[(j - k) / STRIDE] += tap[k] * at;
             }
         }
 #pragma GCC unroll 8
@@ -83,8 +94,8 @@ struct Expansion {
     std::vector<float> kept;  // never filled, as a pixel is one run
 };
 
-// Rows `top` to `bottom` of some frames of one sample. The frames of x that are read lie in a ring,
-// each vector of channels by itself, between columns of zeros.
+// Rows `top` to `bottom` of some frames of one sample, and some vectors of channels. The frames of x
+// that are read lie in a ring, each vector by itself, between columns of zeros.
 struct Strip {
     const Depthwise &d;
     const Epilogue &e;
@@ -92,16 +103,16 @@ struct Strip {
     const Map *x, *residual;
     Map *out;
     float *ring;
-    long top, bottom;
+    long top, bottom, first_vector, last_vector;
     float factor;
     Expansion *expansion;
 
-    const long vectors = vectors_of(d.channels), line = (s.width + 2) * LANES;
+    const long vectors = last_vector - first_vector, line = (s.width + 2) * LANES;
     const long low = std::max(top * d.stride - 1, 0L);
     const long high = std::min((bottom - 1) * d.stride + 2, s.height);
 
     float *tile(long frame, long vector) const {
-        return ring + (frame % d.kernel * vectors + vector) * (high - low) * line;
+        return ring + (frame % d.kernel * vectors + vector - first_vector) * (high - low) * line;
     }
 
     void run(long first, long last) const {
@@ -122,12 +133,12 @@ struct Strip {
             const long until = std::min(t * d.step + d.kernel / 2 + 1, s.frames);
             for (read = std::max(read, t * d.step - d.kernel / 2); read < until; read++)
                 expansion ? expand(read) : copy(read);
-            for (long v = 0; v < vectors; v++) make(t, v);
+            for (long v = first_vector; v < last_vector; v++) make(t, v);
         }
     }
 
     void copy(long frame) const {
-        for (long v = 0; v < vectors; v++) {
+        for (long v = first_vector; v < last_vector; v++) {
             const Map *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
             float *to = tile(frame, v);
             for (long h = low; h < high; h++, to += line) {
@@ -144,7 +155,7 @@ struct Strip {
                       &by.meeting,    &by.meeting + 1,      first,
                       nullptr,        tile(frame, 0),       (high - low) * line,
                       by.kept}
-            .make(0, vectors_of(by.filters->count));
+            .make(first_vector, last_vector);
     }
 
     void make(long t, long v) const {
@@ -374,10 +385,14 @@ namespace {
 void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
          const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
          long threads) {
-    const long of_row = d.kernel * vectors_of(d.channels) * (s.width + 2) * LANES;
-    const long rows = std::clamp(RING / of_row / d.stride, 1L, s.out_height);
+    // Few vectors and many rows: rows beside a part are read for it too.
+    const long all = vectors_of(d.channels), of_vector = d.kernel * (s.width + 2) * LANES;
+    const long whole = RING / (of_vector * (s.out_height * d.stride + 2)) / VECTORS * VECTORS;
+    const long vectors = std::min(std::max(whole, VECTORS), all), groups = (all + vectors - 1) / vectors;
+    const long of_row = vectors * of_vector;
+    const long rows = std::clamp((RING / of_row - 2) / d.stride, 1L, s.out_height);
     const long strips = (s.out_height + rows - 1) / rows;
-    const long wanted = (threads + s.samples * strips - 1) / (s.samples * strips);
+    const long wanted = (threads + s.samples * strips * groups - 1) / (s.samples * strips * groups);
     const long parts = std::min(wanted, s.out_frames);
 #pragma omp parallel num_threads(threads)
     {
@@ -388,9 +403,10 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
         float *ring = memory.data() + (LANES - start) % LANES;
 #pragma omp for schedule(dynamic)
-        for (long unit = 0; unit < s.samples * strips * parts; unit++) {
-            const long n = unit / parts / strips, top = unit / parts % strips * rows;
-            const long part = unit % parts;
+        for (long unit = 0; unit < s.samples * strips * parts * groups; unit++) {
+            const long first = unit % groups * vectors, piece = unit / groups;
+            const long n = piece / parts / strips, top = piece / parts % strips * rows;
+            const long part = piece % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
             if (expander) {
                 expansion.filters = expander, expansion.epilogue = expander_epilogue;
@@ -399,7 +415,7 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
             const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
-                              e.factor_of(n), expander ? &expansion : nullptr};
+                              first, std::min(first + vectors, all), e.factor_of(n), expander ? &expansion : nullptr};
             strip.run(part * s.out_frames / parts, (part + 1) * s.out_frames / parts);
         }
     }

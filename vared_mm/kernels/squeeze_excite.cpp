@@ -59,10 +59,21 @@ std::vector<float> factors(const Excitation &e, const double *mean) {
     return factor;
 }
 
+// Sums of some pixels. The last vector begins early, and makes some channels a second time.
+void add_up(const Map *x, long pixels, long channels, float *result) {
+    for (long c = 0; c < channels; c += LANES) {
+        const long at = std::min(c, channels - LANES);
+        Several sums[4] = {};  // which need not wait for each other
+        for (long p = 0; p + 4 <= pixels; p += 4)
+            for (long i = 0; i < 4; i++) sums[i] += load<LANES>(x + (p + i) * channels + at);
+        for (long p = pixels / 4 * 4; p < pixels; p++) sums[0] += load<LANES>(x + p * channels + at);
+        store<LANES>(result + at, sums[0] + sums[1] + (sums[2] + sums[3]));
+    }
+}
+
 // Some pixels, one after the other.
 void excite(const Excitation &e, const Map *x, const float *factor, long pixels, Map *out) {
     for (long p = 0; p < pixels; p++, x += e.channels, out += e.channels) {
-        // The last vector begins early, and makes some channels a second time.
         for (long c = 0; c < e.channels; c += LANES) {
             const long at = std::min(c, e.channels - LANES);
             const Several own = load<LANES>(factor + at);
@@ -99,12 +110,8 @@ extern "C" void squeeze_excite(long channels, long hidden, long swish, const flo
 #pragma omp for
         for (long unit = 0; unit < samples * pieces; unit++) {
             const long first = unit % pieces * PIECE, last = std::min(first + PIECE, pixels);
-            float *sum = sums.data() + unit * e.channels;
-            for (long p = first; p < last; p++) {
-                const Map *at = x + (unit / pieces * pixels + p) * e.channels;
-#pragma GCC ivdep
-                for (long c = 0; c < e.channels; c++) sum[c] += number(at[c]);
-            }
+            add_up(x + (unit / pieces * pixels + first) * e.channels, last - first, e.channels,
+                   sums.data() + unit * e.channels);
         }
 #pragma omp for
         for (long n = 0; n < samples; n++) {

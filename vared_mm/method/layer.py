@@ -18,7 +18,14 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.cheap import CheapOperations
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.equations import Rebuild, frames_of, rebuild_by_definition, strides, widths
+from vared_mm.method.equations import (
+    LAYOUTS,
+    Rebuild,
+    frames_of,
+    rebuild_by_definition,
+    strides,
+    widths,
+)
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.fixed_gate import KINDS, FixedGate
 from vared_mm.method.gate import BlockGate, FollowerGate, Gate
@@ -132,8 +139,13 @@ class _Dynamic(GatedConv):
         return rebuild_by_definition(*self.rebuild_of(y, gates, None, frames_of(y)))
 
     def _full(self, x: Tensor) -> Tensor:
-        """The plain convolution's output, channels last if `x` is."""
-        if x.device.type == "cpu" and x.stride(1) == 1 and is_pointwise(self):
+        """The plain convolution's output, channels last if `x` is, or where that is faster."""
+        pointwise = is_pointwise(self)
+        if x.device.type == "cpu" and x.dtype == torch.float32 and (pointwise or self.groups > 1):
+            # Gradients of grouped convolutions take torch up to four times as long in planes, ours
+            # would be turned there and back, and what follows stays as it is turned here.
+            x = x.contiguous(memory_format=LAYOUTS[x.ndim])
+        if x.device.type == "cpu" and x.stride(1) == 1 and pointwise:
             # torch copies such maps into another layout, and what it makes of them would have to
             # be copied back, in both directions: longer than the product itself takes.
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
