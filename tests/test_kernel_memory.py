@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# How often the system hands out a page while 80 MB of maps are made for the fortieth time. The first
+# How often the system hands out a page while 80 MB of maps are made for the 40th time. The first
 # ones at times leave holes some bytes too small, as glibc keeps the pieces that it cuts off apart.
 PAGES = """
 import resource, sys, threading, torch
