@@ -39,16 +39,6 @@ struct Rows {
     long count = 0;
 };
 
-// In a register from here on: GCC would load it again for each product, and loads take as long.
-inline Lanes<WIDEST> held(Lanes<WIDEST> v) {
-#if defined(__AVX512F__)
-    asm("" : "+v"(v));
-#elif defined(__AVX2__)
-    asm("" : "+x"(v));
-#endif
-    return v;
-}
-
 template <int COUNT, int STRIDE>
 void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map *out,
            long pitch) {
@@ -62,7 +52,7 @@ void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map 
                                           load<WIDEST>(taps + 2 * LANES)};
 #pragma GCC unroll 24
             for (long j = 0; j < (COUNT - 1) * STRIDE + 3; j++) {
-                const Lanes<WIDEST> at = held(load<WIDEST>(x + j * LANES));
+                const Lanes<WIDEST> at = held<WIDEST>(load<WIDEST>(x + j * LANES));
 #pragma GCC unroll 3
                 for (long k = 0; k < 3; k++)
                     if (j >= k && (j - k) % STRIDE == 0 && (j - k) / STRIDE < COUNT)

@@ -83,3 +83,16 @@ inline float number(uint16_t half) {
     __builtin_memcpy(&v, &bits, 4);
     return v;
 }
+
+// In a register from here on: GCC would load it again for each product, and loads take as long.
+template <int LANES>
+Lanes<LANES> held(Lanes<LANES> v) {
+    if constexpr (LANES == WIDEST) {
+#if defined(__AVX512F__)
+        asm("" : "+v"(v));
+#elif defined(__AVX2__)
+        asm("" : "+x"(v));
+#endif
+    }
+    return v;
+}

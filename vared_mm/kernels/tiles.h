@@ -17,6 +17,8 @@ struct Size {
 
 constexpr long MOST_PATHS = 4;
 
+constexpr long TOGETHER = WIDEST == 16 ? 8 : 4;
+
 struct Path {
     long gate;         // its column in a sample's gates
     long scale;        // k_i, or R_j
@@ -120,15 +122,34 @@ struct Sum {
             const float *tile = term.tile.at + h * line;
             const Map *other = residual ? residual + h * out.line : nullptr;
             T *to = out.at + h * out.line;
-            for (long w = 0; w < width; w++) {
-                Lanes<LANES> sum = first + times * load<LANES>(here + w * start.pixel);
+            const auto make = [&](auto count, long w) {
+                constexpr long COUNT = count;
+                Lanes<LANES> sum[COUNT];
+#pragma GCC unroll 8
+                for (long i = 0; i < COUNT; i++)
+                    sum[i] = first + times * load<LANES>(here + (w + i) * start.pixel);
+#pragma GCC unroll 7
                 for (long y = 0; y < SIDE; y++)
-                    for (long x = 0; x < SIDE; x++)
-                        sum += kernel[y * SIDE + x] * load<LANES>(tile + y * line + (w + x) * LANES);
-                if (other) sum += load<LANES>(other + w * out.pixel);
-                if (relu) sum = sum < 0 ? Lanes<LANES>{} : sum;
-                store<LANES>(to + w * out.pixel, sum);
-            }
+#pragma GCC unroll 16
+                    for (long j = 0; j < COUNT + SIDE - 1; j++) {
+                        const auto at = held<LANES>(load<LANES>(tile + y * line + (w + j) * LANES));
+#pragma GCC unroll 8
+                        for (long i = 0; i < COUNT; i++)
+                            if (i <= j && j < i + SIDE) sum[i] += kernel[y * SIDE + j - i] * at;
+                    }
+#pragma GCC unroll 8
+                for (long i = 0; i < COUNT; i++) {
+                    if (other) sum[i] += load<LANES>(other + (w + i) * out.pixel);
+                    if (relu) sum[i] = sum[i] < 0 ? Lanes<LANES>{} : sum[i];
+                    store<LANES>(to + (w + i) * out.pixel, sum[i]);
+                }
+            };
+            long w = 0;
+            // Pixels that share loads, as many as leave registers for the kernel.
+            if constexpr (SIDE == 3 && LANES == WIDEST)
+                for (; w + TOGETHER <= width; w += TOGETHER)
+                    make(std::integral_constant<long, TOGETHER>{}, w);
+            for (; w < width; w++) make(std::integral_constant<long, 1>{}, w);
         }
     }
 };
