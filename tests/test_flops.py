@@ -163,6 +163,17 @@ def test_a_config_without_data_is_told():
         loader_of(Config(dict()))
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_missing_file_of_the_data_is_told_with_its_setting(part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    init_default_scope("mmaction")
+    dataset = dict(type="VideoDataset", ann_file="clips.txt", pipeline=[])
+    config = Config({f"{part}_dataloader": dict(dataset=dataset)})
+    told = rf"'clips\.txt', which the config names in {part}_dataloader\.dataset\.ann_file$"
+    with pytest.raises(FileNotFoundError, match=told):
+        loader_of(config, part=part)
+
+
 def macs_of(model, shape, name):
     sizes = {}
     conv = dict(model.named_modules())[name]

@@ -27,6 +27,7 @@ from vared_mm.fast.same_answers import chosen
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.screen import tracked
+from vared_mm.settings import named_missing
 from vared_mm.tensor_form import answer_of, input_of
 from vared_mm.weights import load_weights
 
@@ -128,6 +129,7 @@ def loader_of(
 
     Raises:
         ValueError: without a data set, or for an empty one.
+        FileNotFoundError: a file of it is missing; with the settings that name it.
     """
     settings = config.get(f"{part}_dataloader")
     if not settings:
@@ -136,7 +138,10 @@ def loader_of(
     settings.pop("batch_sampler", None)
     settings.update(batch_size=batch_size, num_workers=0, persistent_workers=False, **more)
     settings["sampler"] = dict(type="DefaultSampler", shuffle=shuffle, seed=0)
-    return Runner.build_dataloader(settings)
+    try:
+        return Runner.build_dataloader(settings)
+    except FileNotFoundError as error:
+        raise named_missing(config, error) or error from error
 
 
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from rich.text import Text
 
 from vared_mm.commands import as_command
 from vared_mm.screen import quiet
-from vared_mm.settings import kind
+from vared_mm.settings import kind, named_missing
 from vared_mm.shipped import here_or_shipped
 
 
@@ -233,35 +233,13 @@ def processes(config: Config) -> Iterator[None]:
         barrier()
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)
-        if isinstance(error, FileNotFoundError) and (keys := keys_of_missing(config, error)):
-            named = f"{error}, which the config names in {', '.join(keys)}"
-            raise FileNotFoundError(named) from error
+        if isinstance(error, FileNotFoundError) and (named := named_missing(config, error)):
+            raise named from error
         raise
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
             gc.collect()
-
-
-def keys_of_missing(config: Config, error: FileNotFoundError) -> list[str]:
-    return list(keys_of(config.to_dict(), error.filename)) if error.filename else []
-
-
-def keys_of(settings: Any, file: str, key: str = "") -> Iterator[str]:
-    """Of which a config's value is this file, maybe without the folder in front of it.
-
-    Variables outside its dicts are left out: to set one changes nothing that was made of it.
-    """
-    if isinstance(settings, Mapping):
-        for name, value in settings.items():
-            yield from keys_of(value, file, f"{key}.{name}" if key else str(name))
-    elif isinstance(settings, (list, tuple)):
-        for number, value in enumerate(settings):
-            yield from keys_of(value, file, f"{key}.{number}")
-    elif isinstance(settings, str) and settings and "." in key:
-        parts = Path(settings).parts
-        if Path(file).parts[-len(parts) :] == parts:
-            yield key
 
 
 def start_without_gpu(config: Config) -> None:

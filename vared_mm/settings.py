@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -94,3 +95,28 @@ def dynamic_keys(settings: Any, key: str) -> list[str]:
     if "dynamic" in settings or str(settings.get("type", "")).startswith("VaRed"):
         return [f"{key}.dynamic"]
     return [k for name, one in settings.items() for k in dynamic_keys(one, f"{key}.{name}")]
+
+
+def named_missing(config: Config, error: FileNotFoundError) -> FileNotFoundError | None:
+    """The error, with those settings of the config that name the file; None where none does."""
+    keys = list(keys_of(config.to_dict(), error.filename)) if error.filename else []
+    if not keys:
+        return None
+    return FileNotFoundError(f"{error}, which the config names in {', '.join(keys)}")
+
+
+def keys_of(settings: Any, file: str, key: str = "") -> Iterator[str]:
+    """Of which a config's value is this file, maybe without the folder in front of it.
+
+    Variables outside its dicts are left out: to set one changes nothing that was made of it.
+    """
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from keys_of(value, file, f"{key}.{name}" if key else str(name))
+    elif isinstance(settings, (list, tuple)):
+        for number, value in enumerate(settings):
+            yield from keys_of(value, file, f"{key}.{number}")
+    elif isinstance(settings, str) and settings and "." in key:
+        parts = Path(settings).parts
+        if Path(file).parts[-len(parts) :] == parts:
+            yield key
