@@ -73,6 +73,8 @@ CASES = {
     "2-D": (2, dict(args=(3, 8, 3), padding=1), {}, (6, 5)),
     # Filters and weights enough for our own kernels, half and a quarter of them too.
     "many filters": (3, dict(args=(3, 40, 3), padding=1), dict(search_space=3), (4, 4, 5)),
+    # As many pixels of a row and filters as the kernels take at once, and some more.
+    "many columns": (3, dict(args=(3, 40, 3), padding=1), {}, (4, 2, 19)),
     "24 filters": (
         3,
         dict(args=(5, 24, 3), padding=1, stride=(1, 2, 2)),

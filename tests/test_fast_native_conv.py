@@ -79,6 +79,7 @@ CASES = {
     "depthwise, every fourth frame": (18, 18, (3, 3, 3), (4, 1, 1), (9, 2, 3)),
     "depthwise, frames alone": (19, 19, (1, 3, 3), ONES, (3, 4, 8)),
     "depthwise, an image": (21, 21, (3, 3), (2, 2), (9, 7)),
+    "depthwise, two groups of vectors": (160, 160, (1, 3, 3), ONES, (2, 9, 6)),
     "depthwise, more rows than the ring holds": (50, 50, (3, 3, 3), ONES, (2, 9, 300)),
 }
 

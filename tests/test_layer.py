@@ -347,27 +347,3 @@ def test_in_half_precision_the_answer_is_the_one_of_float32_rounded(dtype, train
         wanted, came = conv(x), copy.deepcopy(conv).to(dtype)(x.to(dtype))
     assert came.dtype == dtype
     torch.testing.assert_close(came.float(), wanted, rtol=0.02, atol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("settings", "turned"),
-    [
-        (dict(kernel_size=1), True),
-        (dict(kernel_size=3, padding=1, groups=4), True),
-        (dict(kernel_size=3, padding=1), False),
-    ],
-    ids=str,
-)
-def test_in_training_pointwise_and_grouped_convolutions_turn_planes_channels_last(settings, turned):
-    conv = VaRedConv3d(4, 8, **settings).train()
-    exact = copy.deepcopy(conv).double()
-    x = torch.randn(2, 4, 5, 3, 3).requires_grad_()
-    y, expected = conv(x), exact(x.double())
-    assert y.is_contiguous(memory_format=torch.channels_last_3d) == turned
-    assert not expected.is_contiguous(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(y, expected.float(), rtol=1e-4, atol=1e-5)
-    wanted = torch.autograd.grad(expected.square().sum(), [x, *exact.parameters()])
-    for came, own in zip(
-        torch.autograd.grad(y.square().sum(), [x, *conv.parameters()]), wanted, strict=True
-    ):
-        torch.testing.assert_close(came, own.to(came), rtol=1e-3, atol=1e-3)

@@ -84,8 +84,8 @@ struct Expansion {
     std::vector<float> kept;  // never filled, as a pixel is one run
 };
 
-// Rows `top` to `bottom` of some frames of one sample, and some vectors of channels. The frames of x
-// that are read lie in a ring, each vector by itself, between columns of zeros.
+// Rows `top` to `bottom` of some frames and vectors of one sample. The frames of x that are read lie
+// in a ring, each vector by itself, between columns of zeros.
 struct Strip {
     const Depthwise &d;
     const Epilogue &e;
@@ -141,6 +141,7 @@ struct Strip {
     void expand(long frame) const {
         Expansion &by = *expansion;
         const Map *first = x + (frame * s.height + low) * s.width * s.pixel;
+        // As if all vectors were there: `make` goes to the first one's tile.
         Direct<float>{*by.filters,    *by.epilogue,         by.factor,
                       &by.meeting,    &by.meeting + 1,      first,
                       nullptr,        tile(frame, 0),       (high - low) * line,
@@ -375,14 +376,18 @@ namespace {
 void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
          const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
          long threads) {
-    // Few vectors and many rows: rows beside a part are read for it too.
+    // Some vectors of many rows rather than all of a few, as rows beside a strip are read for it
+    // too: whole panels of an expansion's filters, and the last two together, as the last one writes
+    // into what is the one's before it.
     const long all = vectors_of(d.channels), of_vector = d.kernel * (s.width + 2) * LANES;
     const long whole = RING / (of_vector * (s.out_height * d.stride + 2)) / VECTORS * VECTORS;
-    const long vectors = std::min(std::max(whole, VECTORS), all), groups = (all + vectors - 1) / vectors;
-    const long of_row = vectors * of_vector;
+    const long vectors = std::max({whole, VECTORS, 2L});
+    const long groups = std::max((all + vectors - 2) / vectors, 1L);
+    const long largest = groups > 1 ? std::max(all - (groups - 1) * vectors, vectors) : all;
+    const long of_row = largest * of_vector;
     const long rows = std::clamp((RING / of_row - 2) / d.stride, 1L, s.out_height);
-    const long strips = (s.out_height + rows - 1) / rows;
-    const long wanted = (threads + s.samples * strips * groups - 1) / (s.samples * strips * groups);
+    const long strips = (s.out_height + rows - 1) / rows, pieces = s.samples * strips * groups;
+    const long wanted = (threads + pieces - 1) / pieces;
     const long parts = std::min(wanted, s.out_frames);
 #pragma omp parallel num_threads(threads)
     {
@@ -393,8 +398,9 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
         float *ring = memory.data() + (LANES - start) % LANES;
 #pragma omp for schedule(dynamic)
-        for (long unit = 0; unit < s.samples * strips * parts * groups; unit++) {
-            const long first = unit % groups * vectors, piece = unit / groups;
+        for (long unit = 0; unit < pieces * parts; unit++) {
+            const long group = unit % groups, first = group * vectors, piece = unit / groups;
+            const long last = group + 1 < groups ? first + vectors : all;
             const long n = piece / parts / strips, top = piece / parts % strips * rows;
             const long part = piece % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
@@ -405,7 +411,7 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
             const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
-                              first, std::min(first + vectors, all), e.factor_of(n), expander ? &expansion : nullptr};
+                              first, last, e.factor_of(n), expander ? &expansion : nullptr};
             strip.run(part * s.out_frames / parts, (part + 1) * s.out_frames / parts);
         }
     }

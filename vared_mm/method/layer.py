@@ -46,6 +46,8 @@ class _Dynamic(GatedConv):
     cheap: CheapOperations
     dynamic: DynamicConfig
     axes: tuple[str, ...]
+    # Whether it turns its maps so in training, where the layout of its weights does not tell.
+    channels_last = False
 
     def __init__(
         self, *args: Any, dynamic: DynamicConfig | Mapping[str, Any] | None = None, **kwargs: Any
@@ -139,13 +141,13 @@ class _Dynamic(GatedConv):
         return rebuild_by_definition(*self.rebuild_of(y, gates, None, frames_of(y)))
 
     def _full(self, x: Tensor) -> Tensor:
-        """The plain convolution's output, channels last if `x` is, or where that is faster."""
-        pointwise = is_pointwise(self)
-        if x.device.type == "cpu" and x.dtype == torch.float32 and (pointwise or self.groups > 1):
-            # Gradients of grouped convolutions take torch up to four times as long in planes, ours
-            # would be turned there and back, and what follows stays as it is turned here.
+        """The plain convolution's output, channels last if `x` is, or as it was told."""
+        on_cpu, pointwise = x.device.type == "cpu", is_pointwise(self)
+        if self.channels_last and on_cpu and (pointwise or self.groups > 1):
+            # Such weights lie alike either way. In planes torch takes two to four times as long for
+            # gradients of depthwise convolutions, and the kernel of Φ's would turn them twice.
             x = x.contiguous(memory_format=LAYOUTS[x.ndim])
-        if x.device.type == "cpu" and x.stride(1) == 1 and pointwise:
+        if on_cpu and x.stride(1) == 1 and pointwise:
             # torch copies such maps into another layout, and what it makes of them would have to
             # be copied back, in both directions: longer than the product itself takes.
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
