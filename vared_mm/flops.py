@@ -141,7 +141,9 @@ def loader_of(
     try:
         return Runner.build_dataloader(settings)
     except FileNotFoundError as error:
-        raise named_missing(config, error) or error from error
+        if named := named_missing(config, error):
+            raise named from error
+        raise
 
 
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ inline float number(uint16_t half) {
     return v;
 }
 
-// In a register from here on: GCC would load it again for each product, which takes as long as that.
+// In a register from here on: GCC would load it again for each product, which takes as long.
 template <int LANES>
 Lanes<LANES> held(Lanes<LANES> v) {
     if constexpr (LANES == WIDEST) {

@@ -17,6 +17,7 @@ struct Size {
 
 constexpr long MOST_PATHS = 4;
 
+// Pixels of a row that share loads, as many as leave registers for a kernel of 3 x 3.
 constexpr long TOGETHER = WIDEST == 16 ? 8 : 4;
 
 struct Path {
@@ -145,7 +146,6 @@ struct Sum {
                 }
             };
             long w = 0;
-            // Pixels that share loads, as many as leave registers for the kernel.
             if constexpr (SIDE == 3 && LANES == WIDEST)
                 for (; w + TOGETHER <= width; w += TOGETHER)
                     make(std::integral_constant<long, TOGETHER>{}, w);
