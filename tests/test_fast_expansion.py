@@ -163,7 +163,8 @@ def test_static_ones_are_one_call_too(expanded):
     twin = static_twin(model)
     prepared = prepare_for_inference(twin, x)
     expanded.reset_mock()
-    assert_close(prepared(x), twin(x))
+    # Other clips than those that it was prepared with, whose pass is recorded.
+    assert_close(prepared(x[1:]), twin(x[1:]))
     assert expanded.call_count == 1
     assert prepared(x[:0]).shape == (0, 16, 5, 6, 7)
 

@@ -48,7 +48,7 @@ class Branch:
         self.rebuilds_nothing = all_made and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self._rebuilding: Rebuilding | None = None
+        self._rebuilding = rebuilding_of(conv, epilogue, pattern)
         # Then our own convolution does all of it.
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
@@ -129,8 +129,6 @@ class Branch:
             shape = (len(y), self.conv.out_channels, *full)
             out = y if self.rebuilds_nothing else empty_maps(y, shape)
         samples = range(y.shape[0]) if samples is None else samples
-        if self._rebuilding is None:
-            self._rebuilding = rebuilding_of(self.conv, self.epilogue, self.pattern)
         self._rebuilding(y, gates, other, full, out, samples)
         return out
 

@@ -22,7 +22,8 @@ from vared_mm.fast.packed_conv import (
     output_size,
     residual,
 )
-from vared_mm.fast.prepared_forward import call_within
+from vared_mm.fast.prepared_forward import call_within, has_hooks
+from vared_mm.fast.recorded import Decision, current, unrecorded
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 
@@ -66,10 +67,11 @@ class DynamicConv:
         """The prepared way to run `pattern`; made when it is first asked for."""
         if pattern not in self._branches:
             extent = self.conv.extent(pattern)
-            if extent not in self._prefixes:
-                self._prefixes[extent] = packed_prefix(self.conv, *extent, self.maps)
-            prefix = self._prefixes[extent]
-            self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
+            with unrecorded():
+                if extent not in self._prefixes:
+                    self._prefixes[extent] = packed_prefix(self.conv, *extent, self.maps)
+                prefix = self._prefixes[extent]
+                self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
         return self._branches[pattern]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -79,9 +81,18 @@ class DynamicConv:
         x = as_channels_last(x)
         return self.answer(x, *self.decide(x), other)
 
-    def decide(self, x: Tensor) -> tuple[Tensor, dict[Pattern, Sequence[int]]]:
+    def decide(self, x: Tensor) -> Decision:
         """The answer of the gate, and the samples that opened each pattern."""
-        gates = refuse_other_sizes(call_within(self.gate)(x), self.conv, x)
+        recorder = current()
+        return self.decide_now(x) if recorder is None else recorder.decided(self, x)
+
+    def decide_now(self, x: Tensor, before: Decision | None = None) -> Decision:
+        """Whether or not the pass is recorded; `before` is what the gate asked last has decided."""
+        answer = call_within(self.gate)(x)
+        if before is not None and answer is before[0] and not has_hooks(self.gate):
+            # A follower read it.
+            return before
+        gates = refuse_other_sizes(answer, self.conv, x)
         return gates, group_by_pattern(gates.tolist())
 
     def answer(

@@ -36,6 +36,7 @@ from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
+from vared_mm.fast.recorded import Recorded
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in
@@ -190,16 +191,30 @@ class Traced(PreparedForward):
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
         self.maps = maps
         self.run, self.unchanged = flat_function(graph), Unchanged(module.modules())
+        self.recorded = Recorded(self.run_as_maps)
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")
         called = [*self.fused, *(graph.get_submodule(str(n.target)) for n in calls)]
         within = {module, *(m for each in called for m in each.modules())}
         self.uncalled = [m for m in module.modules() if m not in within]
+        # Gates are asked in passes that are repeated too.
+        gates = [getattr(m, "gate", None) for m in self.fused if isinstance(m, _Dynamic)]
+        asked = {m for gate in gates if isinstance(gate, nn.Module) for m in gate.modules()}
+        watched = [m for m in {*module.modules(), *within} if m not in asked]
+        self.hooks = [d for m in watched for d in (m._forward_hooks, m._forward_pre_hooks)]
+        self.is_repeatable = all(is_repeatable(node, graph) for node in graph.graph.nodes)
 
     def compute(self, *inputs: Any, **switches: Any) -> Any:
         self.unchanged.refuse_others()
-        if switches or len(inputs) != self.inputs or self._is_looked_into():
+        # To ask each module takes as long as some convolutions.
+        is_hooked = any(self.hooks) or _has_any_global_hook()
+        if switches or len(inputs) != self.inputs or (is_hooked and self._is_looked_into()):
             return self.plain(*inputs, **switches)
+        is_repeated = self.is_repeatable and not is_hooked
+        return self.recorded(*inputs) if is_repeated else self.run_as_maps(*inputs)
+
+    def run_as_maps(self, *inputs: Any) -> Any:
+        """The graph."""
         if self.maps is None:
             return self.run(*inputs)
         # What is not fused computes as in training with mixed precision.
@@ -212,6 +227,18 @@ class Traced(PreparedForward):
         if _has_any_global_hook():
             return True
         return any(map(has_hooks, self.uncalled)) or any(map(sees_more, self.fused))
+
+
+def is_repeatable(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Whether what it does is known to depend on numbers in no way that a recording would miss."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        known = type(module).__module__.startswith(("torch.nn.", "vared_mm.fast."))
+        return known or isinstance(module.forward, PreparedForward)
+    if node.op == "call_function":
+        home = str(getattr(node.target, "__module__", None) or "torch").split(".")[0]
+        return home in ("torch", "_operator", "builtins", "math", "vared_mm")
+    return node.op != "call_method" or node.target not in ("tolist", "numpy")
 
 
 def sees_more(conv: nn.Module) -> bool:

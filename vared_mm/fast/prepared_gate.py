@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 from torch import Tensor, nn
 
 from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
+from vared_mm.fast.recorded import Recorded
 from vared_mm.kernels.decide import Deciding
 from vared_mm.method.gate import BlockGate, Gate, decide_by_definition, is_plain_norm
 
@@ -29,11 +30,12 @@ class PreparedGate(PreparedForward):
         # float32 whatever the maps are.
         self.read = [v.detach().float().contiguous() for v in gate.parameters_read()]
         self._kernel = Deciding(self.read, *gate.settings_read())
+        self._recorded = Recorded(self.answer)
 
     def compute(self, x: Tensor) -> Tensor:
         if has_hooks(self.gate.norm):
             return self.plain(x)
-        answer = self.answer(x)
+        answer = self._recorded(x)
         if isinstance(self.gate, BlockGate):
             self.gate.hand_on(answer)
         return answer

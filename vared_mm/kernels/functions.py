@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +49,8 @@ class Function:
         self.put(values, arguments)
         if self.threads is not None and values[self.threads] is _MISSING:
             values[self.threads] = torch.get_num_threads()
+        if (hear := getattr(_ears, "hear", None)) is not None:
+            hear(self, values, arguments)
         return self.call(*values)
 
     def put(self, values: list[Any], arguments: Mapping[str, Any]) -> None:
@@ -104,6 +108,19 @@ class ForMaps:
 
 # What no argument type takes.
 _MISSING: Any = object()
+_ears = threading.local()
+
+
+@contextmanager
+def heard(hear: Callable[[Function, list[Any], Mapping[str, Any]], None]) -> Iterator[None]:
+    """Within, `hear` is told of each call in this thread: the function, all values as C takes them,
+    and those by name that were not known before."""
+    outer = getattr(_ears, "hear", None)
+    _ears.hear = hear
+    try:
+        yield
+    finally:
+        _ears.hear = outer
 
 
 def is_readable(tensor: Tensor) -> bool:

@@ -1,0 +1,473 @@
+"""Passes of a prepared model that were made before are repeated, and answer as the first did."""
+
+import threading
+from unittest.mock import Mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from prepared import assert_close, lively
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.fast import prepare_for_inference, recorded
+from vared_mm.fast.recorded import Recorded
+from vared_mm.kernels.squeeze_excite import swish
+from vared_mm.method import DynamicConfig, make_dynamic
+from vared_mm.method.errors import DynamicError
+from vared_mm.method.observe import Look, dynamic_convs, forced_gates, record_cost
+
+
+class Net(nn.Module):
+    """Convolutions of ours and of oneDNN, pooling, operations of torch, several answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv3d(3, 16, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(16)
+        self.first = nn.Conv3d(16, 32, 3, padding=1)
+        self.second = nn.Conv3d(32, 24, 1)
+        self.pool = nn.MaxPool3d(3, 1, 1)
+        self.last = nn.Conv3d(16, 24, 3, padding=1)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        y = self.second(self.first(x).relu())
+        return torch.cat([y, self.last(self.pool(x))], 1), y.mean((2, 3, 4))
+
+
+def made(net=Net, precision="float32", **settings):
+    torch.manual_seed(0)
+    model = net()
+    make_dynamic(model, DynamicConfig(**{"targets": "first|second", "search_space": 2} | settings))
+    x = torch.randn(1, 3, 4, 9, 9)
+    lively(model, torch.cat([x, 2 * x, x + 1]))
+    return model, prepare_for_inference(model, x, precision=precision), x
+
+
+def passes(prepared):
+    """Counts those that are made by the graph."""
+    made = prepared.forward.recorded
+    made.function = Mock(wraps=made.function)
+    return made.function
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@torch.no_grad()
+def test_one_that_was_made_before_does_the_same_without_the_graph(precision):
+    _, prepared, x = made(precision=precision)
+    expected = [prepared.forward.run_as_maps(x * scale) for scale in (1.0, 0.5, -2.0)]
+    prepared(x)
+    count = passes(prepared)
+    for scale, answers in zip((1.0, 0.5, -2.0), expected, strict=True):
+        first, second = prepared(x * scale), prepared(x * scale)
+        for a, b, c in zip(answers, first, second, strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(b, c)
+            assert b.data_ptr() != c.data_ptr()
+            assert a.stride() == b.stride()
+    # Where the gates choose otherwise for another scale.
+    assert count.call_count <= 2
+
+
+CHANNEL, TIME = ((0.7, 0), (0, 0.6), (0.5, 0.4)), ((0.9, 0), (0, 0.8), (0.3, 0.2))
+WAYS = [(*channel, *time) for channel in CHANNEL for time in TIME]
+
+
+@torch.no_grad()
+def test_each_choice_is_a_way_of_its_own():
+    model, prepared, x = made()
+    count = passes(prepared)
+    for i in range(3):
+        for way, other in zip(WAYS, (*WAYS[4:], *WAYS[:4]), strict=True):
+            for second in (way, other):
+                choices = {"first": way, "second": second}
+                with forced_gates(model, choices), forced_gates(prepared, choices):
+                    assert_close(prepared(x + i), model(x + i))
+    # What the preparation compares is known already.
+    assert 14 <= count.call_count <= 18
+
+
+@torch.no_grad()
+def test_choices_that_are_too_many_are_left_to_the_graph(monkeypatch):
+    monkeypatch.setattr(recorded, "WAYS", 6)
+    model, prepared, x = made()
+    for i in range(2):
+        for way in WAYS:
+            with forced_gates(model, way), forced_gates(prepared, way):
+                assert_close(prepared(x + i), model(x + i))
+    assert list(prepared.forward.recorded._first.values()) == [None]
+
+
+@torch.no_grad()
+def test_a_gates_hook_is_called_once_in_each_pass_a_new_one_too():
+    _, prepared, x = made(share="conv")
+    seen = []
+    hooks = [Look(conv.gate, lambda gate, args, out: seen.append(args[0].shape))
+             for conv in dynamic_convs(prepared).values()]  # fmt: skip
+    for way in ((0.7, 0, 0.9, 0), (0.7, 0, 0.9, 0), (0, 0.6, 0.3, 0.2), (0.7, 0, 0.9, 0)):
+        with forced_gates(prepared, {"first": way, "second": (0.5, 0.5, 0, 1)}):
+            seen.clear()
+            prepared(x)
+            assert seen == [(1, 16, 4, 9, 9), (1, 32, 4, 9, 9)]
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
+def test_costs_are_recorded_of_each_pass_alike():
+    model, prepared, x = made()
+    costs = []
+    for net in (model, prepared, prepared):
+        with record_cost(net) as record:
+            net(x)
+        costs.append([(seen.name, seen.gates.round(decimals=4).tolist()) for seen in record.seen])
+    assert costs[0] == costs[1] == costs[2]
+
+
+@torch.no_grad()
+def test_a_hook_on_anything_else_is_called_in_each_pass():
+    _, prepared, x = made()
+    prepared(x)
+    seen = []
+    for module in (prepared.stem, prepared.first, prepared.pool, prepared.norm):
+        handle = module.register_forward_hook(lambda *args: seen.append(args[0]))
+        prepared(x)
+        prepared(x)
+        handle.remove()
+        assert seen == 2 * [module]
+        seen.clear()
+
+
+@torch.no_grad()
+def test_samples_that_choose_differently_are_left_to_the_graph():
+    model, prepared, x = made()
+    clips = torch.cat([-3 * x, x, 4 * x + 1])
+    for _ in range(2):
+        assert_close(prepared(clips), model(clips))
+    with forced_gates(model, (1, 0, 0, 1)), forced_gates(prepared, (1, 0, 0, 1)):
+        assert_close(prepared(clips), model(clips))
+
+
+ALIKE, MIXED = ((0.7, 0, 0.9, 0),) * 3, ((0.7, 0, 0.9, 0), (0, 0.6, 0, 0.8), (0.5, 0.4, 0.3, 0.2))
+
+
+@pytest.mark.parametrize("order", [(ALIKE, MIXED, ALIKE), (MIXED, ALIKE, MIXED)])
+@torch.no_grad()
+def test_alike_or_not_each_sample_gets_what_it_chose(order):
+    model, prepared, x = made()
+    clips = torch.cat([x, 2 * x, x + 1])
+    for rows in order:
+        looks = [Look(conv.gate, lambda *args, rows=rows: torch.tensor(rows), prepend=True)
+                 for net in (model, prepared) for conv in dynamic_convs(net).values()]  # fmt: skip
+        assert_close(prepared(clips), model(clips))
+        for look in looks:
+            look.remove()
+
+
+@torch.no_grad()
+def test_samples_that_choose_alike_are_repeated_together():
+    model, prepared, x = made()
+    clips = torch.cat([-3 * x, x, 4 * x + 1])
+    with forced_gates(model, (1, 0, 0, 1)), forced_gates(prepared, (1, 0, 0, 1)):
+        prepared(clips)
+        count = passes(prepared)
+        assert_close(prepared(clips + 1), model(clips + 1))
+    assert count.call_count == 0
+
+
+@torch.no_grad()
+def test_a_gate_that_is_nan_is_refused_in_a_repeated_pass_too():
+    _, prepared, x = made()
+    prepared(x)
+    hook = Look(prepared.second.gate, lambda gate, args, out: out * torch.nan)
+    with pytest.raises(DynamicError, match="NaN"):
+        prepared(x)
+    hook.remove()
+    prepared(x)
+
+
+@torch.no_grad()
+def test_sizes_take_turns_and_many_do_not_fill_the_memory():
+    model, prepared, x = made()
+    for _ in range(2):
+        for height in range(3, 24):
+            clip = x[:, :, :, :1].expand(-1, -1, -1, height, -1)
+            assert_close(prepared(clip), model(clip))
+    assert len(prepared.forward.recorded._first) <= recorded.LAYOUTS == 16
+
+
+@torch.no_grad()
+def test_it_follows_the_number_of_threads():
+    net, x = nn.Sequential(nn.Conv3d(3, 16, 1), nn.MaxPool3d(3, 1, 1)), torch.rand(1, 3, 3, 5, 5)
+    prepared = prepare_for_inference(net.eval(), x, precision="float32")
+    (path,) = prepared.forward.recorded._first.values()
+    before, told, call = torch.get_num_threads(), [], path.steps[-1]
+    run = call.run
+    call.run = lambda *values: (told.append(values[call.threads]), run(*values))
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            prepared(x)
+    finally:
+        torch.set_num_threads(before)
+    assert told == [1, 2, 1]
+
+
+@torch.no_grad()
+def test_threads_share_what_was_recorded():
+    model, prepared, x = made()
+    clips = [x * scale for scale in (0.5, 1.0, 2.0, 3.0)]
+    expected, wrong = [model(clip) for clip in clips], []
+
+    def predict(i):
+        for _ in range(20):
+            for a, b in zip(prepared(clips[i]), expected[i], strict=True):
+                if (a - b).abs().max() > 1e-4 * b.abs().max():
+                    wrong.append(i)
+
+    together = [threading.Thread(target=predict, args=(i,)) for i in range(4)]
+    for thread in together:
+        thread.start()
+    for thread in together:
+        thread.join()
+    assert not wrong
+
+
+@torch.no_grad()
+def test_maps_are_let_go_when_nobody_reads_them():
+    _, prepared, x = made()
+    clip = x.repeat(1, 1, 1, 4, 4)
+    prepared(clip)
+    path = prepared.forward.recorded._first[((clip.shape, clip.stride(), clip.dtype),)]
+    tensors, alive = {0: clip}, []
+    while True:
+        for step in path.steps:
+            step(tensors)
+            # Numbers for each pixel of the clip.
+            alive.append(sum(v.numel() for n, v in tensors.items() if n) / clip[0, 0].numel())
+            for number in step.last:
+                del tensors[number]
+        if path.asked is None:
+            break
+        asked, maps, number = path.asked
+        tensors[number], groups = asked.decide_now(maps.of(tensors))
+        path = path.after[next(iter(groups))]
+    made_of_all = 3 + 16 + 16 + 32 + 24 + 24 + 48
+    assert max(alive) < made_of_all - 30
+
+
+@torch.no_grad()
+def test_what_counts_operations_sees_them():
+    _, prepared, x = made()
+    prepared(x)
+    with FlopCounterMode(display=False) as first:
+        prepared(x)
+    with FlopCounterMode(display=False) as second:
+        prepared(x)
+    assert first.get_total_flops() == second.get_total_flops() > 0
+
+
+FORMS = {
+    "a part": lambda x: x[..., 1:],
+    "turned": lambda x: x.transpose(3, 4),
+    "negated": torch._neg_view,
+    "one for all": lambda x: x[:, :, :1].expand(-1, -1, 4, -1, -1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@torch.no_grad()
+def test_views_of_inputs_are_read_as_they_lie(form):
+    model, prepared, x = made()
+    for i in range(3):
+        assert_close(prepared(form(x + i)), model(form(x + i).clone()))
+
+
+class Told(nn.Module):
+    """Multiplies by a number that it reads of its maps, in a way of its own."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.conv, self.told = nn.Conv2d(3, 16, 1), told
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y * self.told(y)
+
+
+@fx.wrap
+def numbers_of(y):
+    return torch.tensor(y.mean().item())
+
+
+TOLD = {
+    "item": lambda y: y.mean().item(),
+    "tolist": lambda y: torch.tensor(y.flatten().tolist()).mean(),
+    "a function that tracing does not look into": numbers_of,
+    "indices": lambda y: y[y > 0].mean(),
+    "nonzero": lambda y: torch.nonzero(y)[:, 0].float().mean() + 1,
+}
+
+
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+@torch.no_grad()
+def test_numbers_that_are_read_are_read_anew(told):
+    torch.manual_seed(0)
+    model, x = Told(told).eval(), torch.randn(2, 3, 5, 5)
+    prepared = prepare_for_inference(model, x, precision="float32")
+    for i in range(3):
+        assert_close(prepared(x + i), model(x + i))
+
+
+class Dropped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        return F.dropout(self.conv(x), 0.5, True)
+
+
+@torch.no_grad()
+def test_what_is_drawn_is_drawn_anew():
+    prepared, x = Dropped().eval(), torch.randn(2, 3, 5, 5)
+    call = Recorded(prepared)
+    first, second, third = (call(x) for _ in range(3))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
+class Reflecting(nn.Module):
+    """A dynamic convolution that is not prepared, and asks its gate where no recording sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv3d(3, 16, 1)
+        self.conv = nn.Conv3d(16, 16, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x):
+        return self.conv(self.stem(x))
+
+
+@torch.no_grad()
+def test_gates_that_no_recording_sees_decide_anew():
+    torch.manual_seed(0)
+    model, x = Reflecting(), torch.randn(1, 3, 4, 5, 5)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    prepared = prepare_for_inference(model.eval(), x, precision="float32")
+    for way in WAYS:
+        with forced_gates(model, way), forced_gates(prepared, way):
+            assert_close(prepared(x), model(x))
+
+
+class Overwriting(nn.Module):
+    """Writes into what it is given, and then asks a gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 16, 1)
+
+    def forward(self, x):
+        return self.conv(x.mul_(2))
+
+
+@torch.no_grad()
+def test_an_input_that_is_written_into_is_so_once_also_where_the_choice_is_new():
+    torch.manual_seed(0)
+    model, x = Overwriting(), torch.randn(1, 3, 4, 5, 5)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    prepared = prepare_for_inference(model.eval(), x.clone(), precision="float32")
+    for way in WAYS:
+        with forced_gates(model, way), forced_gates(prepared, way):
+            assert_close(prepared(x.clone()), model(x.clone()))
+
+
+def test_memory_that_two_inputs_share_is_not_mixed_up():
+    def added(x, y):
+        return F.relu(x) + 2 * y
+
+    x = torch.arange(-8.0, 8).view(2, 8)
+    call = Recorded(added)
+    assert torch.equal(call(x[:1], x[1:]), added(x[:1], x[1:]))
+    for a, b in ((x[:1], x[1:]), (x[1:], x[:1]), (x[:1].clone(), x[1:].clone())):
+        assert torch.equal(call(a, b), added(a, b))
+
+
+def test_what_is_made_once_is_not_made_again():
+    kept = {}
+
+    def added(x):
+        if "one" not in kept:
+            with recorded.unrecorded():
+                kept["one"] = torch.ones(3)
+        return x + kept["one"]
+
+    call = Recorded(added)
+    for i in range(3):
+        assert torch.equal(call(torch.full((3,), float(i))), torch.full((3,), i + 1.0))
+    kept["one"] += 1
+    assert torch.equal(call(torch.zeros(3)), torch.full((3,), 2.0))
+
+
+def test_it_is_off_where_tensors_stand_for_others():
+    call = Recorded(Mock(wraps=lambda x: 2 * x))
+    call(torch.ones(2))
+    assert call.function.call_count == 1
+    assert torch.vmap(call)(torch.ones(3, 2)).sum() == 12
+    assert call(torch.ones(2, requires_grad=True)).requires_grad
+    assert call(torch.ones(2, device="meta")).is_meta
+    assert call.function.call_count == 4
+    assert call(torch.ones(2)).sum() == 4
+    assert call.function.call_count == 4
+
+
+class Sign:
+    """Decides by the sign of a mean."""
+
+    def decide_now(self, x, before=None):
+        return x.mean()[None], {(bool(x.mean() > 0),): [0]}
+
+    def decide(self, x):
+        recorder = recorded.current()
+        return self.decide_now(x) if recorder is None else recorder.decided(self, x)
+
+
+@pytest.mark.parametrize("signs", [(1, -1, 1, -1), (-1, 1, -1, 1)])
+def test_what_one_way_alone_reads_is_there_for_it(signs):
+    sign = Sign()
+
+    def either(x):
+        doubled = 2 * x
+        more = doubled + 1
+        _, groups = sign.decide(x)
+        return more + doubled if (True,) in groups else more
+
+    call = Recorded(either)
+    for factor in signs:
+        x = torch.full((recorded.SMALL,), float(factor))
+        assert torch.equal(call(x), either(x))
+
+
+def test_parts_of_memory_are_found_in_other_memory():
+    x = torch.randn(6, 4, 16)
+    for function in (lambda x: swish(x[1:]), lambda x: torch.relu(x[:, 2:]), lambda x: x[1:, 1:]):
+        call = Recorded(function)
+        for part in (x[:3], x[3:], x[2:5].clone()):
+            assert_close(call(part), function(part))
+
+
+def test_memory_elsewhere_is_made_elsewhere():
+    call = Recorded(lambda x: (x + 1, torch.empty(3, device="meta")))
+    for _ in range(2):
+        assert call(torch.ones(2))[1].is_meta
+
+
+@torch.no_grad()
+def test_an_operator_is_repeated_as_a_whole():
+    model, _, _ = made()
+    call = Recorded(model.first.gate)
+    maps = torch.randn(1, 16, 4, 9, 9)
+    call(maps)
+    (path,) = call._first.values()
+    assert [type(step) for step in path.steps] == [recorded.Operate]
+    assert torch.equal(call(maps), model.first.gate(maps))

@@ -1,0 +1,408 @@
+"""Passes that are recorded, and then made again without the Python that found out what to do.
+
+A pass over maps of one size calls the same kernels and operations in the same order each time: what
+the gates decide alone can change it. To ask modules, compare sizes and choose kernels takes a
+quarter of a pass over small maps. What was recorded is a tree, whose branches are the choices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from vared_mm.kernels.functions import Function, heard
+from vared_mm.method.layer import Pattern
+
+Decision = tuple[Tensor, dict[Pattern, Sequence[int]]]
+# Layouts of inputs that are remembered; and how many ways to choose for one of them.
+LAYOUTS, WAYS = 16, 64
+# What takes fewer bytes is kept to the end of a pass.
+SMALL = 1 << 14
+# Told wherever memory is asked for, whatever the default is.
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+MEMORY = {aten.empty, aten.empty_strided, aten.new_empty, aten.empty_like}
+_here = threading.local()
+
+
+class Asked(Protocol):
+    """Who decides how to go on."""
+
+    def decide_now(self, x: Tensor, before: Decision | None = None) -> Decision:
+        """The answer of a gate, and the samples that opened each pattern; before it another had
+        decided so."""
+
+
+class Layout(NamedTuple):
+    """How a tensor lies in its memory, and where."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int
+    place: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> Layout:
+        return cls(x.shape, x.stride(), x.dtype, int(x.storage_offset()), x.data_ptr())
+
+
+class View:
+    """A tensor in the memory of tensor `number` of a pass."""
+
+    def __init__(self, number: int, whole: Layout, own: Layout) -> None:
+        self.number, self.size, self.stride = number, own.size, own.stride
+        self.offset = own.offset - whole.offset
+        self.is_whole = own[:4] == whole[:4]
+
+    def of(self, tensors: dict[int, Tensor]) -> Tensor:
+        x = tensors[self.number]
+        if self.is_whole:
+            return x
+        return x.as_strided(self.size, self.stride, x.storage_offset() + self.offset)
+
+
+class Step:
+    """Something that is done, and which tensors it reads; some of them nobody reads after it."""
+
+    reads: Sequence[int] = ()
+    last: Sequence[int] = ()
+
+    def __call__(self, tensors: dict[int, Tensor]) -> None:
+        raise NotImplementedError
+
+
+class Make(Step):
+    """New memory."""
+
+    def __init__(self, number: int, like: Layout) -> None:
+        self.number, self.like = number, like
+
+    def __call__(self, tensors: dict[int, Tensor]) -> None:
+        size, stride, dtype, _, _ = self.like
+        tensors[self.number] = torch.empty_strided(size, stride, dtype=dtype, device=CPU)
+
+
+class Call(Step):
+    """A kernel of ours, told where tensors are, from so many bytes on."""
+
+    def __init__(
+        self,
+        function: Function,
+        values: list[Any],
+        places: Sequence[tuple[int, int, int]],
+        kept: Sequence[Tensor],
+    ) -> None:
+        self.run, self.threads = function.call, function.threads
+        self.values, self.places, self._kept = values, places, kept
+        self.reads = [number for _, number, _ in places]
+
+    def __call__(self, tensors: dict[int, Tensor]) -> None:
+        values = self.values.copy()
+        for slot, number, offset in self.places:
+            values[slot] = tensors[number].data_ptr() + offset
+        if self.threads is not None:
+            values[self.threads] = torch.get_num_threads()
+        self.run(*values)
+
+
+class Operate(Step):
+    """An operation of torch; views, and lists of them, stand for tensors of the pass."""
+
+    def __init__(
+        self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any], makes: Sequence[int]
+    ) -> None:
+        self.operation, self.args, self.kwargs, self.makes = operation, args, kwargs, makes
+        self.views = [i for i, v in enumerate(args) if any(_is_view(w) for w in tree_leaves(v))]
+        self.reads = [v.number for v in tree_leaves(args) if _is_view(v)]
+
+    def __call__(self, tensors: dict[int, Tensor]) -> None:
+        args = [*self.args]
+        for i in self.views:
+            args[i] = _viewed(args[i], tensors)
+        answer = self.operation(*args, **self.kwargs)
+        several = answer if isinstance(answer, (tuple, list)) else (answer,)
+        for number, one in zip(self.makes, several):  # noqa: B905  (None where nothing is new)
+            tensors[number] = one
+
+
+class Path:
+    """What is done from a choice, or the beginning, to the next one, or the end."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        # Who decides then, by which maps, and the number of what the gate answers.
+        self.asked: tuple[Asked, View, int] | None = None
+        self.after: dict[Pattern, Path] = {}
+        # Or what the pass answers with, views in the place of tensors.
+        self.answer: Any = None
+
+
+class Recorded:
+    """`function` of tensors on a CPU, recorded where a pass is new and repeated where it is not.
+
+    What it does may depend on sizes, strides and types, and on numbers by what gates decide, which
+    are asked, and seen by their hooks, once in each pass. Where it does what cannot be repeated, or
+    samples of a batch choose differently, or choices are too many, it is called as it is.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._first: dict[tuple, Path | None] = {}
+        self._ways: dict[tuple, int] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        if not all(map(_is_plain, inputs)) or _is_transformed():
+            return self.function(*inputs)
+        key = tuple([(x.shape, x.stride(), x.dtype) for x in inputs])
+        path = self._first.get(key)
+        if path is None:
+            return self.function(*inputs) if key in self._first else self._record(key, inputs, [])
+        tensors = dict(enumerate(inputs))
+        decided: list[Decision] = []
+        while True:
+            for step in path.steps:
+                step(tensors)
+                for number in step.last:
+                    del tensors[number]
+            if path.asked is None:
+                return _viewed(path.answer, tensors)
+            asked, maps, number = path.asked
+            before = decided[-1] if decided else None
+            decided.append(asked.decide_now(maps.of(tensors), before))
+            tensors[number], groups = decided[-1]
+            path = path.after.get(next(iter(groups))) if len(groups) == 1 else None
+            if path is None:
+                return self._record(key, inputs, decided)
+
+    def _record(self, key: tuple, inputs: Sequence[Tensor], decided: Sequence[Decision]) -> Any:
+        """Makes the pass, for which so much was decided already."""
+        recorder = Recorder(inputs, decided)
+        with _recorded_by(recorder), recorder, heard(recorder.hear):
+            answer = self.function(*inputs)
+        if key not in self._first and len(self._first) >= LAYOUTS:
+            self._first.clear()
+            self._ways.clear()
+        self._ways[key] = self._ways.get(key, 0) + 1
+        new, known = recorder.finished(answer), self._first.get(key)
+        self._first[key] = None if new is None or self._ways[key] > WAYS else joined(known, new)
+        return answer
+
+
+def joined(known: Path | None, new: Path) -> Path:
+    """Both trees in one, where they begin alike; `new` has a single way through it.
+
+    They do not where the one was recorded with what is done but once, as to compile a kernel.
+    """
+    if known is None or [type(s) for s in known.steps] != [type(s) for s in new.steps]:
+        return new
+    for ours, theirs in zip(new.steps, known.steps, strict=True):
+        ours.last = [number for number in ours.last if number in theirs.last]
+    for pattern, rest in known.after.items():
+        new.after[pattern] = joined(rest, new.after[pattern]) if pattern in new.after else rest
+    return new
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down what is done: kernels that are called, operations of torch, and choices."""
+
+    def __init__(self, inputs: Sequence[Tensor], decided: Sequence[Decision]) -> None:
+        super().__init__()
+        self._decided = iter(decided)
+        self._path = self._first = Path()
+        self._is_repeatable, self._is_paused = True, False
+        # The tensor that was made with each memory, which is weakly held: places are used again.
+        self._whole: dict[StorageWeakRef, tuple[int, Layout]] = {}
+        self._bytes: list[int] = []
+        self._inputs = len(inputs)
+        for x in inputs:
+            self._is_repeatable &= _memory(x) not in self._whole
+            self._add(x)
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._is_paused:
+            return operation(*args, **kwargs)
+        with self.paused():
+            answer = operation(*args, **kwargs)
+        if operation.overloadpacket in MEMORY and answer.is_cpu:
+            self._path.steps.append(Make(self._add(answer), Layout.of(answer)))
+        elif not _makes_views(operation):
+            self._write_down(operation, args, kwargs, answer)
+        return answer
+
+    def _write_down(self, operation: Any, args: Any, kwargs: Any, answer: Any) -> None:
+        several = answer if isinstance(answer, (tuple, list)) else (answer,)
+        told = [self._told(v) for v in args]
+        is_same = not any(map(_is_view, tree_leaves(told)))
+        if is_same and (not _has_tensors(answer) or any(map(_is_opaque, several))):
+            # What is asked of the processor, or a weight that is laid out for good.
+            return
+        # What is written into has to be made in each pass anew: some are begun twice.
+        written = zip(operation._schema.arguments, told)  # noqa: B905  (defaults are not told)
+        is_known = all(isinstance(v, Tensor) for v in several) and all(
+            _is_view(v) and v.number >= self._inputs
+            for argument, v in written
+            if argument.alias_info is not None and argument.alias_info.is_write
+        )
+        self._is_repeatable &= is_known and not _has_tensors(kwargs)
+        if not self._is_repeatable:
+            return
+        # What an operation writes into is not new.
+        is_new = all(r.alias_info is None for r in operation._schema.returns)
+        makes = [self._add(x) for x in several] if is_new else []
+        self._path.steps.append(Operate(operation, told, kwargs, makes))
+
+    def hear(self, function: Function, values: list[Any], arguments: Mapping[str, Any]) -> None:
+        """A call of a kernel."""
+        if self._is_paused:
+            return
+        places, kept = [], []
+        for name, value in arguments.items():
+            if isinstance(value, Tensor):
+                found = self._whole.get(_memory(value))
+                if found is None:
+                    kept.append(value)
+                else:
+                    number, whole = found
+                    offset = value.data_ptr() - whole.place
+                    places.append((function.places[name], number, offset))
+            elif isinstance(value, (list, tuple)):
+                self._is_repeatable &= not _has_tensors(value)
+        if places:
+            self._path.steps.append(Call(function, list(values), places, kept))
+
+    def decided(self, asked: Asked, x: Tensor) -> Decision:
+        """What is decided, which may be known already."""
+        decision = next(self._decided, None)
+        if decision is None:
+            with self.paused():
+                decision = asked.decide_now(x)
+        gates, groups = decision
+        maps = self._told(x)
+        self._is_repeatable &= len(groups) == 1 and isinstance(maps, View)
+        if self._is_repeatable:
+            self._path.asked = asked, maps, self._add(gates)
+            self._path.after[next(iter(groups))] = self._path = Path()
+        return decision
+
+    def finished(self, answer: Any) -> Path | None:
+        """The way that was gone; None where it cannot be gone again."""
+        if not self._is_repeatable:
+            return None
+        self._path.answer = self._told(answer)
+        leaves = tree_leaves(self._path.answer)
+        if not self._is_repeatable or not all(v is None or _is_view(v) for v in leaves):
+            return None
+        self._let_go()
+        return self._first
+
+    def _let_go(self) -> None:
+        """Finds after which step each large tensor is not read any more, backwards."""
+        paths = [self._first]
+        while paths[-1].asked is not None:
+            paths += paths[-1].after.values()
+        large = {number for number, size in enumerate(self._bytes) if size >= SMALL}
+        read = {v.number for v in tree_leaves(paths[-1].answer) if v is not None}
+        for path in reversed(paths):
+            if path.asked is not None:
+                read.add(path.asked[1].number)
+            for step in reversed(path.steps):
+                step.last = [n for n in {*step.reads} - read if n in large]
+                read.update(step.reads)
+
+    def _add(self, x: Tensor) -> int:
+        number = len(self._bytes)
+        self._whole[_memory(x)] = number, Layout.of(x)
+        self._bytes.append(x.numel() * x.element_size())
+        return number
+
+    def _told(self, value: Any) -> Any:
+        """The same with views in the place of the pass's own tensors."""
+        return tree_map_only(Tensor, self._told_of, value)
+
+    def _told_of(self, x: Tensor) -> Any:
+        found = None if _is_opaque(x) else self._whole.get(_memory(x))
+        if found is None:
+            return x
+        self._is_repeatable &= found[1].dtype == x.dtype
+        return View(*found, Layout.of(x))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, nothing is written down."""
+        outer, self._is_paused = self._is_paused, True
+        try:
+            yield
+        finally:
+            self._is_paused = outer
+
+
+def current() -> Recorder | None:
+    """That of the pass that is recorded in this thread."""
+    return getattr(_here, "recorder", None)
+
+
+def unrecorded() -> AbstractContextManager:
+    """For what is made once for all passes."""
+    recorder = current()
+    return nullcontext() if recorder is None else recorder.paused()
+
+
+@contextmanager
+def _recorded_by(recorder: Recorder) -> Iterator[None]:
+    _here.recorder = recorder
+    try:
+        yield
+    finally:
+        _here.recorder = None
+
+
+def _is_plain(x: Any) -> bool:
+    return type(x) is Tensor and x.is_cpu and not x.requires_grad and x.layout == torch.strided
+
+
+def _is_transformed() -> bool:
+    """Whether something looks at each operation, or tensors stand for others."""
+    return _get_current_dispatch_mode() is not None or torch._C._are_functorch_transforms_active()
+
+
+def _memory(x: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(x.untyped_storage())
+
+
+def _is_opaque(x: Tensor) -> bool:
+    """Whether it is laid out as oneDNN likes it; weights of convolutions are."""
+    return x.layout != torch.strided
+
+
+def _makes_views(operation: Any) -> bool:
+    """Whether what it answers is memory of an argument, into which it does not write."""
+    returns = operation._schema.returns
+    return bool(returns) and all(
+        r.alias_info is not None and not r.alias_info.is_write for r in returns
+    )
+
+
+def _is_view(value: Any) -> bool:
+    return type(value) is View
+
+
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(v, Tensor) for v in tree_leaves(value))
+
+
+def _viewed(value: Any, tensors: dict[int, Tensor]) -> Any:
+    if type(value) is View:
+        return value.of(tensors)
+    return tree_map_only(View, lambda view: view.of(tensors), value)
