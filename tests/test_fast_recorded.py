@@ -15,6 +15,7 @@ from vared_mm.fast.recorded import Recorded
 from vared_mm.kernels.squeeze_excite import swish
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.layer import group_by_pattern
 from vared_mm.method.observe import Look, dynamic_convs, forced_gates, record_cost
 
 
@@ -87,6 +88,28 @@ def test_each_choice_is_a_way_of_its_own():
     assert 14 <= count.call_count <= 18
 
 
+SHARED = {"own": dict(share="conv"),
+          "the block's": dict(share="block", targets=r"(?P<block>)(first|second)")}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SHARED.values(), ids=SHARED)
+@torch.no_grad()
+def test_gates_that_nobody_looks_at_decide_in_each_pass(settings):
+    model, prepared, x = made(**settings)
+    torch.manual_seed(1)
+    clips = [scale * torch.randn_like(x) + scale for scale in (-4, -2, -0.5, 0.5, 2, 4) * 2]
+    with record_cost(model) as record:
+        expected = [model(clip) for clip in clips]
+    ways = {tuple(seen.gates[0].gt(0).tolist()) for seen in record.seen if seen.name == "first"}
+    assert len(ways) > 2
+    count = passes(prepared)
+    for _ in range(2):
+        for clip, answer in zip(clips, expected, strict=True):
+            assert_close(prepared(clip), answer)
+    assert count.call_count <= 12
+    assert prepared.forward.recorded._first[False, (x.shape, x.stride(), x.dtype)] is not None
+
+
 @torch.no_grad()
 def test_choices_that_are_too_many_are_left_to_the_graph(monkeypatch):
     monkeypatch.setattr(recorded, "WAYS", 6)
@@ -95,7 +118,7 @@ def test_choices_that_are_too_many_are_left_to_the_graph(monkeypatch):
         for way in WAYS:
             with forced_gates(model, way), forced_gates(prepared, way):
                 assert_close(prepared(x + i), model(x + i))
-    assert list(prepared.forward.recorded._first.values()) == [None]
+    assert prepared.forward.recorded._first[True, (x.shape, x.stride(), x.dtype)] is None
 
 
 @torch.no_grad()
@@ -238,7 +261,7 @@ def test_maps_are_let_go_when_nobody_reads_them():
     _, prepared, x = made()
     clip = x.repeat(1, 1, 1, 4, 4)
     prepared(clip)
-    path = prepared.forward.recorded._first[((clip.shape, clip.stride(), clip.dtype),)]
+    path = prepared.forward.recorded._first[False, (clip.shape, clip.stride(), clip.dtype)]
     tensors, alive = {0: clip}, []
     while True:
         for step in path.steps:
@@ -247,11 +270,9 @@ def test_maps_are_let_go_when_nobody_reads_them():
             alive.append(sum(v.numel() for n, v in tensors.items() if n) / clip[0, 0].numel())
             for number in step.last:
                 del tensors[number]
-        if path.asked is None:
+        if path.gates is None:
             break
-        asked, maps, number = path.asked
-        tensors[number], groups = asked.decide_now(maps.of(tensors))
-        path = path.after[next(iter(groups))]
+        path = path.after[next(iter(group_by_pattern(tensors[path.gates].tolist())))]
     made_of_all = 3 + 16 + 16 + 32 + 24 + 24 + 48
     assert max(alive) < made_of_all - 30
 

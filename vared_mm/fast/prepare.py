@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -44,6 +44,7 @@ from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
 from vared_mm.kernels.memory import keep_memory
 from vared_mm.method import observe
+from vared_mm.method.gate import FollowerGate
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 
@@ -197,11 +198,14 @@ class Traced(PreparedForward):
         called = [*self.fused, *(graph.get_submodule(str(n.target)) for n in calls)]
         within = {module, *(m for each in called for m in each.modules())}
         self.uncalled = [m for m in module.modules() if m not in within]
-        # Gates are asked in passes that are repeated too.
-        gates = [getattr(m, "gate", None) for m in self.fused if isinstance(m, _Dynamic)]
-        asked = {m for gate in gates if isinstance(gate, nn.Module) for m in gate.modules()}
-        watched = [m for m in {*module.modules(), *within} if m not in asked]
-        self.hooks = [d for m in watched for d in (m._forward_hooks, m._forward_pre_hooks)]
+        # Gates can be asked in a pass that is repeated, and all else cannot.
+        gates = [cast(nn.Module, m.gate) for m in self.fused if isinstance(m, _Dynamic)]
+        asked = {m for gate in gates for m in gate.modules()}
+        self.hooks = hooks_of({*module.modules(), *within} - asked)
+        self.hooks_of_gates = hooks_of(asked)
+        self.are_ours = all(
+            type(g) is FollowerGate or isinstance(g.forward, PreparedGate) for g in gates
+        )
         self.is_repeatable = all(is_repeatable(node, graph) for node in graph.graph.nodes)
 
     def compute(self, *inputs: Any, **switches: Any) -> Any:
@@ -210,8 +214,9 @@ class Traced(PreparedForward):
         is_hooked = any(self.hooks) or _has_any_global_hook()
         if switches or len(inputs) != self.inputs or (is_hooked and self._is_looked_into()):
             return self.plain(*inputs, **switches)
-        is_repeated = self.is_repeatable and not is_hooked
-        return self.recorded(*inputs) if is_repeated else self.run_as_maps(*inputs)
+        if is_hooked or not self.is_repeatable:
+            return self.run_as_maps(*inputs)
+        return self.recorded(*inputs, asks=not self.are_ours or any(self.hooks_of_gates))
 
     def run_as_maps(self, *inputs: Any) -> Any:
         """The graph."""
@@ -227,6 +232,11 @@ class Traced(PreparedForward):
         if _has_any_global_hook():
             return True
         return any(map(has_hooks, self.uncalled)) or any(map(sees_more, self.fused))
+
+
+def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
+    """Where the hooks of each are found, now and later."""
+    return [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
 
 
 def is_repeatable(node: fx.Node, graph: fx.GraphModule) -> bool:

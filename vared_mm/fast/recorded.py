@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.kernels.functions import Function, heard
-from vared_mm.method.layer import Pattern
+from vared_mm.method.layer import Pattern, group_by_pattern
 
 Decision = tuple[Tensor, dict[Pattern, Sequence[int]]]
 # Layouts of inputs that are remembered; and how many ways to choose for one of them.
@@ -139,8 +139,10 @@ class Path:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        # Who decides then, by which maps, and the number of what the gate answers.
-        self.asked: tuple[Asked, View, int] | None = None
+        # The number of what a gate has answered then, and who is asked for it by which maps, where
+        # that is not among the steps.
+        self.gates: int | None = None
+        self.asked: tuple[Asked, View] | None = None
         self.after: dict[Pattern, Path] = {}
         # Or what the pass answers with, views in the place of tensors.
         self.answer: Any = None
@@ -149,9 +151,9 @@ class Path:
 class Recorded:
     """`function` of tensors on a CPU, recorded where a pass is new and repeated where it is not.
 
-    What it does may depend on sizes, strides and types, and on numbers by what gates decide, which
-    are asked, and seen by their hooks, once in each pass. Where it does what cannot be repeated, or
-    samples of a batch choose differently, or choices are too many, it is called as it is.
+    What it does may depend on sizes, strides and types, and on numbers by what gates decide. Where
+    it does what cannot be repeated, or samples of a batch choose differently, or choices are too
+    many, it is called as it is.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -159,10 +161,16 @@ class Recorded:
         self._first: dict[tuple, Path | None] = {}
         self._ways: dict[tuple, int] = {}
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, asks: bool = False) -> Any:
+        """What `function` answers.
+
+        Args:
+            asks: Each gate is asked, and seen by its hooks, once in each pass; else the kernels are
+                repeated by which it decides.
+        """
         if not all(map(_is_plain, inputs)) or _is_transformed():
             return self.function(*inputs)
-        key = tuple([(x.shape, x.stride(), x.dtype) for x in inputs])
+        key = (asks, *[(x.shape, x.stride(), x.dtype) for x in inputs])
         path = self._first.get(key)
         if path is None:
             return self.function(*inputs) if key in self._first else self._record(key, inputs, [])
@@ -173,19 +181,22 @@ class Recorded:
                 step(tensors)
                 for number in step.last:
                     del tensors[number]
-            if path.asked is None:
+            if path.gates is None:
                 return _viewed(path.answer, tensors)
-            asked, maps, number = path.asked
-            before = decided[-1] if decided else None
-            decided.append(asked.decide_now(maps.of(tensors), before))
-            tensors[number], groups = decided[-1]
+            if path.asked is None:
+                groups = group_by_pattern(tensors[path.gates].tolist())
+            else:
+                asked, maps = path.asked
+                before = decided[-1] if decided else None
+                decided.append(asked.decide_now(maps.of(tensors), before))
+                tensors[path.gates], groups = decided[-1]
             path = path.after.get(next(iter(groups))) if len(groups) == 1 else None
             if path is None:
                 return self._record(key, inputs, decided)
 
     def _record(self, key: tuple, inputs: Sequence[Tensor], decided: Sequence[Decision]) -> Any:
         """Makes the pass, for which so much was decided already."""
-        recorder = Recorder(inputs, decided)
+        recorder = Recorder(inputs, decided, asks=key[0])
         with _recorded_by(recorder), recorder, heard(recorder.hear):
             answer = self.function(*inputs)
         if key not in self._first and len(self._first) >= LAYOUTS:
@@ -214,9 +225,10 @@ def joined(known: Path | None, new: Path) -> Path:
 class Recorder(TorchDispatchMode):
     """Writes down what is done: kernels that are called, operations of torch, and choices."""
 
-    def __init__(self, inputs: Sequence[Tensor], decided: Sequence[Decision]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], decided: Sequence[Decision], asks: bool) -> None:
         super().__init__()
-        self._decided = iter(decided)
+        self._decided, self._asks = iter(decided), asks
+        self._before: Decision | None = None
         self._path = self._first = Path()
         self._is_repeatable, self._is_paused = True, False
         # The tensor that was made with each memory, which is weakly held: places are used again.
@@ -284,15 +296,23 @@ class Recorder(TorchDispatchMode):
 
     def decided(self, asked: Asked, x: Tensor) -> Decision:
         """What is decided, which may be known already."""
-        decision = next(self._decided, None)
+        before, decision = self._before, next(self._decided, None)
         if decision is None:
-            with self.paused():
-                decision = asked.decide_now(x)
+            with self.paused() if self._asks else nullcontext():
+                decision = asked.decide_now(x, before)
+        self._before = decision
+        if decision is before and not self._asks:
+            return decision
         gates, groups = decision
         maps = self._told(x)
-        self._is_repeatable &= len(groups) == 1 and isinstance(maps, View)
+        self._is_repeatable &= len(groups) == 1 and _is_view(maps)
+        if self._asks and self._is_repeatable:
+            self._path.asked = asked, maps
+            self._add(gates)
+        answer = self._told(gates)
+        self._is_repeatable &= _is_view(answer) and answer.is_whole
         if self._is_repeatable:
-            self._path.asked = asked, maps, self._add(gates)
+            self._path.gates = answer.number
             self._path.after[next(iter(groups))] = self._path = Path()
         return decision
 
@@ -310,11 +330,13 @@ class Recorder(TorchDispatchMode):
     def _let_go(self) -> None:
         """Finds after which step each large tensor is not read any more, backwards."""
         paths = [self._first]
-        while paths[-1].asked is not None:
+        while paths[-1].gates is not None:
             paths += paths[-1].after.values()
         large = {number for number, size in enumerate(self._bytes) if size >= SMALL}
         read = {v.number for v in tree_leaves(paths[-1].answer) if v is not None}
         for path in reversed(paths):
+            if path.gates is not None:
+                read.add(path.gates)
             if path.asked is not None:
                 read.add(path.asked[1].number)
             for step in reversed(path.steps):
