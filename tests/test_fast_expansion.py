@@ -8,7 +8,8 @@ from convolutions import gates_of, patterns
 from test_fast_prepare import assert_close, lively
 from torch import nn
 
-from vared_mm.fast import prepare_for_inference
+from vared_mm.fast import branch, prepare_for_inference
+from vared_mm.fast.branch import Branch
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.kernels import convolutions
 from vared_mm.method import DynamicConfig, make_dynamic
@@ -86,12 +87,46 @@ KINDS = {
 @torch.no_grad()
 def test_every_pattern_has_its_answer(kind, expanded):
     model, prepared, x = made(**KINDS[kind])
-    everything = (1, *[0] * (model.conv1.dynamic.search_space - 1)) * 2
+    space, channels = model.conv1.dynamic.search_space, model.conv1.out_channels
     for pattern in patterns(model.conv1):
         expanded.reset_mock()
         with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
             assert_close(prepared(x), model(x))
-        assert expanded.call_count == (pattern == everything), pattern
+        # In one call where all frames are computed, and of the channels all or those that are read.
+        channel, time = pattern[:space], pattern[space:]
+        k = model.conv1.widths[channel.index(1)]
+        whole = time == (1, *[0] * (space - 1)) and sum(channel) == 1
+        one = whole and (k == channels or -(-k // 16) * 16 < channels)
+        assert expanded.call_count == one, pattern
+
+
+@pytest.mark.usefixtures("_suited")
+@pytest.mark.parametrize("frames", [1, 3])
+@torch.no_grad()
+def test_maps_of_many_numbers_are_made_in_pieces(frames, monkeypatch):
+    model, prepared, x = made(c=64, frames=frames, size=(4, 6, 7))
+    monkeypatch.setattr(branch, "PIECE", 32 * 6 * 7 + 1)
+    clips = torch.cat([x, 2 * x])
+    for pattern in patterns(model.conv1):
+        with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
+            assert_close(prepared(clips), model(clips))
+
+
+@pytest.mark.usefixtures("_suited")
+@torch.no_grad()
+def test_channels_that_nobody_reads_are_not_made(monkeypatch):
+    model, prepared, x = made(c=64)
+    made_of = []
+    right = Branch.__call__
+    monkeypatch.setattr(
+        Branch,
+        "__call__",
+        lambda *args, **more: made_of.append(args[0].channels) or right(*args, **more),
+    )
+    # Half of the channels; by every second frame, in a call of its own.
+    with forced_gates(model, (0, 0.7, 0, 0.6)), forced_gates(prepared, (0, 0.7, 0, 0.6)):
+        assert_close(prepared(x[1:]), model(x[1:]))
+    assert made_of == [32, 64, 16]
 
 
 # Kernels of more than 7 x 7 pixels are left to torch.

@@ -101,7 +101,7 @@ def test_gates_that_nobody_looks_at_decide_in_each_pass(settings):
     with record_cost(model) as record:
         expected = [model(clip) for clip in clips]
     ways = {tuple(seen.gates[0].gt(0).tolist()) for seen in record.seen if seen.name == "first"}
-    assert len(ways) > 2
+    assert len(ways) > 1
     count = passes(prepared)
     for _ in range(2):
         for clip, answer in zip(clips, expected, strict=True):

@@ -22,9 +22,9 @@ from vared_mm.fast.packed_conv import (
     empty_maps,
     output_size,
 )
-from vared_mm.kernels.convolutions import Finish
+from vared_mm.kernels.convolutions import Expander, Finish
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
-from vared_mm.method.equations import open_paths
+from vared_mm.method.equations import OpenPath, open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
 from vared_mm.method.rebuild import rebuild
 
@@ -36,19 +36,31 @@ PIECE = 1 << 20
 
 
 class Branch:
-    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`."""
+    """The dynamic convolution `conv` and its epilogue for samples that opened `pattern`.
+
+    Args:
+        first: So many channels are wanted, all of which the prefix computes; None for all of them.
+            Where it is told, one path of the channel axis is open, and our kernels serve the maps.
+    """
 
     def __init__(
-        self, conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, prefix: PackedConv
+        self,
+        conv: _Dynamic,
+        epilogue: Epilogue,
+        pattern: Pattern,
+        prefix: PackedConv,
+        first: int | None = None,
     ) -> None:
+        epilogue = epilogue if first is None else epilogue.of_first(first)
         self.conv, self.epilogue, self.pattern, self.prefix = conv, epilogue, pattern, prefix
+        self.channels = first or conv.out_channels
         self.computed, step = conv.extent(pattern)
         # Then the maps are finished where they are.
-        all_made = self.computed == conv.out_channels and step == 1
+        all_made = self.channels in (first, self.computed) and step == 1
         self.rebuilds_nothing = all_made and sum(pattern) == len(conv.axes)
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
-        self._rebuilding = rebuilding_of(conv, epilogue, pattern)
+        self._rebuilding = rebuilding_of(conv, epilogue, pattern, first)
         # Then our own convolution does all of it.
         self.finish: Finish | None = None
         if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
@@ -62,6 +74,7 @@ class Branch:
         other: Tensor | None,
         out: Tensor | None = None,
         samples: Sequence[int] | None = None,
+        by: Expander | None = None,
     ) -> Tensor:
         """activate(scale · Y + bias + other).
 
@@ -69,9 +82,13 @@ class Branch:
             x: (N, C_in, [T,] H, W), channels last; gates: (N, G), contiguous float32.
             out: Where the results go, sample n of x to sample `samples[n]`, which `other` counts
                 by too. Without it, to a new tensor in order.
+            by: A pointwise convolution that makes of x what this depthwise one reads. Our kernels
+                serve both then.
         """
         if self.finish is not None and out is None:
             prefix = cast(NativeConv, self.prefix)
+            if by is not None:
+                return prefix.kernel.expanded(x, self.finish, gates, by)
             if prefix.serves(x):
                 return prefix.kernel(x, self.finish, gates, other)
         size = output_size(self.conv, x.shape[2:])
@@ -79,8 +96,8 @@ class Branch:
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
-            return self._by_kernel(x, gates, other, size, out, samples)
-        result = empty_maps(x, (len(x), self.conv.out_channels, *size)) if out is None else out
+            return self._by_kernel(x, gates, other, size, out, samples, by)
+        result = empty_maps(x, (len(x), self.channels, *size)) if out is None else out
         samples = range(len(x)) if samples is None else samples
         whole = result
         if sample > PIECE and self.period and size[0] % self.period == 0:
@@ -88,12 +105,13 @@ class Branch:
             size, sample = (self.period, *size[1:]), sample // parts
             x, whole = short_clips(x, parts), short_clips(whole, parts)
             other = None if other is None else short_clips(other, parts)
-            gates = gates.repeat_interleave(parts, 0)
+            gates, by = gates.repeat_interleave(parts, 0), None if by is None else by.parted(parts)
             samples = [n * parts + part for n in samples for part in range(parts)]
         piece = max(1, PIECE // sample)
         for start in range(0, len(x), piece):
             own = slice(start, start + piece)
-            self._by_kernel(x[own], gates[own], other, size, whole, samples[own])
+            part = None if by is None else by.of(own)
+            self._by_kernel(x[own], gates[own], other, size, whole, samples[own], part)
         return result
 
     def _by_torch(
@@ -123,10 +141,15 @@ class Branch:
         full: tuple[int, ...],
         out: Tensor | None,
         samples: Sequence[int] | None,
+        by: Expander | None,
     ) -> Tensor:
-        y = as_channels_last(self.prefix(x))
+        if by is None:
+            y = as_channels_last(self.prefix(x))
+        else:
+            prefix = cast(NativeConv, self.prefix)
+            y = prefix.kernel.expanded(x, prefix.plain[False], None, by)
         if out is None:
-            shape = (len(y), self.conv.out_channels, *full)
+            shape = (len(y), self.channels, *full)
             out = y if self.rebuilds_nothing else empty_maps(y, shape)
         samples = range(y.shape[0]) if samples is None else samples
         self._rebuilding(y, gates, other, full, out, samples)
@@ -185,10 +208,20 @@ def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
     return kernel_serves(x, conv.dynamic.cheap_kernel)
 
 
-def rebuilding_of(conv: _Dynamic, epilogue: Epilogue, pattern: Pattern) -> Rebuilding:
+def rebuilding_of(
+    conv: _Dynamic, epilogue: Epilogue, pattern: Pattern, first: int | None
+) -> Rebuilding:
     """What the kernel is told of a branch."""
     channel, time = open_paths(pattern, conv.out_channels, *conv.cheap_operations())
+    if first is not None:
+        channel = [OpenPath(path.column, first, None) for path in channel]
+        time = [path._replace(cheap=first_of(path.cheap, first)) for path in time]
     return Rebuilding(
-        channel, time, conv.out_channels, conv.dynamic.cheap_kernel, len(pattern),
+        channel, time, first or conv.out_channels, conv.dynamic.cheap_kernel, len(pattern),
         epilogue.scale, epilogue.bias, epilogue.relu,
     )  # fmt: skip
+
+
+def first_of(phi: Tensor | None, channels: int) -> Tensor | None:
+    """Φ of the time axis for the first channels."""
+    return None if phi is None else phi[:, :channels]

@@ -30,6 +30,10 @@ class Epilogue:
         scale, bias = (ones, 0 * ones) if norm is None else affine_of(norm)
         return cls(scale.float(), bias.float(), relu)
 
+    def of_first(self, channels: int) -> Epilogue:
+        """That of the first channels."""
+        return Epilogue(self.scale[:channels], self.bias[:channels], self.relu)
+
     def finish(self, columns: int = 0, factor: Sequence[int] = ()) -> Finish:
         """As our convolutions read it, with the gates that multiply too."""
         return Finish(self.scale, self.bias, self.relu, columns, factor)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.fast.branch import kernels_serve, prefix_extent
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import follows, only_user
 from vared_mm.fast.native_conv import NativeConv
 from vared_mm.fast.packed_conv import PackedConv, as_channels_last
 from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.kernels.convolutions import Convolving, Expander
+from vared_mm.method.layer import Pattern
 
 
 class Expansion(nn.Module):
@@ -63,11 +65,26 @@ class Expansion(nn.Module):
         (gates, groups), (again, others) = first.decide(x), second.decide(x)
         if len(groups) == 1 and others == groups:
             (pattern,) = groups
-            one, two = first.branch(pattern), second.branch(pattern)
-            if one.finish is not None and two.finish is not None:
-                by = Expander(one.prefix.kernel, one.finish, gates)
-                return two.prefix.kernel.expanded(x, two.finish, again, by)
+            one, two = first.branch(pattern, self._read(x, pattern)), second.branch(pattern)
+            if one.finish is None or not isinstance(two.prefix, NativeConv):
+                return two(one(x, gates, None), again, None)
+            return two(x, again, None, by=Expander(one.prefix.kernel, one.finish, gates))
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
+
+    def _read(self, x: Tensor, pattern: Pattern) -> int | None:
+        """How many channels of what is between are read, if those that are computed are enough.
+
+        A depthwise convolution makes each channel of the same one, and what both rebuild alike it
+        rebuilds of its own. Of several open paths of the channel axis the wider ones read what the
+        narrower ones rebuild.
+        """
+        conv = self.runs[0].conv
+        k, _ = conv.extent(pattern)
+        read, _ = prefix_extent(conv, k)
+        if read == conv.out_channels or not kernels_serve(x, conv):
+            return None
+        space = conv.dynamic.search_space
+        return read if sum(pattern[:space]) == 1 else None
 
 
 def fuse_expansions(graph: fx.GraphModule) -> set[fx.Node]:

@@ -6,6 +6,7 @@ MACs of the whole network.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method.cost import Pass, conv_costs
-from vared_mm.method.gate import BlockGate, FollowerGate
+from vared_mm.method.gate import BlockGate, FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
@@ -153,6 +154,23 @@ def everything_open(choices: Sequence[Choice], samples: int) -> Plan:
         for choice in choices
         for name in choice.names
     }
+
+
+@torch.no_grad()
+def answering(model: nn.Module, plan: Plan | None) -> nn.Module | None:
+    """A copy whose gates compute the plan's answer, by β alone, if it is the same for all samples;
+    None where they cannot."""
+    if plan is None or not all(torch.equal(v, v[:1].expand_as(v)) for v in plan.values()):
+        return None
+    model = copy.deepcopy(model)
+    for name, conv in dynamic_convs(model).items():
+        gate, answer = conv.gate, plan[name][0]
+        if isinstance(gate, Gate) and not gate.normalised:
+            gate.weight2.zero_()
+            gate.beta.copy_(torch.where(answer > 0, answer.atanh(), -1.0))
+        elif not isinstance(gate, FollowerGate):
+            return None
+    return model
 
 
 def sample_of_plan(plan: Plan, sample: int, samples: int) -> Plan:

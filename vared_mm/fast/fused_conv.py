@@ -60,19 +60,21 @@ class DynamicConv:
     def __init__(self, conv: _Dynamic, epilogue: Epilogue, maps: torch.dtype | None = None) -> None:
         self.conv, self.epilogue, self.maps = conv, epilogue, maps or conv.weight.dtype
         self.gate = conv.gate
-        self._branches: dict[Pattern, Branch] = {}
+        self._branches: dict[tuple[Pattern, int | None], Branch] = {}
         self._prefixes: dict[tuple[int, int], PackedConv] = {}
 
-    def branch(self, pattern: Pattern) -> Branch:
-        """The prepared way to run `pattern`; made when it is first asked for."""
-        if pattern not in self._branches:
+    def branch(self, pattern: Pattern, first: int | None = None) -> Branch:
+        """The prepared way to run `pattern`, and to make all channels or the first ones of those
+        that are computed; made when it is first asked for."""
+        key = pattern, first
+        if key not in self._branches:
             extent = self.conv.extent(pattern)
             with unrecorded():
                 if extent not in self._prefixes:
                     self._prefixes[extent] = packed_prefix(self.conv, *extent, self.maps)
                 prefix = self._prefixes[extent]
-                self._branches[pattern] = Branch(self.conv, self.epilogue, pattern, prefix)
-        return self._branches[pattern]
+                self._branches[key] = Branch(self.conv, self.epilogue, pattern, prefix, first)
+        return self._branches[key]
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         # Not `len`, which torch takes microseconds for.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast.cases import Case
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, RIVALS, Network, Run, taken
-from vared_mm.fast.forced_shares import Plan, forced, sample_of_plan
+from vared_mm.fast.forced_shares import Plan, answering, forced, sample_of_plan
 from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.same_answers import apart, tolerance_of
 from vared_mm.fast.static_twin import static_twin
@@ -22,6 +22,10 @@ from vared_mm.fast.static_twin import static_twin
 Side = tuple[str, str, str]  # network, engine, what the gates are told
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+
+
+# Engines that run a copy for each plan, whose gates answer it by themselves.
+OF_THEMSELVES = ("prepared", "prepared-bf16")
 
 
 class DifferentFunctionError(RuntimeError):
@@ -76,14 +80,19 @@ def dynamic_runs(
     engine: str, dynamic: Network, inputs: Tensor, mixed: bool, cases: Sequence[Case],
     hooks: ExitStack,
 ) -> dict[Side, Callable]:  # fmt: skip
-    # Made before the first hook, which its copy would take over.
+    # Made before the first hook, which its copies would take over, and which would be timed with
+    # the network.
     network = ENGINES[engine](dynamic, inputs)
+    plans = [case.plan if engine in OF_THEMSELVES else None for case in cases]
+    owns = [answering(dynamic.model, plan) for plan in plans]
     judge = Planned(dynamic, hooks)
     planned = judge if network is dynamic else Planned(network, hooks)
     runs: dict[Side, Callable] = {}
-    for case in cases:
+    for case, own in zip(cases, owns, strict=True):
         run: Run = partial(planned.run, case.plan)
-        if engine == "captured":
+        if own is not None:
+            run = ENGINES[engine](Network(own), inputs)
+        elif engine == "captured":
             run = Captured(run)
         came, expected = run(inputs), judge.run(case.plan, inputs)
         lowest = tolerance_of(expected.to(OTHER_PRECISIONS.get(engine, expected.dtype)))

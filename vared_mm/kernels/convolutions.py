@@ -77,6 +77,15 @@ class Expander(NamedTuple):
     finish: Finish
     gates: Tensor | None
 
+    def of(self, samples: slice) -> Expander:
+        """For some samples of the batch."""
+        return self if self.gates is None else self._replace(gates=self.gates[samples])
+
+    def parted(self, parts: int) -> Expander:
+        """For each sample as so many, one after the other."""
+        gates = None if self.gates is None else self.gates.repeat_interleave(parts, 0)
+        return self._replace(gates=gates)
+
 
 class Convolving:
     """What the kernels are told of a convolution that they know; without its bias.
