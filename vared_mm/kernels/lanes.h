@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <type_traits>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
