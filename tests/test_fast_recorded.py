@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from prepared import assert_close, lively
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.fast import prepare_for_inference, recorded
@@ -43,6 +44,10 @@ def made(net=Net, precision="float32", **settings):
     x = torch.randn(1, 3, 4, 9, 9)
     lively(model, torch.cat([x, 2 * x, x + 1]))
     return model, prepare_for_inference(model, x, precision=precision), x
+
+
+def key(x, asks=False):
+    return asks, (False, False, torch.bfloat16), (x.shape, x.stride(), x.dtype)
 
 
 def passes(prepared):
@@ -107,7 +112,7 @@ def test_gates_that_nobody_looks_at_decide_in_each_pass(settings):
         for clip, answer in zip(clips, expected, strict=True):
             assert_close(prepared(clip), answer)
     assert count.call_count <= 12
-    assert prepared.forward.recorded._first[False, (x.shape, x.stride(), x.dtype)] is not None
+    assert prepared.forward.recorded._first[key(x)] is not None
 
 
 @torch.no_grad()
@@ -118,7 +123,7 @@ def test_choices_that_are_too_many_are_left_to_the_graph(monkeypatch):
         for way in WAYS:
             with forced_gates(model, way), forced_gates(prepared, way):
                 assert_close(prepared(x + i), model(x + i))
-    assert prepared.forward.recorded._first[True, (x.shape, x.stride(), x.dtype)] is None
+    assert prepared.forward.recorded._first[key(x, asks=True)] is None
 
 
 @torch.no_grad()
@@ -261,7 +266,7 @@ def test_maps_are_let_go_when_nobody_reads_them():
     _, prepared, x = made()
     clip = x.repeat(1, 1, 1, 4, 4)
     prepared(clip)
-    path = prepared.forward.recorded._first[False, (clip.shape, clip.stride(), clip.dtype)]
+    path = prepared.forward.recorded._first[key(clip)]
     tensors, alive = {0: clip}, []
     while True:
         for step in path.steps:
@@ -316,17 +321,49 @@ class Told(nn.Module):
         return y * self.told(y)
 
 
+class Picking(nn.Module):
+    """A convolution of as many samples as are picked by their numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1)
+
+    def forward(self, x):
+        return self.conv(rows(self.stem(x))).sum(0)
+
+
+@torch.no_grad()
+def test_as_many_samples_are_computed_as_are_picked():
+    torch.manual_seed(0)
+    model, x = Picking().eval(), torch.randn(4, 3, 5, 5)
+    prepared = prepare_for_inference(model, x, precision="float32")
+    for i in (0, 1, -1, 0, 3):
+        assert_close(prepared(x + i), model(x + i))
+
+
 @fx.wrap
-def numbers_of(y):
-    return torch.tensor(y.mean().item())
+def total_of(y):
+    return sum(y.flatten().tolist())
+
+
+def rows(y):
+    return y[y.mean((1, 2, 3)) > 0]
 
 
 TOLD = {
     "item": lambda y: y.mean().item(),
-    "tolist": lambda y: torch.tensor(y.flatten().tolist()).mean(),
-    "a function that tracing does not look into": numbers_of,
-    "indices": lambda y: y[y > 0].mean(),
-    "nonzero": lambda y: torch.nonzero(y)[:, 0].float().mean() + 1,
+    "a function that tracing does not look into": total_of,
+    "a new tensor": lambda y: y.new_tensor([y.mean(), 2.0])[0],
+    "how many are above zero": lambda y: y.mean() / y[y > 0].shape[0],
+    "some of those above zero": lambda y: y[y > 0][1:].mean(),
+    "their places": lambda y: torch.nonzero(y > 0)[:, 0].float().mean() + 1,
+    "all that there are": lambda y: y.round().unique().shape[0],
+    "rows": lambda y: rows(y).sum() * rows(y).shape[0],
+    "rows so often": lambda y: y.repeat_interleave((y.mean((1, 2, 3)) > 0).long(), 0).sum(),
+    "negated": lambda y: torch.relu(torch._neg_view(y)),
+    "conjugated": lambda y: torch.fft.irfft(torch.fft.rfft(y, n=8).conj(), n=8)[..., :5],
+    "sparse": lambda y: y.to_sparse().to_dense(),
+    "in oneDNN's layout": lambda y: y.to_mkldnn().relu().to_dense(),
 }
 
 
@@ -334,9 +371,9 @@ TOLD = {
 @torch.no_grad()
 def test_numbers_that_are_read_are_read_anew(told):
     torch.manual_seed(0)
-    model, x = Told(told).eval(), torch.randn(2, 3, 5, 5)
+    model, x = Told(told).eval(), torch.randn(4, 3, 5, 5)
     prepared = prepare_for_inference(model, x, precision="float32")
-    for i in range(3):
+    for i in (0, 1, -1, 0, 3):
         assert_close(prepared(x + i), model(x + i))
 
 
@@ -375,10 +412,137 @@ def test_gates_that_no_recording_sees_decide_anew():
     torch.manual_seed(0)
     model, x = Reflecting(), torch.randn(1, 3, 4, 5, 5)
     make_dynamic(model, DynamicConfig(targets="conv"))
-    prepared = prepare_for_inference(model.eval(), x, precision="float32")
-    for way in WAYS:
-        with forced_gates(model, way), forced_gates(prepared, way):
-            assert_close(prepared(x), model(x))
+    lively(model, torch.cat([x, 2 * x, x + 1]))
+    differ(model, prepare_for_inference(model, x, precision="float32"), x)
+
+
+def differ(model, prepared, x):
+    """Compares answers to clips for which the gates choose differently."""
+    clips = [scale * torch.randn_like(x) + scale for scale in (-4, -2, -0.5, 0.5, 2, 4) * 2]
+    with record_cost(model) as record:
+        expected = [model(clip) for clip in clips]
+    assert len({tuple(seen.gates[0].gt(0).tolist()) for seen in record.seen}) > 1
+    for _ in range(2):
+        for clip, answer in zip(clips, expected, strict=True):
+            assert_close(prepared(clip), answer)
+
+
+class Added(nn.Module):
+    """A dynamic convolution whose answer is smaller than what is added to it, or less exact."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.stem, self.conv = nn.Conv3d(3, 16, 1), nn.Conv3d(16, 16, 3, padding=1)
+        self.form = form
+
+    def forward(self, x):
+        y = self.stem(x)
+        if self.form == "a double":
+            return (self.conv(y) + y.double()).relu().float()
+        return (self.conv(y.mean((2, 3, 4), keepdim=True)) + y).relu()
+
+
+@pytest.mark.parametrize("form", ["a double", "more pixels"])
+@torch.no_grad()
+def test_what_no_kernel_can_add_is_added_by_torch_and_gates_decide_anew(form):
+    torch.manual_seed(0)
+    model, x = Added(form), torch.randn(1, 3, 4, 5, 5)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    lively(model, torch.cat([x, 2 * x, x + 1]))
+    differ(model, prepare_for_inference(model, x, precision="float32"), x)
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, channels, conv=None):
+        super().__init__()
+        self.conv = conv or nn.Conv3d(channels, 16, 3, padding=1)
+        self.norm = nn.BatchNorm3d(16)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu()
+
+
+class InParts(nn.Module):
+    """Is not traced as a whole, for it asks for numbers; its parts are."""
+
+    def __init__(self, shared):
+        super().__init__()
+        self.first = ConvNorm(3)
+        self.second = ConvNorm(16)
+        self.third = ConvNorm(16, self.second.conv if shared else None)
+
+    def forward(self, x):
+        if float(x.sum()) > 1e9:
+            x = 2 * x
+        return self.third(self.second(self.first(x)))
+
+
+PARTS = {
+    "a gate that parts share": (False, r"(?P<block>)(first|second|third)\.conv", "block"),
+    "a convolution that parts share": (True, r"second\.conv", "conv"),
+}
+
+
+@pytest.mark.parametrize(("shared", "targets", "share"), PARTS.values(), ids=PARTS)
+@torch.no_grad()
+def test_parts_of_a_model_are_repeated_each_for_itself(shared, targets, share):
+    torch.manual_seed(0)
+    model, x = InParts(shared), torch.randn(1, 3, 4, 5, 5)
+    make_dynamic(model, DynamicConfig(targets=targets, share=share))
+    lively(model, torch.cat([x, 2 * x, x + 1]))
+    differ(model, prepare_for_inference(model, x, precision="float32"), x)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_modes_in_which_a_pass_is_first_made_change_nothing(mode):
+    model, prepared, x = made()
+    model.requires_grad_(False)
+    for height in (9, 7):
+        with mode():
+            differ(model, prepared, x[..., :height, :])
+        for again in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+            with again():
+                differ(model, prepared, x[..., :height, :])
+
+
+@torch.no_grad()
+def test_autocast_around_a_pass_lasts_as_long_as_that():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Flatten(), nn.Linear(400, 5)).eval()
+    prepared = prepare_for_inference(model, torch.randn(2, 3, 5, 5), precision="float32")
+    x = torch.randn(1, 3, 5, 5)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert prepared(x).dtype == torch.bfloat16
+        assert_close(prepared(x), model(x))
+
+
+def test_a_gradient_is_refused_where_passes_were_made_without_one():
+    model = nn.Sequential(nn.Linear(5, 5), nn.Conv2d(3, 16, 1)).eval()
+    x = torch.randn(1, 3, 5, 5)
+    prepared = prepare_for_inference(model, x, precision="float32")
+    with torch.no_grad():
+        prepared(x)
+    prepared.requires_grad_(True)
+    with pytest.raises(RuntimeError, match="no gradient passes a prepared convolution"):
+        prepared(x)
+
+
+class Doubled(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        answer = function(*args, **(kwargs or {}))
+        return 2 * answer if function is torch.cat else answer
+
+
+@torch.no_grad()
+def test_a_mode_that_changes_functions_changes_them():
+    _, prepared, x = made()
+    prepared(x)
+    joined, means = prepared(x)
+    with Doubled():
+        twice, same = prepared(x)
+    assert torch.equal(twice, 2 * joined)
+    assert torch.equal(same, means)
 
 
 class Overwriting(nn.Module):
@@ -446,15 +610,17 @@ class Sign:
     """Decides by the sign of a mean."""
 
     def decide_now(self, x, before=None):
-        return x.mean()[None], {(bool(x.mean() > 0),): [0]}
+        gates = x.view(1, -1).mean(1, keepdim=True)
+        return gates, group_by_pattern(gates.tolist())
 
     def decide(self, x):
         recorder = recorded.current()
         return self.decide_now(x) if recorder is None else recorder.decided(self, x)
 
 
+@pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize("signs", [(1, -1, 1, -1), (-1, 1, -1, 1)])
-def test_what_one_way_alone_reads_is_there_for_it(signs):
+def test_what_one_way_alone_reads_is_there_for_it(signs, asks):
     sign = Sign()
 
     def either(x):
@@ -466,7 +632,9 @@ def test_what_one_way_alone_reads_is_there_for_it(signs):
     call = Recorded(either)
     for factor in signs:
         x = torch.full((recorded.SMALL,), float(factor))
-        assert torch.equal(call(x), either(x))
+        assert torch.equal(call(x, asks=asks), either(x))
+    (path,) = call._first.values()
+    assert len(path.after) == 2
 
 
 def test_parts_of_memory_are_found_in_other_memory():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
@@ -36,7 +37,7 @@ from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
-from vared_mm.fast.recorded import Recorded
+from vared_mm.fast.recorded import Recorded, unrepeatable
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in
@@ -148,7 +149,7 @@ class Exchanged(PreparedForward):
         if fused:
             return self.fused(x, other)
         self._refuse_gradients(x)
-        return self.plain(x)
+        return self._alone(x)
 
     def fused(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """The convolution and what it took over."""
@@ -163,7 +164,13 @@ class Exchanged(PreparedForward):
         x, other = self._as_maps(x), self._as_maps(other)
         if self._can_add(other, x):
             return self.run(x, other)
-        return finished(self.plain(x), self.epilogue, other)
+        return finished(self._alone(x), self.epilogue, other)
+
+    def _alone(self, x: Tensor) -> Tensor:
+        """The convolution in its own way, in which a gate's answer is read where nobody sees it."""
+        if isinstance(self.conv, _Dynamic):
+            unrepeatable()
+        return self.plain(x)
 
     def _refuse_gradients(self, x: Tensor) -> None:
         if x.requires_grad and torch.is_grad_enabled():
@@ -203,8 +210,12 @@ class Traced(PreparedForward):
         asked = {m for gate in gates for m in gate.modules()}
         self.hooks = hooks_of({*module.modules(), *within} - asked)
         self.hooks_of_gates = hooks_of(asked)
+        read = Counter(id(g.leader) for g in gates if type(g) is FollowerGate)
+        # Whose answers are read elsewhere are asked, and hand them on.
         self.are_ours = all(
-            type(g) is FollowerGate or isinstance(g.forward, PreparedGate) for g in gates
+            type(g) is FollowerGate
+            or (isinstance(g.forward, PreparedGate) and getattr(g, "followers", 0) == read[id(g)])
+            for g in gates
         )
         self.is_repeatable = all(is_repeatable(node, graph) for node in graph.graph.nodes)
 

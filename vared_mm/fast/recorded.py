@@ -30,6 +30,22 @@ SMALL = 1 << 14
 CPU = torch.device("cpu")
 aten = torch.ops.aten
 MEMORY = {aten.empty, aten.empty_strided, aten.new_empty, aten.empty_like}
+# What answers with plain memory, of sizes that follow from those of its inputs. A pass that does
+# anything else is not repeated.
+_ATEN = """
+_adaptive_avg_pool2d _adaptive_avg_pool3d _softmax _to_copy _unsafe_view adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_avg_pool3d add add_ addcmul addmm alias amax as_strided avg_pool2d
+avg_pool3d batch_norm bmm cat chunk clamp clone constant_pad_nd contiguous conv1d conv2d conv3d
+convolution copy_ detach div dropout exp expand flatten gelu hardsigmoid hardswish hardtanh
+layer_norm leaky_relu linear matmul max_pool2d max_pool2d_with_indices max_pool3d
+max_pool3d_with_indices mean mish mm mul mul_ native_batch_norm native_dropout native_layer_norm
+pad permute pow relu relu_ repeat reshape resolve_neg select sigmoid silu slice softmax split
+squeeze stack sub sum t tanh to transpose unflatten unsqueeze upsample_bilinear2d
+upsample_nearest2d upsample_nearest3d upsample_trilinear3d view
+"""
+KNOWN = {f"aten::{name}" for name in _ATEN.split()}
+KNOWN |= {"mkldnn::_convolution_pointwise", "vared_mm::decide"}
+AUTOCAST = torch.get_autocast_dtype
 _here = threading.local()
 
 
@@ -75,6 +91,8 @@ class Step:
 
     reads: Sequence[int] = ()
     last: Sequence[int] = ()
+    # What it is, to be compared.
+    does: Any = None
 
     def __call__(self, tensors: dict[int, Tensor]) -> None:
         raise NotImplementedError
@@ -85,6 +103,7 @@ class Make(Step):
 
     def __init__(self, number: int, like: Layout) -> None:
         self.number, self.like = number, like
+        self.does = number, like[:4]
 
     def __call__(self, tensors: dict[int, Tensor]) -> None:
         size, stride, dtype, _, _ = self.like
@@ -104,6 +123,7 @@ class Call(Step):
         self.run, self.threads = function.call, function.threads
         self.values, self.places, self._kept = values, places, kept
         self.reads = [number for _, number, _ in places]
+        self.does = self.run, places
 
     def __call__(self, tensors: dict[int, Tensor]) -> None:
         values = self.values.copy()
@@ -123,6 +143,7 @@ class Operate(Step):
         self.operation, self.args, self.kwargs, self.makes = operation, args, kwargs, makes
         self.views = [i for i, v in enumerate(args) if any(_is_view(w) for w in tree_leaves(v))]
         self.reads = [v.number for v in tree_leaves(args) if _is_view(v)]
+        self.does = operation, self.reads, makes
 
     def __call__(self, tensors: dict[int, Tensor]) -> None:
         args = [*self.args]
@@ -170,7 +191,9 @@ class Recorded:
         """
         if not all(map(_is_plain, inputs)) or _is_transformed():
             return self.function(*inputs)
-        key = (asks, *[(x.shape, x.stride(), x.dtype) for x in inputs])
+        # torch's own operations follow these modes.
+        modes = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), AUTOCAST("cpu")
+        key = (asks, modes, *[(x.shape, x.stride(), x.dtype) for x in inputs])
         path = self._first.get(key)
         if path is None:
             return self.function(*inputs) if key in self._first else self._record(key, inputs, [])
@@ -213,7 +236,7 @@ def joined(known: Path | None, new: Path) -> Path:
 
     They do not where the one was recorded with what is done but once, as to compile a kernel.
     """
-    if known is None or [type(s) for s in known.steps] != [type(s) for s in new.steps]:
+    if known is None or [s.does for s in known.steps] != [s.does for s in new.steps]:
         return new
     for ours, theirs in zip(new.steps, known.steps, strict=True):
         ours.last = [number for number in ours.last if number in theirs.last]
@@ -249,31 +272,43 @@ class Recorder(TorchDispatchMode):
             answer = operation(*args, **kwargs)
         if operation.overloadpacket in MEMORY and answer.is_cpu:
             self._path.steps.append(Make(self._add(answer), Layout.of(answer)))
-        elif not _makes_views(operation):
+        else:
             self._write_down(operation, args, kwargs, answer)
         return answer
 
     def _write_down(self, operation: Any, args: Any, kwargs: Any, answer: Any) -> None:
         several = answer if isinstance(answer, (tuple, list)) else (answer,)
         told = [self._told(v) for v in args]
-        is_same = not any(map(_is_view, tree_leaves(told)))
+        written = [
+            v
+            for argument, v in zip(operation._schema.arguments, told)  # noqa: B905  (no defaults)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+        is_same = not written and not any(map(_is_view, tree_leaves(told)))
         if is_same and (not _has_tensors(answer) or any(map(_is_opaque, several))):
             # What is asked of the processor, or a weight that is laid out for good.
             return
+        self._is_repeatable &= operation._schema.name in KNOWN
         # What is written into has to be made in each pass anew: some are begun twice.
-        written = zip(operation._schema.arguments, told)  # noqa: B905  (defaults are not told)
-        is_known = all(isinstance(v, Tensor) for v in several) and all(
-            _is_view(v) and v.number >= self._inputs
-            for argument, v in written
-            if argument.alias_info is not None and argument.alias_info.is_write
-        )
-        self._is_repeatable &= is_known and not _has_tensors(kwargs)
-        if not self._is_repeatable:
+        self._is_repeatable &= all(_is_view(v) and v.number >= self._inputs for v in written)
+        self._is_repeatable &= all(isinstance(v, Tensor) for v in several)
+        if not self._is_repeatable or _has_tensors(kwargs):
+            self._is_repeatable = False
             return
-        # What an operation writes into is not new.
-        is_new = all(r.alias_info is None for r in operation._schema.returns)
-        makes = [self._add(x) for x in several] if is_new else []
+        # By where they are: by its schema an operation that may answer with a view always does.
+        held = {
+            _memory(v) for v in tree_leaves(args) if isinstance(v, Tensor) and not _is_opaque(v)
+        }
+        new = [x for x in several if _memory(x) not in held]
+        if not new and not written:
+            return
+        self._is_repeatable &= len(new) in (0, len(several))
+        makes = [self._add(x) for x in new]
         self._path.steps.append(Operate(operation, told, kwargs, makes))
+
+    def fail(self) -> None:
+        """Something is done that cannot be repeated, or that no recording sees."""
+        self._is_repeatable = False
 
     def hear(self, function: Function, values: list[Any], arguments: Mapping[str, Any]) -> None:
         """A call of a kernel."""
@@ -357,7 +392,7 @@ class Recorder(TorchDispatchMode):
         found = None if _is_opaque(x) else self._whole.get(_memory(x))
         if found is None:
             return x
-        self._is_repeatable &= found[1].dtype == x.dtype
+        self._is_repeatable &= found[1].dtype == x.dtype and not x.is_neg() and not x.is_conj()
         return View(*found, Layout.of(x))
 
     @contextmanager
@@ -373,6 +408,12 @@ class Recorder(TorchDispatchMode):
 def current() -> Recorder | None:
     """That of the pass that is recorded in this thread."""
     return getattr(_here, "recorder", None)
+
+
+def unrepeatable() -> None:
+    """To be called where numbers decide what is done, and `decided` is not asked."""
+    if (recorder := current()) is not None:
+        recorder.fail()
 
 
 def unrecorded() -> AbstractContextManager:
@@ -396,7 +437,11 @@ def _is_plain(x: Any) -> bool:
 
 def _is_transformed() -> bool:
     """Whether something looks at each operation, or tensors stand for others."""
-    return _get_current_dispatch_mode() is not None or torch._C._are_functorch_transforms_active()
+    return (
+        _get_current_dispatch_mode() is not None
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def _memory(x: Tensor) -> StorageWeakRef:
@@ -406,14 +451,6 @@ def _memory(x: Tensor) -> StorageWeakRef:
 def _is_opaque(x: Tensor) -> bool:
     """Whether it is laid out as oneDNN likes it; weights of convolutions are."""
     return x.layout != torch.strided
-
-
-def _makes_views(operation: Any) -> bool:
-    """Whether what it answers is memory of an argument, into which it does not write."""
-    returns = operation._schema.returns
-    return bool(returns) and all(
-        r.alias_info is not None and not r.alias_info.is_write for r in returns
-    )
 
 
 def _is_view(value: Any) -> bool:
