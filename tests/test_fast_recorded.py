@@ -352,7 +352,7 @@ def rows(y):
 
 TOLD = {
     "item": lambda y: y.mean().item(),
-    "a function that tracing does not look into": total_of,
+    "a function that tracing does not look into": lambda y: total_of(y) + 1,
     "a new tensor": lambda y: y.new_tensor([y.mean(), 2.0])[0],
     "how many are above zero": lambda y: y.mean() / y[y > 0].shape[0],
     "some of those above zero": lambda y: y[y > 0][1:].mean(),
