@@ -18,6 +18,7 @@ from vared_mm.fast.fused_conv import StaticConv
 from vared_mm.fast.packed_conv import as_channels_last, residual
 from vared_mm.fast.precision import as_maps
 from vared_mm.fast.prepare import Exchanged
+from vared_mm.fast.recorded import Recorded
 from vared_mm.latency_table import LayerLatency
 from vared_mm.method.gate import FollowerGate
 from vared_mm.method.layer import Pattern, _Dynamic
@@ -87,11 +88,13 @@ def _ways_to_run(
     x, run = as_channels_last(x), conv.forward.run
     other = residual(others[0], conv, x) if others else None
     static = StaticConv(conv, run.epilogue, maps)
-    return (
-        x,
-        partial(static, x, other),
-        lambda pattern, gates: partial(run.branch(pattern), x, gates, other),
-    )
+
+    # As in a pass that is repeated.
+    def choose(pattern: Pattern, gates: Tensor) -> Work:
+        branch = run.branch(pattern)
+        return partial(Recorded(lambda x: branch(x, gates, other)), x)
+
+    return x, partial(Recorded(lambda x: static(x, other)), x), choose
 
 
 def least_ms(work: Work, repeats: int) -> float:

@@ -91,8 +91,11 @@ def our_times(network: nn.Module, inputs: Tensor, repeats: int) -> tuple[Times, 
     network(inputs)  # Unfused, as somebody looks.
     for look in looks:
         look.remove()
-    graphs = [m.forward.graph for m in network.modules() if isinstance(m.forward, Traced)]
-    pairs = [m for graph in graphs for m in graph.modules() if isinstance(m, Expansion)]
+    traced = [m.forward for m in network.modules() if isinstance(m.forward, Traced)]
+    for part in traced:
+        # A recorded pass would call kernels alone.
+        part.is_repeatable = False
+    pairs = [m for part in traced for m in part.graph.modules() if isinstance(m, Expansion)]
     clocks = [Clock(conv.forward, "run", (conv,)) for conv in convs]
     clocks += [Clock(pair, "forward", pair.convs) for pair in pairs]
     passes: dict[tuple[Kind, ...], list[float]] = defaultdict(list)
