@@ -166,14 +166,23 @@ def test_a_hook_on_anything_else_is_called_in_each_pass():
         seen.clear()
 
 
+@pytest.mark.parametrize("asks", [False, True])
 @torch.no_grad()
-def test_samples_that_choose_differently_are_left_to_the_graph():
+def test_samples_that_choose_differently_are_answered_each_by_itself(asks):
     model, prepared, x = made()
-    clips = torch.cat([-3 * x, x, 4 * x + 1])
-    for _ in range(2):
-        assert_close(prepared(clips), model(clips))
-    with forced_gates(model, (1, 0, 0, 1)), forced_gates(prepared, (1, 0, 0, 1)):
-        assert_close(prepared(clips), model(clips))
+    looks = [Look(prepared.first.gate, lambda *args: None)] if asks else []
+    torch.manual_seed(1)
+    clips = torch.cat([scale * torch.randn_like(x) + scale for scale in (-4, -2, 2, 4)])
+    with record_cost(model) as record:
+        model(clips)
+    assert any(len({tuple(row) for row in seen.gates.gt(0).tolist()}) > 1 for seen in record.seen)
+    prepared(clips)
+    count = passes(prepared)
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [0, 2, 2, 0]):
+        assert_close(prepared(clips[order]), model(clips[order]))
+    assert count.call_count <= 1
+    for look in looks:
+        look.remove()
 
 
 ALIKE, MIXED = ((0.7, 0, 0.9, 0),) * 3, ((0.7, 0, 0.9, 0), (0, 0.6, 0, 0.8), (0.5, 0.4, 0.3, 0.2))

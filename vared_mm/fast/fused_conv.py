@@ -23,7 +23,7 @@ from vared_mm.fast.packed_conv import (
     residual,
 )
 from vared_mm.fast.prepared_forward import call_within, has_hooks
-from vared_mm.fast.recorded import Decision, current, unrecorded
+from vared_mm.fast.recorded import Decision, Groups, current, unrecorded
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 
@@ -101,7 +101,7 @@ class DynamicConv:
         self,
         x: Tensor,
         gates: Tensor,
-        groups: dict[Pattern, Sequence[int]],
+        groups: Groups,
         other: Tensor | None,
     ) -> Tensor:
         """For what was decided on x channels last, of which there is something."""
@@ -109,6 +109,13 @@ class DynamicConv:
         if len(groups) == 1:
             (pattern,) = groups
             return self.branch(pattern)(x, gates, other)
+        recorder = current()
+        if recorder is not None:
+            return recorder.answered(self, x, gates, groups, other)
+        return self.answer_each(x, gates, groups, other)
+
+    def answer_each(self, x: Tensor, gates: Tensor, groups: Groups, other: Tensor | None) -> Tensor:
+        """The same, whether or not the pass is recorded; `other` lies as the answer does."""
         out = empty_maps(x, (len(x), self.conv.out_channels, *output_size(self.conv, x.shape[2:])))
         for pattern, samples in groups.items():
             rows = rows_of(x, samples), gates[list(samples)]

@@ -21,7 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from vared_mm.kernels.functions import Function, heard
 from vared_mm.method.layer import Pattern, group_by_pattern
 
-Decision = tuple[Tensor, dict[Pattern, Sequence[int]]]
+# The samples that opened each pattern.
+Groups = dict[Pattern, Sequence[int]]
+Decision = tuple[Tensor, Groups]
 # Layouts of inputs that are remembered; and how many ways to choose for one of them.
 LAYOUTS, WAYS = 16, 64
 # What takes fewer bytes is kept to the end of a pass.
@@ -50,11 +52,14 @@ _here = threading.local()
 
 
 class Asked(Protocol):
-    """Who decides how to go on."""
+    """Who decides how to go on, a dynamic convolution."""
 
     def decide_now(self, x: Tensor, before: Decision | None = None) -> Decision:
         """The answer of a gate, and the samples that opened each pattern; before it another had
         decided so."""
+
+    def answer_each(self, x: Tensor, gates: Tensor, groups: Groups, other: Tensor | None) -> Tensor:
+        """What it makes of samples that were decided on differently."""
 
 
 class Layout(NamedTuple):
@@ -155,6 +160,25 @@ class Operate(Step):
             tensors[number] = one
 
 
+class AnswerEach(Step):
+    """What a convolution makes of samples that chose differently, each time otherwise."""
+
+    def __init__(
+        self, asked: Asked, maps: View, gates: View, other: View | None, number: int
+    ) -> None:
+        self.asked, self.maps, self.gates, self.other = asked, maps, gates, other
+        self.number = number
+        self.reads = [view.number for view in (maps, gates, other) if view is not None]
+        self.does = asked, self.reads, number
+
+    def __call__(self, tensors: dict[int, Tensor]) -> None:
+        gates = self.gates.of(tensors)
+        other = None if self.other is None else self.other.of(tensors)
+        groups = group_by_pattern(gates.tolist())
+        x = self.maps.of(tensors)
+        tensors[self.number] = self.asked.answer_each(x, gates, groups, other)
+
+
 class Path:
     """What is done from a choice, or the beginning, to the next one, or the end."""
 
@@ -164,7 +188,8 @@ class Path:
         # that is not among the steps.
         self.gates: int | None = None
         self.asked: tuple[Asked, View] | None = None
-        self.after: dict[Pattern, Path] = {}
+        # By what all samples opened; by None where they chose differently.
+        self.after: dict[Pattern | None, Path] = {}
         # Or what the pass answers with, views in the place of tensors.
         self.answer: Any = None
 
@@ -173,8 +198,7 @@ class Recorded:
     """`function` of tensors on a CPU, recorded where a pass is new and repeated where it is not.
 
     What it does may depend on sizes, strides and types, and on numbers by what gates decide. Where
-    it does what cannot be repeated, or samples of a batch choose differently, or choices are too
-    many, it is called as it is.
+    it does what cannot be repeated, or choices are too many, it is called as it is.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -213,7 +237,7 @@ class Recorded:
                 before = decided[-1] if decided else None
                 decided.append(asked.decide_now(maps.of(tensors), before))
                 tensors[path.gates], groups = decided[-1]
-            path = path.after.get(next(iter(groups))) if len(groups) == 1 else None
+            path = path.after.get(_chosen(groups))
             if path is None:
                 return self._record(key, inputs, decided)
 
@@ -340,7 +364,7 @@ class Recorder(TorchDispatchMode):
             return decision
         gates, groups = decision
         maps = self._told(x)
-        self._is_repeatable &= len(groups) == 1 and _is_view(maps)
+        self._is_repeatable &= _is_view(maps)
         if self._asks and self._is_repeatable:
             self._path.asked = asked, maps
             self._add(gates)
@@ -348,8 +372,22 @@ class Recorder(TorchDispatchMode):
         self._is_repeatable &= _is_view(answer) and answer.is_whole
         if self._is_repeatable:
             self._path.gates = answer.number
-            self._path.after[next(iter(groups))] = self._path = Path()
+            self._path.after[_chosen(groups)] = self._path = Path()
         return decision
+
+    def answered(
+        self, asked: Asked, x: Tensor, gates: Tensor, groups: Groups, other: Tensor | None
+    ) -> Tensor:
+        """What is made of samples that chose differently, which is written down as one step."""
+        with self.paused():
+            answer = asked.answer_each(x, gates, groups, other)
+        maps, told, added = (self._told(v) for v in (x, gates, other))
+        self._is_repeatable &= _is_view(maps) and _is_view(told)
+        self._is_repeatable &= added is None or _is_view(added)
+        if self._is_repeatable:
+            step = AnswerEach(asked, maps, told, added, self._add(answer))
+            self._path.steps.append(step)
+        return answer
 
     def finished(self, answer: Any) -> Path | None:
         """The way that was gone; None where it cannot be gone again."""
@@ -451,6 +489,10 @@ def _memory(x: Tensor) -> StorageWeakRef:
 def _is_opaque(x: Tensor) -> bool:
     """Whether it is laid out as oneDNN likes it; weights of convolutions are."""
     return x.layout != torch.strided
+
+
+def _chosen(groups: Groups) -> Pattern | None:
+    return next(iter(groups)) if len(groups) == 1 else None
 
 
 def _is_view(value: Any) -> bool:
