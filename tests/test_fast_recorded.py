@@ -512,6 +512,7 @@ def test_modes_in_which_a_pass_is_first_made_change_nothing(mode):
         for again in (torch.inference_mode, torch.no_grad, torch.enable_grad):
             with again():
                 differ(model, prepared, x[..., :height, :])
+    assert None not in prepared.forward.recorded._first.values()
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from vared_mm.fast.packed_conv import (
     empty_maps,
     output_size,
 )
-from vared_mm.kernels.convolutions import Expander, Finish
+from vared_mm.kernels.convolutions import Expander, Finish, parted
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import OpenPath, open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
@@ -105,7 +105,7 @@ class Branch:
             size, sample = (self.period, *size[1:]), sample // parts
             x, whole = short_clips(x, parts), short_clips(whole, parts)
             other = None if other is None else short_clips(other, parts)
-            gates, by = gates.repeat_interleave(parts, 0), None if by is None else by.parted(parts)
+            gates, by = parted(gates, parts), None if by is None else by.parted(parts)
             samples = [n * parts + part for n in samples for part in range(parts)]
         piece = max(1, PIECE // sample)
         for start in range(0, len(x), piece):

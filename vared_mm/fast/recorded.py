@@ -41,8 +41,8 @@ avg_pool3d batch_norm bmm cat chunk clamp clone constant_pad_nd contiguous conv1
 convolution copy_ detach div dropout exp expand flatten gelu hardsigmoid hardswish hardtanh
 layer_norm leaky_relu linear matmul max_pool2d max_pool2d_with_indices max_pool3d
 max_pool3d_with_indices mean mish mm mul mul_ native_batch_norm native_dropout native_layer_norm
-pad permute pow relu relu_ repeat reshape resolve_neg select sigmoid silu slice softmax split
-squeeze stack sub sum t tanh to transpose unflatten unsqueeze upsample_bilinear2d
+pad permute pow relu relu_ repeat reshape resolve_conj resolve_neg select sigmoid silu slice
+softmax split squeeze stack sub sum t tanh to transpose unflatten unsqueeze upsample_bilinear2d
 upsample_nearest2d upsample_nearest3d upsample_trilinear3d view
 """
 KNOWN = {f"aten::{name}" for name in _ATEN.split()}

@@ -83,8 +83,12 @@ class Expander(NamedTuple):
 
     def parted(self, parts: int) -> Expander:
         """For each sample as so many, one after the other."""
-        gates = None if self.gates is None else self.gates.repeat_interleave(parts, 0)
-        return self._replace(gates=gates)
+        return self if self.gates is None else self._replace(gates=parted(self.gates, parts))
+
+
+def parted(gates: Tensor, parts: int) -> Tensor:
+    """(N · parts, G): each row so often, one after the other, contiguous."""
+    return gates[:, None].expand(-1, parts, -1).flatten(0, 1).contiguous()
 
 
 class Convolving:
