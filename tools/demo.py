@@ -30,6 +30,7 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets.motion_clips import CLASSES
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
+from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.files import half_written, new_file, write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, console, extra, last_checkpoint, run_tool, told_in_a_line
@@ -138,9 +139,10 @@ def decoded(config: Config, model: BaseModel, batches: int = 4) -> list[torch.Te
 
 
 def conditions() -> str:
+    prepared = ", prepared in bfloat16" if computes_in_bfloat16() else ""
     return (
-        f"CPU, {torch.get_num_threads()} threads, batch {BATCH}, float32, without decoding, "
-        f"median of {REPEATS} interleaved rounds, each call after one that is not timed"
+        f"CPU, {torch.get_num_threads()} threads, batch {BATCH}, float32{prepared}, without "
+        f"decoding, median of {REPEATS} interleaved rounds, each call after one that is not timed"
     )
 
 
