@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vared_mm.method.observe import dynamic_convs
+from vared_mm.method.observe import dynamic_convs, record_cost
 
 
 @torch.no_grad()
@@ -36,3 +36,14 @@ def assert_close(came, expected):
     came, expected = (v if isinstance(v, tuple) else (v,) for v in (came, expected))
     for a, b in zip(came, expected, strict=True):
         assert (a - b).abs().max() <= 1e-4 * b.abs().max()
+
+
+def assert_close_by_choices(model, prepared, x):
+    """Compares answers to clips for which the gates choose differently."""
+    clips = [scale * torch.randn_like(x) + scale for scale in (-4, -2, -0.5, 0.5, 2, 4) * 2]
+    with record_cost(model) as record:
+        expected = [model(clip) for clip in clips]
+    assert len({tuple(seen.gates[0].gt(0).tolist()) for seen in record.seen}) > 1
+    for _ in range(2):
+        for clip, answer in zip(clips, expected, strict=True):
+            assert_close(prepared(clip), answer)

@@ -260,3 +260,24 @@ def test_what_more_than_the_reader_reads_is_made_as_a_whole(way, suits, monkeypa
     for pattern in patterns(model.conv1):
         with forced_gates(model, gates_of(pattern)), forced_gates(prepared, gates_of(pattern)):
             assert_close(prepared(x), model(x))
+
+
+class Negating(Bottleneck):
+    """Reads negated views, whose memory is that of what they negate."""
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(self.norm1(self.conv1(torch._neg_view(x))).relu()))
+        y = torch._neg_view(y)
+        y = y * torch.sigmoid(self.fc2(self.fc1(self.pool(y)).relu()))
+        return self.norm3(self.conv3(y * torch.sigmoid(y))) + self.shortcut(x)
+
+
+@pytest.mark.usefixtures("_suited")
+@torch.no_grad()
+def test_negated_views_are_read_as_what_they_stand_for():
+    torch.manual_seed(0)
+    model, prepared, x = under_one_gate(Negating(), torch.randn(2, 16, 4, 5, 6))
+    for _ in range(2):
+        assert_close(prepared(x), model(x))
+    twin = static_twin(model)
+    assert_close(prepare_for_inference(twin, x)(x), twin(x))

@@ -38,8 +38,6 @@ class Expansion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.convs
-        # A kernel reads memory as it is, and a negated view has that of what it negates.
-        x = x.resolve_neg()
         if not self._serves(x):
             return second(first(x, fused=True), fused=True)
         x = as_channels_last(x)

@@ -23,7 +23,8 @@ from vared_mm.fast.packed_conv import (
     residual,
 )
 from vared_mm.fast.prepared_forward import call_within, has_hooks
-from vared_mm.fast.recorded import Decision, Groups, current, unrecorded
+from vared_mm.fast.recorder import current, unrecorded
+from vared_mm.fast.steps import Decision, Groups
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 

@@ -37,7 +37,8 @@ from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
-from vared_mm.fast.recorded import Recorded, unrepeatable
+from vared_mm.fast.recorded import Recorded
+from vared_mm.fast.recorder import unrepeatable
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in

@@ -29,8 +29,6 @@ class SqueezeExcite(nn.Module):
         self._kernel = Exciting(one.weight, one.bias, two.weight, two.bias, swish)
 
     def forward(self, x: Tensor) -> Tensor:
-        # A kernel reads memory as it is, and a negated view has that of what it negates.
-        x = x.resolve_neg()
         is_watched = has_hooks(self.first) or has_hooks(self.second)
         is_differentiated = x.requires_grad and torch.is_grad_enabled()
         if self._kernel.serves(x) and not is_watched and not is_differentiated:

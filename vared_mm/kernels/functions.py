@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class Function:
         self.put(values, arguments)
         if self.threads is not None and values[self.threads] is _MISSING:
             values[self.threads] = torch.get_num_threads()
-        if (hear := getattr(_ears, "hear", None)) is not None:
-            hear(self, values, arguments)
+        if (heard_by := listener()) is not None:
+            heard_by.hear(self, values, arguments)
         return self.call(*values)
 
     def put(self, values: list[Any], arguments: Mapping[str, Any]) -> None:
@@ -103,24 +103,34 @@ class ForMaps:
             kernels = self._library(maps.dtype) if maps.dtype in MAPS else None
             bound = None if kernels is None else kernels[self._name].bind(**self._known)
             self._bound[maps.dtype] = bound
-        return self._bound[maps.dtype] if maps.device.type == "cpu" else None
+        return self._bound[maps.dtype] if are_maps(maps) else None
 
 
 # What no argument type takes.
 _MISSING: Any = object()
-_ears = threading.local()
+_here = threading.local()
+
+
+class Listener(Protocol):
+    """Who is told of calls."""
+
+    def hear(self, function: Function, values: list[Any], arguments: Mapping[str, Any]) -> None:
+        """All values as C takes them; by name, as they came, those that were not known before."""
+
+
+def listener() -> Listener | None:
+    """Who is told of the calls in this thread."""
+    return getattr(_here, "listener", None)
 
 
 @contextmanager
-def heard(hear: Callable[[Function, list[Any], Mapping[str, Any]], None]) -> Iterator[None]:
-    """Within, `hear` is told of each call in this thread: the function, all values as C takes them,
-    and those by name that were not known before."""
-    outer = getattr(_ears, "hear", None)
-    _ears.hear = hear
+def heard(by: Listener) -> Iterator[None]:
+    """Within, `by` is told of each call in this thread."""
+    outer, _here.listener = listener(), by
     try:
         yield
     finally:
-        _ears.hear = outer
+        _here.listener = outer
 
 
 def is_readable(tensor: Tensor) -> bool:
@@ -129,8 +139,9 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 def are_maps(tensor: Tensor) -> bool:
-    """Whether it is maps that those read and write which were compiled for its type."""
-    return tensor.dtype in MAPS and tensor.device.type == "cpu"
+    """Whether it is maps that those read and write which were compiled for its type, as they lie: a
+    negated view has the memory of what it negates."""
+    return tensor.dtype in MAPS and tensor.device.type == "cpu" and not tensor.is_neg()
 
 
 def array_of(values: Sequence[Any]) -> ctypes.Array:
