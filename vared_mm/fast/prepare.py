@@ -196,10 +196,15 @@ class Traced(PreparedForward):
     and where somebody looks at what the graph does not call.
     """
 
-    def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        module: nn.Module,
+        maps: torch.dtype | None,
+        unchanged: Unchanged,
+    ) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
-        self.maps = maps
-        self.run, self.unchanged = flat_function(graph), Unchanged(module.modules())
+        self.maps, self.run, self.unchanged = maps, flat_function(graph), unchanged
         self.recorded = Recorded(self.run_as_maps)
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")
@@ -270,6 +275,8 @@ def sees_more(conv: nn.Module) -> bool:
 
 
 def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | None) -> None:
+    # First, as what is packed here may lie in the same memory.
+    unchanged = Unchanged(module)
     for chain in chains(graph):
         conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
@@ -281,4 +288,4 @@ def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | N
     fuse_squeeze_excite(graph)
     graph.graph.lint()
     graph.recompile()
-    module.forward = Traced(graph, module, maps)
+    module.forward = Traced(graph, module, maps, unchanged)
