@@ -397,3 +397,30 @@ def test_a_prepared_model_is_no_trace_s_and_runs_within_compiled_code_as_it_is(d
         # torch's own of that Python.
         warnings.filterwarnings("ignore", "Guards may run slower on Python 3.13.0")
         assert_close(torch.compile(prepared, backend="eager")(2 * x), model(2 * x))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dynamic", [False, True])
+@torch.no_grad()
+def test_a_broken_clip_is_told_of_as_by_the_model(dynamic, precision, number):
+    torch.manual_seed(0)
+    # As large as what oneDNN computes, whose ReLU makes zero of NaN.
+    model = nn.Sequential(
+        nn.Conv3d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv3d(96, 256, 3, padding=1), nn.ReLU()
+    )
+    x = torch.randn(2, 3, 2, 5, 5)
+    if dynamic:
+        make_dynamic(model, DynamicConfig(targets="2"))
+        model = lively(model, x)
+    model = model.eval()
+    prepared = prepare_for_inference(model, x, precision=precision)
+    x[1, 0, 0, 2, 2] = number
+    if dynamic:
+        for net in (model, prepared):
+            with pytest.raises(ValueError, match="NaN for sample 1 of 2"):
+                net(x)
+    else:
+        expected = model(x)
+        assert not expected.isfinite().all()
+        assert prepared(x).isfinite().equal(expected.isfinite())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -37,7 +38,7 @@ from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
-from vared_mm.fast.recorded import Recorded
+from vared_mm.fast.recorded import Recorded, is_transformed
 from vared_mm.fast.recorder import unrepeatable
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
@@ -192,8 +193,8 @@ class Exchanged(PreparedForward):
 
 
 class Traced(PreparedForward):
-    """The `forward` of a module that was traced: the graph, or the module, for unusual arguments
-    and where somebody looks at what the graph does not call.
+    """The `forward` of a module that was traced: the graph, or the module, for unusual arguments,
+    numbers that are not finite, and where somebody looks at what the graph does not call.
     """
 
     def __init__(
@@ -229,7 +230,8 @@ class Traced(PreparedForward):
         self.unchanged.refuse_others()
         # To ask each module takes as long as some convolutions.
         is_hooked = any(self.hooks) or _has_any_global_hook()
-        if switches or len(inputs) != self.inputs or (is_hooked and self._is_looked_into()):
+        usual = not switches and len(inputs) == self.inputs and all(map(is_finite, inputs))
+        if not usual or (is_hooked and self._is_looked_into()):
             return self.plain(*inputs, **switches)
         if is_hooked or not self.is_repeatable:
             return self.run_as_maps(*inputs)
@@ -249,6 +251,14 @@ class Traced(PreparedForward):
         if _has_any_global_hook():
             return True
         return any(map(has_hooks, self.uncalled)) or any(map(sees_more, self.fused))
+
+
+def is_finite(x: Any) -> bool:
+    """Whether all of a CPU's numbers are, as far as can be asked: oneDNN's ReLU makes zero of what
+    is none, and the answer would hide that the input was broken."""
+    if not isinstance(x, Tensor) or not x.is_cpu or not x.is_floating_point() or is_transformed():
+        return True
+    return math.isfinite(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)))
 
 
 def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
