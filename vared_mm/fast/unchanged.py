@@ -67,8 +67,9 @@ class Held(dict):
 class Unchanged:
     """The parameters and statistics of `module` as they are now: others are refused at once.
 
-    They become views of one memory for each device, whose version tells whether one was written into. To look at
-    hundreds of tensors, which no cache holds, would take as long in each pass as some convolutions.
+    They become views of one memory for each device, whose version tells whether one was written
+    into. To look at hundreds of tensors, which no cache holds, would take as long in each pass as
+    some convolutions.
     """
 
     def __init__(self, module: nn.Module) -> None:
