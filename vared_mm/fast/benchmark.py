@@ -176,12 +176,19 @@ def conditions(settings: Settings) -> dict[str, Any]:
         "repeats": settings.repeats,
         "warm_up": settings.warm_up,
         "statistic": "median and quartiles of interleaved rounds",
-        "processes": "one for each engine, stopped while another is timed"
-        if len({*settings.engines, *settings.against}) > 1 and not on_gpu
-        else "one",
+        "processes": "one" if on_gpu else processes_of(settings),
         "decoding": "not included",
         "torch": torch.__version__,
     }
+
+
+def processes_of(settings: Settings) -> str:
+    """On a CPU."""
+    stopped = "stopped while another is timed"
+    if settings.train:
+        return f"one for each network, {stopped}"
+    several = len({*settings.engines, *settings.against}) > 1
+    return f"one for each engine, {stopped}" if several else "one"
 
 
 def processor_name() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast.engines import Network
+from vared_mm.fast.isolated import isolated
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.method.cost import efficiency_loss
 from vared_mm.method.observe import dynamic_convs, record_cost
-from vared_mm.speed import interleaved
+from vared_mm.speed import in_turn, timed
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,31 @@ class StepRow:
     kept_ratio: float
 
 
+NETWORKS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "static": static_twin, "dynamic": copy.deepcopy,
+}  # fmt: skip
+
+
 def training_steps(
     model: nn.Module, optimizer: ConfigDict, inputs: Tensor, repeats: int, warm_up: int
 ) -> list[StepRow]:
-    """Static and dynamic in turn, channels last. `optimizer` is a config's `optim_wrapper`."""
-    networks = {"static": static_twin(model), "dynamic": copy.deepcopy(model)}
-    steps: dict[str, Callable[[], object]] = {}
-    kept: dict[str, float] = {}
-    for name, network in networks.items():
-        channels_last(network.train())
-        wrapper = build_optim_wrapper(network, optimizer)
+    """Static and dynamic in turn, channels last; on a CPU in a process each, as neither meets the
+    other's memory in a training. `optimizer` is a config's `optim_wrapper`.
+    """
+    jobs = {name: partial(steps_of, name, model, optimizer, inputs) for name in NETWORKS}
+    kept = {}
+    for name in NETWORKS:
+        network, wrapper = in_training(name, model, optimizer)
         with wrapper.optim_context(network):
             kept[name] = kept_bytes(network, inputs) / 1e6
-        steps[name] = partial(step, network, wrapper, inputs)
-    speeds = interleaved(steps, 1, repeats, warm_up)
+    clocks: dict[str, Callable[[], float]]
+    with ExitStack() as stack:
+        if inputs.is_cuda:
+            runs = [side for job in jobs.values() for side in job(stack).items()]
+            clocks = {side: partial(timed, run, warm_up) for side, run in runs}
+        else:
+            clocks = stack.enter_context(isolated(jobs, warm_up))
+        speeds = in_turn(clocks, 1, range(repeats))
     static = speeds["static"].median
     return [
         StepRow(
@@ -63,6 +76,23 @@ def training_steps(
         )
         for name, speed in speeds.items()
     ]  # fmt: skip
+
+
+def steps_of(
+    name: str, model: nn.Module, optimizer: ConfigDict, inputs: Tensor, stack: ExitStack
+) -> dict[str, Callable[[], object]]:
+    """A step of one network, by its name."""
+    stack.enter_context(torch.enable_grad())
+    return {name: partial(step, *in_training(name, model, optimizer), inputs)}
+
+
+def in_training(
+    name: str, model: nn.Module, optimizer: ConfigDict
+) -> tuple[nn.Module, OptimWrapper]:
+    """One of the networks, a copy, and what updates it."""
+    network = NETWORKS[name](model).train()
+    channels_last(network)
+    return network, build_optim_wrapper(network, optimizer)
 
 
 def step(network: nn.Module, wrapper: OptimWrapper, inputs: Tensor) -> None:
