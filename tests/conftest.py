@@ -15,6 +15,7 @@ from vared_mm.kernels import (
     loading,
     max_pool,
     rebuild,
+    series,
     squeeze_excite,
     tiled_conv,
 )
@@ -27,7 +28,7 @@ LONG = {
     "test_recognition_run", "test_segmentation_run", "test_tools", "test_training_runs",
     "test_two_processes", "test_visualize", "test_weight_pruning",
 }  # fmt: skip
-KERNELS = (convolutions, decide, max_pool, rebuild, squeeze_excite, tiled_conv)
+KERNELS = (convolutions, decide, max_pool, rebuild, series, squeeze_excite, tiled_conv)
 SOURCES = [v for kernels in KERNELS for v in vars(kernels).values() if type(v) is loading.Source]
 
 # `--hypothesis-profile long` searches for half an hour.

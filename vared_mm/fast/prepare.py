@@ -258,7 +258,7 @@ def is_finite(x: Any) -> bool:
     is none, and the answer would hide that the input was broken."""
     if not isinstance(x, Tensor) or not x.is_cpu or not x.is_floating_point() or is_transformed():
         return True
-    return math.isfinite(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)))
+    return math.isfinite(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)))
 
 
 def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:

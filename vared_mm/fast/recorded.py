@@ -54,7 +54,7 @@ class Recorded:
         tensors = dict(enumerate(inputs))
         decided: list[Decision] = []
         while True:
-            for step in path.steps:
+            for step in path.quick:
                 step(tensors)
                 for number in step.last:
                     del tensors[number]
