@@ -424,3 +424,80 @@ def test_a_broken_clip_is_told_of_as_by_the_model(dynamic, precision, number):
         expected = model(x)
         assert not expected.isfinite().all()
         assert prepared(x).isfinite().equal(expected.isfinite())
+
+
+class OfList(nn.Sequential):
+    """Reads the first of several maps, as necks do."""
+
+    def forward(self, maps):
+        return super().forward(maps[0])
+
+
+@torch.no_grad()
+def test_a_broken_clip_among_several_or_by_a_default_device_is_told_of():
+    torch.manual_seed(0)
+    layers = nn.Conv3d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv3d(96, 256, 3, padding=1), nn.ReLU()
+    x = torch.randn(2, 3, 2, 5, 5)
+    of_list = prepare_for_inference(OfList(*layers).eval(), [x])
+    of_one = prepare_for_inference(nn.Sequential(*layers).eval(), x)
+    x[1, 0, 0, 2, 2] = float("nan")
+    expected = nn.Sequential(*layers)(x).isnan()
+    assert expected.any()
+    assert of_list([x]).isnan().equal(expected)
+    with torch.device("cpu"):
+        assert of_one(x).isnan().equal(expected)
+
+
+class Asking(nn.Module):
+    """Cannot be traced as a whole: its own convolution is not prepared."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 16, 3, padding=1)
+        self.body = nn.Sequential(nn.Conv3d(16, 16, 1), nn.ReLU())
+
+    def forward(self, x):
+        return self.body(self.conv(x)) if x.mean() < 100 else x
+
+
+@torch.no_grad()
+def test_the_gate_of_a_convolution_that_is_not_prepared_follows_changes():
+    torch.manual_seed(0)
+    model, x = Asking(), torch.randn(2, 3, 4, 6, 6)
+    make_dynamic(model, DynamicConfig(targets="conv"))
+    prepared = prepare_for_inference(model.eval(), x)
+    before = prepared(x)
+    for net in (model, prepared):
+        net.conv.gate.beta = nn.Parameter(torch.tensor([-3.0, 3.0, -3.0, 3.0]))
+    assert_close(prepared(x), model(x))
+    assert (prepared(x) - before).abs().max() > 0.1
+
+
+class Numbered(nn.Module):
+    """A number that is none of the network's is added to a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 16, 1)
+
+    def forward(self, x):
+        return (self.conv(x) + x.shape[0]).relu()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lstm = nn.Conv3d(3, 16, 1), nn.LSTM(16, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(self.conv(x).mean((3, 4)).transpose(1, 2))[0]
+
+
+@pytest.mark.parametrize("kind", [Numbered, Recurrent])
+@torch.no_grad()
+def test_numbers_that_are_added_and_recurrent_layers_are_prepared(kind):
+    torch.manual_seed(0)
+    model, x = kind().eval(), torch.randn(2, 3, 4, 5, 5)
+    prepared = prepare_for_inference(model, x)
+    for clips in (x, x[:1], x, 2 * x):
+        assert_close(prepared(clips), model(clips))

@@ -66,70 +66,30 @@ def test_what_changes_nothing_is_no_change(three):
     assert (same(x) - model(x)).abs().max() < 1e-5
 
 
-WRITES = {
+EDITS = {
     "a weight": lambda net: net.conv.weight.mul_(2),
     "a norm's weight": lambda net: nn.init.uniform_(net.norm.weight),
     "a norm's statistics": lambda net: net.norm.reset_running_stats(),
     "a gate's bias": lambda net: net.conv.gate.beta.zero_(),
     "Φ": lambda net: net.conv.cheap.channel[0].zero_(),
-    "a view of a weight": lambda net: net.conv.weight.detach()[:1].zero_(),
-    "another tensor": lambda net: setattr(net.conv.weight, "data", net.conv.weight * 2),
-}
-CHANGED = "was changed, which what is packed does not follow"
-
-
-@pytest.mark.parametrize("of_inference", [False, True])
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-@torch.no_grad()
-def test_writes_are_refused_by_the_next_call(three, write, of_inference):
-    model, prepared, x = three
-    with torch.inference_mode(of_inference):
-        prepared = prepare_for_inference(model, x) if of_inference else prepared
-        write(prepared)
-        with pytest.raises(RuntimeError, match=CHANGED):
-            prepared(x)
-
-
-EXCHANGES = {
     "another parameter": lambda net: setattr(
         net.stem[0], "weight", nn.Parameter(net.stem[0].weight)
     ),
-    "no bias": lambda net: setattr(net.stem[0], "bias", None),
-    "no weight": lambda net: delattr(net.conv, "weight"),
-    "other statistics": lambda net: setattr(net.norm, "running_mean", torch.ones(16)),
+    "another tensor": lambda net: setattr(net.conv.weight, "data", net.conv.weight * 2),
     "pruning": lambda net: prune.l1_unstructured(net.stem[0], "weight", 0.5),
     "the old weight norm": lambda net: weight_norm(net.stem[0]),
     "the new weight norm": lambda net: parametrizations.weight_norm(net.stem[0]),
-    "weights for one call": lambda net: torch.func.functional_call(
-        net, {"conv.weight": torch.ones(16, 16, 1, 1, 1)}, torch.ones(1, 3, 2, 5, 5)
-    ),
 }
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @torch.no_grad()
-def test_exchanges_are_refused_before_anything_is_changed(three, exchange):
-    model, prepared, x = three
-    with pytest.raises(RuntimeError, match=CHANGED):
-        exchange(prepared)
-    assert (prepared(x) - model(x)).abs().max() < 1e-5
-
-
-@torch.no_grad()
-def test_a_weight_that_two_convolutions_share_is_still_one_and_others_may_be_added(three):
-    model, _, x = three
-    model = copy.deepcopy(model)
-    twice = nn.Sequential(nn.Conv3d(3, 3, 1), nn.Conv3d(3, 3, 1)).eval()
-    twice[1].weight = twice[0].weight
-    model.before = twice
-    prepared = prepare_for_inference(model, x)
-    assert prepared.before[0].weight is prepared.before[1].weight
-    assert len(list(prepared.parameters())) == len(list(model.parameters()))
-    for ours, own in zip(prepared.state_dict().values(), model.state_dict().values(), strict=True):
-        assert torch.equal(ours, own)
-    prepared.register_buffer("mine", torch.ones(1))
-    assert (prepared(x) - model(x)).abs().max() < 1e-5
+def test_edits_are_refused_by_the_next_call(three, edit):
+    _, prepared, x = three
+    edit(prepared)
+    with pytest.raises(RuntimeError, match="was changed, which what is packed does not follow"):
+        prepared(x)
 
 
 @pytest.mark.parametrize("name", ["norm", "relu", "conv", "stem", "stem.0", "stem.1", "stem.2"])

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import _has_any_global_hook
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
@@ -38,7 +38,7 @@ from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
-from vared_mm.fast.recorded import Recorded, is_transformed
+from vared_mm.fast.recorded import Recorded
 from vared_mm.fast.recorder import unrepeatable
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
@@ -110,6 +110,10 @@ def prepared_for(
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
         for part, graph in traced_parts(prepared):
             prepare_part(part, graph, maps)
+        for module in prepared.modules():
+            # Of a convolution that is not prepared no change is refused: its gate has to follow.
+            if isinstance(module, _Dynamic) and not isinstance(module.forward, Exchanged):
+                vars(module.gate).pop("forward", None)
         refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
@@ -163,6 +167,8 @@ class Exchanged(PreparedForward):
             )
         if other is None:
             return self.run(self._as_maps(x), None)
+        if not isinstance(other, Tensor):
+            return finished(self._alone(x), self.epilogue, other)
         x, other = self._as_maps(x), self._as_maps(other)
         if self._can_add(other, x):
             return self.run(x, other)
@@ -197,15 +203,10 @@ class Traced(PreparedForward):
     numbers that are not finite, and where somebody looks at what the graph does not call.
     """
 
-    def __init__(
-        self,
-        graph: fx.GraphModule,
-        module: nn.Module,
-        maps: torch.dtype | None,
-        unchanged: Unchanged,
-    ) -> None:
+    def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
-        self.maps, self.run, self.unchanged = maps, flat_function(graph), unchanged
+        self.maps, self.run = maps, flat_function(graph)
+        self.unchanged = Unchanged(module.modules())
         self.recorded = Recorded(self.run_as_maps)
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
         calls = (n for n in graph.graph.nodes if n.op == "call_module")
@@ -230,7 +231,9 @@ class Traced(PreparedForward):
         self.unchanged.refuse_others()
         # To ask each module takes as long as some convolutions.
         is_hooked = any(self.hooks) or _has_any_global_hook()
-        usual = not switches and len(inputs) == self.inputs and all(map(is_finite, inputs))
+        usual = (
+            not switches and len(inputs) == self.inputs and all(map(is_finite, tree_leaves(inputs)))
+        )
         if not usual or (is_hooked and self._is_looked_into()):
             return self.plain(*inputs, **switches)
         if is_hooked or not self.is_repeatable:
@@ -256,7 +259,9 @@ class Traced(PreparedForward):
 def is_finite(x: Any) -> bool:
     """Whether all of a CPU's numbers are, as far as can be asked: oneDNN's ReLU makes zero of what
     is none, and the answer would hide that the input was broken."""
-    if not isinstance(x, Tensor) or not x.is_cpu or not x.is_floating_point() or is_transformed():
+    if type(x) is not Tensor or not x.is_cpu or not x.is_floating_point():
+        return True
+    if torch._C._are_functorch_transforms_active():
         return True
     return math.isfinite(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)))
 
@@ -285,8 +290,6 @@ def sees_more(conv: nn.Module) -> bool:
 
 
 def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | None) -> None:
-    # First, as what is packed here may lie in the same memory.
-    unchanged = Unchanged(module)
     for chain in chains(graph):
         conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
@@ -298,4 +301,4 @@ def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | N
     fuse_squeeze_excite(graph)
     graph.graph.lint()
     graph.recompile()
-    module.forward = Traced(graph, module, maps, unchanged)
+    module.forward = Traced(graph, module, maps)

@@ -42,7 +42,7 @@ class Recorded:
             asks: Each gate is asked, and seen by its hooks, once in each pass; else the kernels are
                 repeated by which it decides.
         """
-        if not all(map(_is_plain, inputs)) or is_transformed():
+        if not all(map(_is_plain, inputs)) or _is_transformed():
             return self.function(*inputs)
         # torch's own operations follow these modes.
         autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
@@ -89,7 +89,7 @@ def _is_plain(x: Any) -> bool:
     return type(x) is Tensor and x.is_cpu and not x.requires_grad and x.layout == torch.strided
 
 
-def is_transformed() -> bool:
+def _is_transformed() -> bool:
     """Whether something looks at each operation, or tensors stand for others."""
     return (
         _get_current_dispatch_mode() is not None

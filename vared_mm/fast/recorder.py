@@ -251,7 +251,7 @@ def _memory(x: Tensor) -> StorageWeakRef:
 
 def _is_opaque(x: Tensor) -> bool:
     """Whether it is laid out as oneDNN likes it; weights of convolutions are."""
-    return x.layout != torch.strided
+    return isinstance(x, Tensor) and x.layout != torch.strided
 
 
 def _has_tensors(value: Any) -> bool:
