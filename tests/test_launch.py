@@ -91,6 +91,18 @@ def test_the_last_checkpoint_of_a_copied_folder_is_the_copy(tmp_path):
     assert last_checkpoint(tmp_path) is None
 
 
+@pytest.mark.parametrize(("named", "said"), [("", "no file"), ("gone/epoch_3.pth", "gone/epo")])
+def test_a_training_does_not_begin_anew_beside_its_checkpoints(tmp_path, named, said):
+    # As an end between the emptying of the file and its writing leaves it.
+    (tmp_path / "last_checkpoint").write_text(named)
+    (tmp_path / ".half.pth").touch()
+    assert last_checkpoint(tmp_path) in (named, None)
+    for name in ("epoch_1.pth", "epoch_2.pth"):
+        (tmp_path / name).touch()
+    with pytest.raises(SystemExit, match=rf"last_checkpoint names {said}.*--resume .*epoch_2\.pth"):
+        last_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize(("text", "options", "message"), [
     ("model = dict(", {}, "SyntaxError"),
     ("a = 1 / 0", {}, "ZeroDivisionError: division by zero"),

@@ -140,10 +140,21 @@ def extra(name: str) -> Iterator[None]:
 
 def last_checkpoint(folder: str | Path) -> str | None:
     """What a training in `folder` ended with, or None. A folder that was moved or copied names the
-    checkpoint by where it was; then the one beside the name is meant."""
+    checkpoint by where it was; then the one beside the name is meant.
+
+    Raises:
+        SystemExit: There are checkpoints, and none of that name.
+    """
     recorded = find_latest_checkpoint(str(folder))
-    if recorded and (beside := Path(folder, Path(recorded).name)).exists():
+    if recorded and (beside := Path(folder, Path(recorded).name)).is_file():
         return str(beside)
+    there = [p.name for p in sorted(Path(folder).glob("*.pth")) if not p.name.startswith(".")]
+    if there and not (recorded and Path(recorded).exists()):
+        raise SystemExit(
+            f"error: {folder}/last_checkpoint names {recorded or 'no file'}, which is not there, "
+            f"and {', '.join(there)} {'are' if len(there) > 1 else 'is'}; name the one to go on "
+            f"from, as --resume {folder}/{there[-1]}"
+        )
     return recorded
 
 

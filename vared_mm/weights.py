@@ -22,6 +22,7 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.method import DynamicError
 from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.ghost import ghosts
+from vared_mm.saving import SavingRunner
 from vared_mm.screen import QuietRunner
 
 NEW_PARTS = ("gate", "cheap")
@@ -39,7 +40,7 @@ class CheckedRunner(QuietRunner):
         return checkpoint
 
 
-class TrainingRunner(QuietRunner):
+class TrainingRunner(SavingRunner):
     """mmengine's, for trainings: they may start from another form's weights, but not from those of
     Ghost modules, whose filters are a plain convolution's nowhere."""
 
@@ -88,6 +89,11 @@ def told_of(file: str) -> Iterator[None]:
     except FileNotFoundError:
         raise SystemExit(f"there is no checkpoint {file}") from None
     except (UnpicklingError, RuntimeError) as error:
+        if "PytorchStreamReader" in str(error):
+            raise SystemExit(
+                f"{file} is no whole checkpoint: its end is missing, as of one that was still "
+                "written or copied; take another one"
+            ) from None
         if "weights_only" not in str(error):
             raise
         if found := re.search(r"GLOBAL ([\w.]+) w", str(error)):
