@@ -127,6 +127,33 @@ def test_views_that_run_in_parts_belong_to_their_video():
     assert one.mac_cost.static == 4 * POSITIONS * STATIC
 
 
+class TwoStages(nn.Module):
+    """Its second stage runs on as many regions as the first one finds."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.roi_head = nn.Conv2d(3, 4, 1, bias=False), nn.Linear(4, 5, bias=False)
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        maps = self.first(inputs).flatten(2).transpose(1, 2)
+        self.roi_head(maps[maps.mean(2) > 0])
+        return data_samples
+
+
+@torch.no_grad()
+def test_what_a_second_stage_computes_is_counted_for_each_image():
+    torch.manual_seed(0)
+    model, told, ran = TwoStages(), [], []
+    around_forward(model, "predict", CostWatch(model))
+    for image in torch.randn(3, 1, 3, 4, 4):
+        with FlopCounterMode(display=False) as counter:
+            (sample,) = model(image, [BaseDataElement()], mode="predict")
+        told.append(sample.mac_cost.totals["full"])
+        ran.append(counter.get_total_flops() / 2)
+    assert told == ran
+    assert len(set(told)) > 1
+
+
 def test_a_static_model_has_share_one_and_its_dense_cost():
     one = SampleCost([], np.zeros(0), np.zeros(0), np.zeros(0), 2e9, 1)
     report = summarise([one])

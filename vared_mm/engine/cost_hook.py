@@ -75,11 +75,13 @@ class CostWatch:
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
         inputs = input_tensors(model_inputs(arguments))
         shape = tuple(x.shape[1:] for x in inputs)
-        # What is not dynamic costs the same for every input of one shape: counted once.
+        # What is not dynamic costs the same for every input of one shape: counted once. But heads
+        # of two-stage detectors run on what the first stage found; of a batch each has its mean.
+        varies = hasattr(self.model, "roi_head")
         counter = None
         zeros: dict[str, int] = {}
         uses: dict[str, int] = {}
-        if shape not in self._static:
+        if varies or shape not in self._static:
             counter = stack.enter_context(FlopCounterMode(display=False))
             zeros = zeros_of(self.model)
             uses = stack.enter_context(record_uses(self.model, zeros))
