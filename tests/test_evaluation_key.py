@@ -1,6 +1,7 @@
 """What an evaluation depends on tells it apart from others, and nothing else does."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -36,6 +37,22 @@ def test_how_it_is_run_makes_no_other_evaluation(change):
 ])  # fmt: skip
 def test_any_other_setting_does(change):
     assert settings(**change) != settings()
+
+
+def test_a_config_with_functions_and_sets_is_the_same_in_every_process(tmp_path):
+    (tmp_path / "lazy.py").write_text(
+        "from mmengine.config import read_base\nfrom mmengine.dataset import pseudo_collate\n"
+        "model = dict(type='A', names={'a', 'b', 'c', 'd', 'e'})\n"
+        "test_dataloader = dict(collate_fn=dict(type=pseudo_collate))\n"
+    )
+    call = "from test_evaluation_key import *; print(settings_digest(Config.fromfile('lazy.py')))"
+    told = set()
+    for seed in "12":
+        path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+        command = [sys.executable, "-c", f"import vared_mm; {call}"]
+        told.add(subprocess.check_output(command, env=env, cwd=tmp_path, text=True))
+    assert len(told) == 1
 
 
 def test_weights_are_known_by_their_values_wherever_they_lie():

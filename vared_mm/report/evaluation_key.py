@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -26,7 +27,17 @@ INSTALLED = tuple(
 
 
 def digest(*told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=spelled).encode()).hexdigest()
+
+
+def spelled(value: Any) -> str:
+    """Alike in every process: the text of a function tells where it lies in memory, and that of a
+    set has its members in any order."""
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(repr, value)))}}}"
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)
 
 
 def settings_digest(config: Config) -> str:
