@@ -15,7 +15,8 @@ from vared_mm.fast.engines import Network
 from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.report import beside
-from vared_mm.report.evaluation_key import weights_digest
+from vared_mm.report.evaluated_model import evaluated_config
+from vared_mm.report.evaluation_key import settings_digest, weights_digest
 from vared_mm.report.result import read_result, write_result
 from vared_mm.speed import speed_of
 
@@ -100,3 +101,20 @@ def test_results_of_other_weights_or_other_data_are_refused(folder, monkeypatch,
     with pytest.raises(SystemExit):
         run(monkeypatch, folder / "static", "--batch", 0)
     assert "--batch: wanted a whole number from 1 on; came '0'" in capsys.readouterr().err
+
+
+def test_a_config_that_was_edited_after_the_evaluation_is_refused(folder, monkeypatch, tmp_path):
+    file, options = tmp_path / "edited.py", {"model.backbone.dynamic.search_space": 3}
+    file.write_text((folder / "dynamic.py").read_text())
+    settings = settings_digest(config_of(str(file), options))
+    told = replace(read_result(folder / "dynamic"), config=str(file), options=options)
+    write_result(tmp_path / "edited", replace(told, settings=settings))
+    config = evaluated_config(read_result(tmp_path / "edited"), {"data_root": "elsewhere"})
+    assert (config.model.backbone.dynamic.search_space, config.data_root) == (3, "elsewhere")
+    file.write_text(file.read_text() + "model['data_preprocessor'] = dict(mean=[0, 0, 0])\n")
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, tmp_path / "edited")
+    assert f"config {file} says something else than when vared_net was" in str(refused.value)
+    assert "change it back, or evaluate it again" in str(refused.value)
+    # Of a result without the digest of its config nothing is known.
+    assert evaluated_config(told).model.data_preprocessor.mean == [0, 0, 0]

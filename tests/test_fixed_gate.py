@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from command_lines import tool_of
+from results_by_hand import result_of, samples_of
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.fixed_gate import ROWS, RandomGate
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.report.choices import choices_of
 from vared_mm.report.policies import Policies
+from vared_mm.report.result import write_result
 
 freeze = tool_of("freeze")
 BLOCKS = r"(?P<block>[01])\.\d"
@@ -115,6 +118,17 @@ def test_a_policy_of_as_many_macs_closes_what_the_fewest_clips_opened():
     assert [(g["values"] > 0).tolist() for g in everything.values()] == [
         [True, False, True, False]
     ] * 2
+
+
+def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_path, monkeypatch):
+    samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
+    choices = choices_of(samples.share, samples.loss, samples.policies)
+    (tmp_path / "net.py").write_text("model = dict(type='Edited')")
+    told = dict(config=str(tmp_path / "net.py"), choices=choices, settings="0" * 64)
+    write_result(tmp_path, result_of(samples, **told))
+    monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / "out.pth")])
+    with pytest.raises(SystemExit, match=r"net\.py says something else than when vared_net was"):
+        freeze.main()
 
 
 def test_the_tool_says_what_it_freezes(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from command_lines import tool_of
 from users_folder import ENVIRONMENT, ROOT, TEST, TRAIN, fill, run
 
+from vared_mm.report.evaluated_model import evaluated_config
 from vared_mm.report.result import read_result
 
 
@@ -27,7 +28,8 @@ def trained(folder):
 
 @pytest.fixture(scope="module")
 def tested(folder, trained):
-    run(folder, TEST, "vared_i3d_motion.py", trained, "--json", "result.json", "--dump", "all.pkl")
+    told = ("--json", "result.json", "--dump", "all.pkl", "--seed", "7")
+    run(folder, TEST, "vared_i3d_motion.py", trained, *told)
     return json.loads((folder / "result.json").read_text())
 
 
@@ -61,9 +63,11 @@ def test_a_test_writes_the_accuracy_and_the_cost_of_nine_clips(folder, tested, h
     result = read_result(folder / "result.json")
     assert (result.task, result.data.samples, result.speed) == ("recognition", 9, None)
     assert result.data.classes == tuple((folder / "clips" / "classes.txt").read_text().split())
+    # Its config with its options is what was tested, with the seed.
+    assert evaluated_config(result).randomness.seed == 7
     here("leaderboard", "result.json", "--format", "csv")
-    told = f'vared_i3d_motion,epoch_2,"VideoDataset, 9",1,{result.metrics["acc/top1"]}'
-    assert told in capsys.readouterr().out
+    model = 'vared_i3d_motion,randomness.seed=7,epoch_2,"VideoDataset, 9",1'
+    assert f"{model},{result.metrics['acc/top1']}" in capsys.readouterr().out
 
 
 def test_what_bfloat16_changes_is_told_by_metric_answer_and_choice(folder, trained, here, capsys):

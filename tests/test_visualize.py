@@ -234,6 +234,7 @@ def test_wrong_options_are_refused_with_what_is_wanted(call, capsys, options, me
     [
         (dict(checkpoint="gone.pth"), "features", "the checkpoint gone.pth is not here"),
         (dict(config="gone.py"), "strips", "the config gone.py of vared_net is not here"),
+        (dict(settings="0" * 64), "strips", "vared_net.py says something else than when vared_net"),
         (
             dict(options={"test_dataloader.dataset.dataset.ann_file": "clips/gone.txt"}),
             "strips",
@@ -245,7 +246,7 @@ def test_wrong_options_are_refused_with_what_is_wanted(call, capsys, options, me
             "evaluated on 9 samples of clips/val.txt with .* here are 9 of clips/reversed.txt with",
         ),
     ],
-    ids=["checkpoint", "config", "annotations", "other-data"],
+    ids=["checkpoint", "config", "edited", "annotations", "other-data"],
 )
 def test_what_is_not_here_any_more_is_an_error_if_asked_for_and_else_told(
     call, user, tmp_path, capsys, changes, kind, message

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import half_written, new_file
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, config_of, extra, told_in_a_line
+from vared_mm.launch import Parser, extra, told_in_a_line
 from vared_mm.method.fixed_gate import ROWS
 from vared_mm.method.frozen import frozen
 from vared_mm.settings import dynamic_keys
 
 with extra("report"):
-    from vared_mm.report.evaluated_model import evaluated_model
+    from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
     from vared_mm.report.policies import Policies, by_gate
     from vared_mm.report.policy_of_share import policy_of_share
     from vared_mm.report.result import Samples, read_result, read_samples
@@ -52,7 +52,7 @@ def main() -> None:
             f"{args.result} tells of no choices: {result.name} is static, or was evaluated by a "
             "former version; run vared-mm evaluate again on a dynamic model"
         )
-    config = config_of(result.config, result.options)
+    config = evaluated_config(result)
     model = evaluated_model(config, result)
     if args.random or args.same_macs:
         samples = read_samples(args.result)

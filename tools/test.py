@@ -80,7 +80,9 @@ def test(config: Config, args: argparse.Namespace, settings: str) -> None:
     metrics = runner.test()
     if args.json and is_main_process():
         told = {"config": args.config, "checkpoint": args.checkpoint, "settings": settings}
-        told |= {"options": args.cfg_options or {}, **subject(runner)}
+        # With them the config gives these settings again.
+        seeded = {} if args.seed is None else {"randomness.seed": args.seed}
+        told |= {"options": {**(args.cfg_options or {}), **seeded}, **subject(runner)}
         write_json(args.json, content_of(recorded(runner, metrics, **told)))
 
 

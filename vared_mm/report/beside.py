@@ -11,9 +11,8 @@ import torch
 from vared_mm.fast.benchmark import conditions
 from vared_mm.fast.engines import Network, prepared
 from vared_mm.fast.sides import Settings
-from vared_mm.launch import config_of
 from vared_mm.report.comparison import check_comparable
-from vared_mm.report.evaluated_model import evaluated_model
+from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
 from vared_mm.report.evaluation_speed import timed_batch
 from vared_mm.report.result import Result
 from vared_mm.speed import interleaved
@@ -28,13 +27,13 @@ def speeds_beside(results: Mapping[str, Result], batch: int, repeats: int) -> di
 
     Raises:
         IncomparableError: They are of different data or tasks.
-        ValueError: A checkpoint holds other weights than its result tells of, or images of the test
+        ValueError: A config or a checkpoint is other than its result tells, or images of the test
             set differ in size, so that models get batches of different numbers.
     """
     check_comparable(list(results.values()))
     runs, shapes = {}, {}
     for name, result in results.items():
-        config = config_of(result.config, result.options)
+        config = evaluated_config(result)
         model = evaluated_model(config, result).eval()
         inputs = timed_batch(model, config, batch)
         shapes[name] = tuple(inputs.shape)

@@ -12,9 +12,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from vared_mm.datasets.video_guard import BrokenVideoError
-from vared_mm.launch import config_of
 from vared_mm.method.observe import dynamic_convs
-from vared_mm.report.evaluated_model import evaluated_model
+from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
 from vared_mm.report.evaluation_samples import describe
 from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
@@ -40,7 +39,10 @@ class EvaluatedClips:
                 f"the config {result.config} of {result.name} is not here; call from the folder "
                 "that it was evaluated in"
             )
-        self.config = config_of(result.config, {**result.options, **(options or {})})
+        try:
+            self.config = evaluated_config(result, options)
+        except ValueError as error:
+            raise NoPictureError(str(error)) from error
         init_default_scope(self.config.get("default_scope", "mmaction"))
         self.dataset = self._data()
 

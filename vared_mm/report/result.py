@@ -68,7 +68,7 @@ class Result:
 
     Args:
         name: The config's file name without its ending.
-        options: What `--cfg-options` changed in the config.
+        options: What `--cfg-options` and `--seed` changed in the config.
         commit: Of the vared_mm repository, None outside of one.
         created: ISO 8601, in UTC.
         task: None where the model's head does not tell it.
