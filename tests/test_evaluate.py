@@ -1,6 +1,7 @@
 """An evaluation tells what tools/test.py tells, however often it is interrupted or shared out."""
 
 import copy
+import hashlib
 import os
 import subprocess
 import sys
@@ -481,6 +482,23 @@ def test_the_fingerprint_is_of_samples_and_truth_and_not_of_their_place(tmp_path
         image.write_bytes(content)
         seen.add(fingerprint([{"seg_map_path": str(image)}], ["x.jpg"], None))
     assert len(seen) == 2
+
+
+def test_frames_of_other_sizes_in_a_folder_of_the_same_name_are_other_samples(tmp_path):
+    seen = set()
+    for place, sizes in dict(a=(3, 5), copy=(3, 5), b=(3, 6), fewer=(3,)).items():
+        (tmp_path / place / "x").mkdir(parents=True)
+        for i, size in enumerate(sizes):
+            (tmp_path / place / "x" / f"img_{i}.jpg").write_bytes(bytes(size))
+        frames = [{"label": 0, "total_frames": 2}]
+        seen.add(fingerprint(frames, [str(tmp_path / place / "x")], None))
+    (tmp_path / "copy" / "x" / ".DS_Store").write_bytes(b"1")
+    assert fingerprint(frames, [str(tmp_path / "copy" / "x")], None) in seen
+    assert len(seen) == 3
+    # That of files is as it was: results of former versions stand beside new ones.
+    (tmp_path / "v.mp4").write_bytes(bytes(7))
+    told = hashlib.sha256(b'null["v.mp4", 7, {"label": 1}]').hexdigest()
+    assert fingerprint([{"label": 1}], [str(tmp_path / "v.mp4")], None) == told
 
 
 def test_a_key_frame_is_named_by_its_video_and_frame():

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import nn
 
+from vared_mm.datasets.folders import is_hidden
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
 from vared_mm.engine.cost_metric import SampleCost
 from vared_mm.engine.jhmdb_metric import frame_result
@@ -161,20 +162,29 @@ def fingerprint(
     infos: Sequence[Mapping[str, Any]], files: Sequence[str], classes: Sequence[str] | None
 ) -> str:
     """Tells apart what is evaluated, wherever its folder lies: the samples in their order with the
-    sizes of their files, their truth with the contents of label images, and the classes."""
+    sizes of their files or frames, their truth with the contents of label images, and the classes.
+    """
     digest = hashlib.sha256(json.dumps(classes).encode())
     paths = [os.path.abspath(file) for file in files]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    # Two splits may name and label their samples alike; several samples may be of one folder.
+    sizes = {path: size_of(path) for path in {*paths}}
     for info, path in zip(infos, paths, strict=True):
         truth = {name: info[name] for name in (*TRUTH, *PART) if name in info}
-        # Two splits may name and label their samples alike.
-        size = os.path.getsize(path) if os.path.isfile(path) else None
-        row = [os.path.relpath(path, folder), size, truth]
+        row = [os.path.relpath(path, folder), sizes[path], truth]
         digest.update(json.dumps(row, sort_keys=True, default=as_list).encode())
         labels = Path(info.get("seg_map_path") or "")
         if labels.is_file():
             digest.update(labels.read_bytes())
     return digest.hexdigest()
+
+
+def size_of(path: str) -> int | list[int] | None:
+    """Of a folder those of its files, which are a clip's frames; None where there is nothing."""
+    if os.path.isdir(path):
+        files = (one for one in os.scandir(path) if one.is_file())
+        return sorted(one.stat().st_size for one in files if not is_hidden(PurePath(one.name)))
+    return os.path.getsize(path) if os.path.isfile(path) else None
 
 
 def as_list(value: Any) -> Any:
