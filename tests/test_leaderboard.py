@@ -121,6 +121,18 @@ def test_seeds_of_different_data_are_refused_with_the_files():
         paper_board(TABLES[2], twins)
 
 
+def test_data_are_the_same_wherever_they_lie_and_however_their_place_is_spelt():
+    there = replace(DATA, file="/mnt/data/val.txt")
+    several = inputs(
+        result(STATIC, 0.50), result(STATIC, 0.52, data=there), result("b", data=there)
+    )
+    row = texts(paper_board(TABLES[2], several), "R(2+1)D")
+    assert (row["results"], row["clip-1"]) == ("2", "51.0 ± 1.4")
+    free = free_board(several)
+    assert free.numbers[["name", "results"]].to_numpy().tolist() == [[STATIC, 2], ["b", 1]]
+    assert column(free, "data") == ["VideoDataset, 100"] * 2
+
+
 def test_one_table_of_the_paper_may_be_of_two_data_sets():
     mini, k400 = (f"x3d_m_8xb12-16x5x1-120e_{d}-rgb" for d in ("mini-kinetics200", "kinetics400"))
     both = inputs(result(mini), result(k400, data=replace(DATA, fingerprint="99")))

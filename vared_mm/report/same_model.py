@@ -35,6 +35,7 @@ def parts_of(result: Result) -> dict[str, str]:
         "settings": (result.settings or "")[:8],
         "options": options_of(result),
         "checkpoint": Path(result.checkpoint).stem,
+        "set": f"{data.name} {data.fingerprint}",
         "data": f"{data.name} {data.file}, {data.samples} samples [{data.fingerprint[:8]}]",
         "created": result.created,
         # The same of the same weights; where these are not told, of the same file and numbers.
@@ -45,8 +46,11 @@ def parts_of(result: Result) -> dict[str, str]:
 
 def models_in(results: Mapping[Path, Result]) -> pd.DataFrame:
     """What each result is of, by its file."""
-    columns = ["name", "axis", *{*MODEL, *PARTS}, "created", "evaluation", "how"]
-    return pd.DataFrame(map(parts_of, results.values()), list(results), columns)
+    columns = ["name", "axis", *{*MODEL, *PARTS}, "set", "created", "evaluation", "how"]
+    models = pd.DataFrame(map(parts_of, results.values()), list(results), columns)
+    # One set may lie in several places: it is told by the first.
+    models["data"] = models.groupby("set")["data"].transform("first")
+    return models
 
 
 def once_each(models: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
