@@ -304,6 +304,33 @@ def test_runs_on_other_clips_of_the_same_name_are_not_taken_for_these(calls, cli
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
 
 
+def test_a_set_is_known_by_its_clips_too(calls, clips, monkeypatch):
+    (clips / "val.txt").write_text("a clip.mp4 1\nb.mp4 0\n")
+    for name, size in (("a clip.mp4", 7), ("b.mp4", 7)):
+        (clips / name).write_bytes(bytes(size))
+    options = ("--networks", "i3d", "--seeds", "0", "--forms", "static")
+    start(monkeypatch, clips, *options)
+    (clips / "a clip.mp4").write_bytes(bytes(8))
+    file = Path("work_dirs/study/clips/settings.json")
+    told = rf'holds runs with .*give another --out. .*take "clips" out of {file}'
+    with pytest.raises(SystemExit, match=told):
+        start(monkeypatch, clips, *options)
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({name: kept[name] for name in kept if name != "clips"}))
+    start(monkeypatch, clips, *options)
+    assert json.loads(file.read_text())["clips"] == study.Clips(clips).digest != kept["clips"]
+
+
+def test_runs_that_were_tested_on_other_clips_are_told_in_no_table(tmp_path):
+    for seed, clips in enumerate(["abc", "abc", "def"]):
+        data = replace(RESULT.data, fingerprint=clips)
+        write_result(tmp_path / f"i3d-static-{seed}", replace(RESULT, data=data))
+    told = r"2 different .*: i3d-static-0, i3d-static-1 on \[abc\]; i3d-static-2 on \[def\]; remove"
+    with pytest.raises(ValueError, match=told):
+        study.report(tmp_path)
+    assert not (tmp_path / "results.md").exists()
+
+
 @pytest.mark.parametrize("name", ["notes", "i3d-static-best", "my-net-0"])
 def test_other_folders_are_no_runs(calls, clips, monkeypatch, name):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--forms", "static")

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from vared_mm.files import new_folder, read_names, write_json, write_text
 from vared_mm.launch import Parser, extra, last_checkpoint, run_tool, told_in_a_line
 
 with extra("report"):
+    from vared_mm.report.evaluation_samples import size_of
     from vared_mm.report.result import Result, ResultError, read_result
     from vared_mm.report.study_table import gathered
 
@@ -72,9 +74,13 @@ class Clips(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of what is learned and asked: another set may have a folder of the same name."""
+        """Of what is learned and asked: another set may have a folder of the same name, and the
+        same lists, as generated clips of another seed have."""
         texts = [(self.folder / name).read_bytes() for name in LISTS]
-        return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+        lines = [line for text in texts[:2] for line in text.splitlines() if line.strip()]
+        names = [os.fsdecode(line.rsplit(maxsplit=1)[0]) for line in lines]
+        sizes = [size_of(str(self.folder / name)) for name in names]
+        return hashlib.sha256(b"\0".join([*texts, str(sizes).encode()])).hexdigest()[:16]
 
     def environment(self) -> dict[str, str]:
         count = len(read_names(self.folder / "classes.txt"))
@@ -200,7 +206,13 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{file} is damaged ({error}); remove it and start again") from error
     kept = {"clips": settings["clips"], "start_options": [], **former}
     if kept != settings:
-        raise SystemExit(f"{out} holds runs with {kept}, wanted are {settings}; give another --out")
+        told = f"{out} holds runs with {kept}, wanted are {settings}; give another --out"
+        if {**kept, "clips": settings["clips"]} == settings:
+            told += (
+                f". Former versions knew clips by their lists alone: if {out} is of one, and the "
+                f'clips are the same, take "clips" out of {file}'
+            )
+        raise SystemExit(told)
     write_json(file, settings)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vared_mm.files import write_json, write_text
-from vared_mm.report.result import read_result
+from vared_mm.report.result import Result, read_result
 from vared_mm.report.same_model import spelled
 
 OF_ZEROS = (
@@ -24,21 +24,38 @@ def gathered(out: Path, networks: list[str], forms: list[str]) -> str:
     """Writes results.json and results.md of a study's finished runs; returns the table.
 
     Other folders, which the study did not make, are no runs.
+
+    Raises:
+        ValueError: Not all of them were tested on the same clips.
     """
     name = re.compile(rf"({'|'.join(networks)})-({'|'.join(forms)})-[0-9]+")
     files = [p for p in sorted(out.glob("*/result.json")) if name.fullmatch(p.parent.name)]
-    rows = with_speeds([row_of(path) for path in files], out)
+    results = {path.parent.name: read_result(path) for path in files}
+    refuse_other_clips(results, out)
+    rows = with_speeds([row_of(name, result) for name, result in results.items()], out)
     write_json(out / "results.json", rows)
     table = table_of(rows, networks, forms)
     write_text(out / "results.md", table)
     return table
 
 
-def row_of(path: Path) -> dict[str, Any]:
-    """Of the result.json in a run's folder, <network>-<form>-<seed>."""
-    network, rest = path.parent.name.split("-", 1)
+def refuse_other_clips(results: Mapping[str, Result], out: Path) -> None:
+    of: dict[str, list[str]] = {}
+    for name, result in results.items():
+        of.setdefault(result.data.fingerprint, []).append(name)
+    if len(of) > 1:
+        listed = "; ".join(f"{', '.join(names)} on [{clips[:8]}]" for clips, names in of.items())
+        raise ValueError(
+            f"the runs in {out} were tested on {len(of)} different sets of clips, and would stand "
+            f"in one table: {listed}; remove those of former clips, which are then run again, or "
+            "give another --out"
+        )
+
+
+def row_of(name: str, result: Result) -> dict[str, Any]:
+    """Of a run, <network>-<form>-<seed>."""
+    network, rest = name.split("-", 1)
     form, seed = rest.rsplit("-", 1)
-    result = read_result(path)
     return {
         "network": network,
         "form": form,
