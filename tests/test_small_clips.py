@@ -1,5 +1,6 @@
 """A csv of labels and a folder of videos become small clips with MMAction2's lists."""
 
+import json
 import os
 
 import decord
@@ -76,6 +77,44 @@ def test_the_clip_of_a_video_that_was_exchanged_is_made_anew(source):
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     video = decord.VideoReader(str(source[2] / "clips_4x40" / "deep-v_0.mp4"))
     assert video[0].asnumpy().mean() > 200
+
+
+def test_a_video_of_the_same_time_and_another_size_is_another(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    video = source[1] / "deep" / "v 0.mp4"
+    time = video.stat().st_mtime_ns
+    write_video(video, np.full((20, 80, 96, 3), 250, np.uint8))
+    os.utime(video, ns=(time, time))
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    clip = source[2] / "clips_4x40" / "deep-v_0.mp4"
+    assert decord.VideoReader(str(clip))[0].asnumpy().mean() > 200
+    # Of clips that were made without it, no size is known.
+    (source[2] / "clips_4x40.json").unlink()
+    clip.write_bytes(b"mine")
+    os.utime(clip, ns=(time, time))
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert clip.read_bytes() == b"mine"
+
+
+def test_it_is_said_how_many_clips_stay_whose_videos_are_not_there(source):
+    told = make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert "not there" not in told
+    for i in (0, 2):
+        (source[1] / "deep" / f"v {i}.mp4").unlink()
+    told = make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert told.endswith("2 classes; clips that stay and whose videos are not there: 2")
+
+
+def test_sizes_of_videos_are_kept_also_where_another_is_broken(source):
+    (source[1] / "deep" / "v 3.mp4").write_bytes(b"")
+    with pytest.raises(AnnotationError):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    kept = source[2] / "clips_4x40.json"
+    size = (source[1] / "deep" / "v 0.mp4").stat().st_size
+    assert json.loads(kept.read_text())["deep-v_0.mp4"] == size
+    kept.write_text("{")
+    with pytest.raises(ValueError, match=r"clips_4x40\.json, which tells .* is damaged .*; remove"):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))
 
 
 def test_clips_of_another_length_do_not_take_the_place_of_those_that_are_there(source):

@@ -6,6 +6,7 @@ Beside the clips stand `train.txt` and `val.txt`, MMAction2's lists, and `classe
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -22,7 +23,7 @@ from vared_mm.datasets.motion_clips import write_video
 from vared_mm.datasets.tables import AnnotationError, read_csv
 from vared_mm.datasets.video_faults import fault_of, first_line, open_video
 from vared_mm.datasets.video_lists import normalised
-from vared_mm.files import write_text
+from vared_mm.files import write_json, write_text
 from vared_mm.screen import tracked
 
 
@@ -55,7 +56,8 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
     """Writes the clips and their lists into the folder `out`; clips that are there already stay,
     unless their videos are others meanwhile.
 
-    Clips of another length or size stand in another folder of `out`.
+    Clips of another length or size stand in another folder of `out`. A json beside each tells how
+    large the videos were.
 
     Returns:
         What to tell of it.
@@ -68,11 +70,8 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
     names = sorted({row[config.label] for row in rows})
     folder = f"clips_{config.frames}x{config.short_side}"
     targets = targets_of([row[config.file] for row in rows], out / folder)
-    with ThreadPoolExecutor() as pool:
-        work = partial(shrink, config=config)
-        done = pool.map(work, [videos / row[config.file] for row in rows], targets)
-        for _ in tracked(done, len(rows), "making clips"):
-            pass
+    files = [videos / row[config.file] for row in rows]
+    missing = shrink_all(files, targets, config, out / f"{folder}.json")
     counts = []
     for list_name, values in (("train", config.train), ("val", config.val)):
         lines = [
@@ -86,6 +85,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
     return (
         f"{out}: {counts[0]} clips to train on, {counts[1]} to validate, {len(names)} classes"
         + "".join(f"; {note}" for note in slips(rows, config))
+        + (f"; clips that stay and whose videos are not there: {missing}" if missing else "")
     )
 
 
@@ -153,13 +153,47 @@ def targets_of(names: list[str], folder: Path) -> list[Path]:
     return list(targets)
 
 
-def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
+def shrink_all(
+    files: Sequence[Path], targets: Sequence[Path], config: SmallClipsConfig, kept: Path
+) -> int:
+    """Writes the clips, and into `kept` the sizes of their videos; returns how many clips stay
+    whose videos are not there."""
+    sizes = read_sizes(kept)
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(partial(shrink, config=config, sizes=sizes), files, targets)
+            return list(tracked(done, len(files), "making clips")).count(False)
+    finally:
+        # Also of those that were made before one failed.
+        if sizes:
+            write_json(kept, sizes)
+
+
+def read_sizes(file: Path) -> dict[str, int]:
+    try:
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file}, which tells how large the videos were, is damaged ({error}); remove it and "
+            "start again: a video is then known by its time alone"
+        ) from error
+
+
+def shrink(file: Path, target: Path, config: SmallClipsConfig, sizes: dict[str, int]) -> bool:
     """Writes one clip, unless it is there; under a passing name until it is whole.
 
-    A clip has the time of its video, by which one that was exchanged meanwhile is known.
+    A video that was exchanged meanwhile is known by its time, which the clip has too, or by its
+    size in bytes, which `sizes` tells by the name of the clip; of clips of former versions not.
+
+    Returns:
+        Whether the video is there.
     """
-    if target.exists() and (not file.exists() or modified_at(file) == modified_at(target)):
-        return
+    if target.exists():
+        if not file.exists():
+            return False
+        told = modified_at(target), sizes.get(target.name, file.stat().st_size)
+        if told == (modified_at(file), file.stat().st_size):
+            return True
     fault = fault_of(str(file))
     if fault:
         raise AnnotationError(f"{file} {fault}; take its row out of the csv")
@@ -172,6 +206,8 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig) -> None:
         half.replace(target)
     finally:
         half.unlink(missing_ok=True)
+    sizes[target.name] = file.stat().st_size
+    return True
 
 
 def modified_at(file: Path) -> int:
