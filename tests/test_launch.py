@@ -15,9 +15,11 @@ from rich.table import Table
 
 from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import (
+    RANKS,
     Parser,
     config_of,
     console,
+    is_first_process,
     last_checkpoint,
     processes,
     run_tool,
@@ -75,6 +77,25 @@ def test_an_end_that_was_asked_for_is_no_error(capfd, monkeypatch, error, code, 
             raise error
     assert ended.value.code == code
     assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told", "first"),
+    [
+        ("none", {"RANK": "3", "SLURM_PROCID": "3"}, True),
+        ("pytorch", {}, True),
+        ("pytorch", {"RANK": "0", "SLURM_PROCID": "3"}, True),
+        ("pytorch", {"RANK": "1"}, False),
+        ("slurm", {"SLURM_PROCID": "1"}, False),
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "1"}, False),
+    ],
+)
+def test_the_first_process_is_known_before_the_others_are(monkeypatch, launcher, told, first):
+    for name in RANKS.values():
+        monkeypatch.delenv(name, raising=False)
+    for name, number in told.items():
+        monkeypatch.setenv(name, number)
+    assert is_first_process(launcher) is first
 
 
 def test_the_last_checkpoint_of_a_copied_folder_is_the_copy(tmp_path):

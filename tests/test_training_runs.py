@@ -74,6 +74,7 @@ def test_two_trainings_in_one_folder_would_mix_their_checkpoints(folder, monkeyp
         "from vared_mm.launch import alone_in\nwith alone_in('both'): print(flush=True); input()"
     )
     (folder / "both").mkdir()
+    (folder / "both" / "vared_i3d_motion.py").write_text("the first one's")
     monkeypatch.chdir(folder)
     options = ["--work-dir", "both", "--cfg-options", "train_cfg.max_epochs=1"]
     monkeypatch.setattr(sys, "argv", ["train.py", "vared_i3d_motion.py", *options])
@@ -84,7 +85,10 @@ def test_two_trainings_in_one_folder_would_mix_their_checkpoints(folder, monkeyp
         with pytest.raises(SystemExit, match="another process trains in .*both; wait for its end"):
             tool_of("train").main()
         process.kill()
-    assert not list((folder / "both").glob("*.pth"))
+    # Neither checkpoints nor logs, and the config is that of the first.
+    left = sorted(path.name for path in (folder / "both").iterdir())
+    assert left == ["in_training", "vared_i3d_motion.py"]
+    assert (folder / "both" / "vared_i3d_motion.py").read_text() == "the first one's"
     with alone_in("both"):
         pass
 

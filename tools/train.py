@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from mmengine.dist import is_main_process
-
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.launch import alone_in, last_checkpoint, processes, read_config, run_parser, use_amp
+from vared_mm.launch import (
+    alone_in,
+    is_first_process,
+    last_checkpoint,
+    processes,
+    read_config,
+    run_parser,
+    use_amp,
+)
 from vared_mm.weights import TrainingRunner
 
 
@@ -49,10 +55,10 @@ def main() -> None:
     last = last_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
     if last:
         config.resume, config.load_from = True, last
-    with processes(config):
-        runner = TrainingRunner.from_cfg(config)
-        with alone_in(runner.work_dir) if is_main_process() else nullcontext():
-            runner.train()
+    # Before there is a runner, which writes its config into the folder.
+    alone = alone_in(config.work_dir) if is_first_process(config.launcher) else nullcontext()
+    with processes(config), alone:
+        TrainingRunner.from_cfg(config).train()
 
 
 if __name__ == "__main__":

@@ -158,10 +158,20 @@ def last_checkpoint(folder: str | Path) -> str | None:
     return recorded
 
 
+# Where launchers tell each process its number.
+RANKS = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+
+
+def is_first_process(launcher: str) -> bool:
+    """Of those of the launcher, also before they know of each other."""
+    return int(os.environ.get(RANKS.get(launcher, ""), 0)) == 0
+
+
 @contextmanager
 def alone_in(folder: str | Path) -> Iterator[None]:
     """Refuses a folder in which another process trains: each would take the other's checkpoints for
     its own. The lock ends with the process, and its children do not have it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     with open(Path(folder, "in_training"), "ab") as lock:
         try:
             import fcntl
