@@ -8,6 +8,7 @@ import pytest
 from command_lines import tool_of
 
 from vared_mm.infer import network
+from vared_mm.infer.rows import rows_of
 
 INFER = tool_of("infer")
 
@@ -46,6 +47,27 @@ def test_rows_are_printed_and_written_and_the_code_tells_of_a_fault(run, tmp_pat
     assert printed.endswith("\nb.mp4: does not exist\n")
     rows = json.loads((tmp_path / "new/rows.json").read_text())
     assert [row["file"] for row in rows] == ["a.mp4", "b.mp4"]
+
+
+def test_an_interruption_at_the_second_file_keeps_what_the_first_was_answered(
+    run, tmp_path, monkeypatch, capsys
+):
+    def answer(file):
+        if file.name == "b.mp4":
+            raise KeyboardInterrupt
+        return dict(label=1, score=0.75, gmacs=1.0)
+
+    task = SimpleNamespace(infer=lambda model, config, files, out: rows_of(files, answer))
+    monkeypatch.setattr(INFER, "import_module", lambda name: task)
+    assert run("a.mp4", "b.mp4", "c.mp4", "--json", "rows.json") == 130
+    said = capsys.readouterr()
+    assert "0.750" in said.out
+    told = "not answered, as the work was interrupted"
+    assert said.out.endswith(f"\nb.mp4: {told}\nc.mp4: {told}\n")
+    assert said.err.endswith("interrupted\n")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row.get("score") for row in rows] == [0.75, None, None]
+    assert [row.get("error") for row in rows] == [None, told, told]
 
 
 def test_rows_that_cannot_be_written_are_printed(run, tmp_path, monkeypatch, capsys):

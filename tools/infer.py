@@ -5,7 +5,7 @@
 
 Recognition prints label, score and GMACs of each clip; localization and segmentation also draw
 what they found into the folder that --out names. Without config and checkpoint it is the demo's
-network, which comes along and knows nine motions.
+network, which comes along and knows nine motions. Interrupted, it tells of what was answered.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.table import Column, Table
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_json
 from vared_mm.infer.network import NetworkParser, network_named
+from vared_mm.infer.rows import StoppedError
 from vared_mm.launch import console, told_in_a_line, visible
 
 
@@ -30,12 +31,12 @@ def main() -> None:
     if args.out and network.task == "recognition":
         print("--out is left unused: vared-mm live draws what a recognizer says")
     infer = import_module(f"vared_mm.infer.{network.task}").infer
-    rows = infer(network.model, network.config, args.files, args.out)
     try:
-        show(rows, network.names)
-    finally:
-        if args.json:
-            write_json(args.json, rows)
+        rows = infer(network.model, network.config, args.files, args.out)
+    except StoppedError as stopped:
+        tell(stopped.rows, network.names, args.json)
+        raise
+    tell(rows, network.names, args.json)
     if any("error" in row for row in rows):
         raise SystemExit(1)
 
@@ -49,6 +50,14 @@ def parsed() -> argparse.Namespace:
     if args.json and args.json.resolve() in {file.resolve() for file in args.files}:
         parser.error(f"--json would replace {args.json}, which is given to be read")
     return args
+
+
+def tell(rows: list[dict[str, Any]], names: list[str], file: Path | None) -> None:
+    try:
+        show(rows, names)
+    finally:
+        if file:
+            write_json(file, rows)
 
 
 # For --json alone: too much for a line. Faults follow the table.

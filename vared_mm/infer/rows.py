@@ -17,9 +17,29 @@ from vared_mm.settings import metainfo_of
 Row = dict[str, Any]
 
 
+class StoppedError(KeyboardInterrupt):
+    """Interrupted, with a row for each file: those that were not answered have an `error`."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
 def rows_of(files: Sequence[Path], answer: Callable[[Path], Row]) -> list[Row]:
-    """What `answer` says of each file; one that it fails for has an `error` instead."""
-    return [row_of(file, answer) for file in tracked(files, len(files), "files")]
+    """What `answer` says of each file; one that it fails for has an `error` instead.
+
+    Raises:
+        StoppedError: It was interrupted.
+    """
+    rows: list[Row] = []
+    try:
+        for file in tracked(files, len(files), "files"):
+            rows.append(row_of(file, answer))
+    except KeyboardInterrupt:
+        told = "not answered, as the work was interrupted"
+        rest = [{"file": str(file), "error": told} for file in files[len(rows) :]]
+        raise StoppedError(rows + rest) from None
+    return rows
 
 
 def row_of(file: Path, answer: Callable[[Path], Row]) -> Row:
