@@ -4,6 +4,7 @@ import math
 import pickle
 import socket
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 
 import vared_mm  # noqa: F401
 from vared_mm.engine.around_forward import around_forward
-from vared_mm.engine.view_accuracy import ViewAccuracy, centre_view, rank, view_scores
+from vared_mm.engine.view_accuracy import ViewAccuracy, centre_view, crops_of, rank, view_scores
 
 CROPS = 3
 
@@ -102,6 +103,45 @@ def test_three_crop_and_format_shape_give_the_views_in_that_order():
     assert view[0, 0, 0].tolist() == [21, 22, 23, 24]  # clip 2 of 0 to 4, without its two edges
 
 
+class Mirrored:
+    """A step of the user's own, which may make any number of views."""
+
+
+@pytest.mark.parametrize(
+    ("step", "crops"),
+    [
+        (dict(type="CenterCrop", crop_size=4), 1),
+        (dict(type="Resize", scale=(4, 4)), 1),
+        (dict(type="ThreeCrop", crop_size=4), 3),
+        (dict(type="TenCrop", crop_size=4), 10),
+        (Mirrored(), None),
+    ],
+)
+def test_the_pipeline_tells_how_many_views_of_each_clip_it_makes(step, crops):
+    from mmaction.registry import TRANSFORMS
+
+    decode = TRANSFORMS.build(dict(type="DecordDecode"))
+    step = TRANSFORMS.build(step) if isinstance(step, dict) else step
+    videos = SimpleNamespace(pipeline=SimpleNamespace(transforms=[decode, step]))
+    assert crops_of(videos) == crops
+    assert crops_of(SimpleNamespace(dataset=[], pipeline=None)) is None
+
+
+@pytest.mark.parametrize("clips", [3, 12])
+def test_of_clips_of_one_crop_the_default_would_take_another_than_the_centre_one(clips):
+    scores = torch.zeros(clips, 2)
+    scores[clips // 2, 0] = 1
+    sample = dict(view_scores=scores, gt_label=torch.tensor([0]), view_crops=1)
+    message = rf"crops=3, and the pipeline takes 1 of each clip: of {clips} views .* crops=1\)"
+    with pytest.raises(ValueError, match=message):
+        ViewAccuracy().process(None, [sample])
+    metric = ViewAccuracy(crops=1)
+    metric.process(None, [sample])
+    assert metric.evaluate(1)["acc/clip1"] == 1
+    # A lone view is the centre one of any number of crops, as in our validation.
+    ViewAccuracy().process(None, [sample | dict(view_scores=scores[:1])])
+
+
 @pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0], [math.nan] * 3])
 def test_a_model_that_tells_nothing_apart_is_right_about_nothing(scores):
     assert rank(torch.tensor(scores), 1) == 2
@@ -121,12 +161,12 @@ def test_the_hook_keeps_the_scores_whose_softmax_mean_the_head_predicts():
     model = recognizer()
     samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
     clips = torch.randn(2, 6, 3, 8, 16, 16)
-    end = around_forward(model, "predict", view_scores(model))
+    end = around_forward(model, "predict", view_scores(model, crops=3))
     with torch.no_grad():
         model(inputs=clips, data_samples=samples, mode="predict")
     end()
     for sample in samples:
-        assert sample.view_scores.shape == (6, 3)
+        assert (sample.view_scores.shape, sample.view_crops) == ((6, 3), 3)
         torch.testing.assert_close(sample.pred_score, sample.view_scores.softmax(1).mean(0))
     assert not model._forward_hooks
     assert not model.cls_head._forward_hooks

@@ -7,6 +7,7 @@ other metrics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -20,18 +21,31 @@ from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import Finish, Watch, Watching, around_steps, unwrapped
 from vared_mm.method.observe import Look
+from vared_mm.settings import innermost
+
+# Views that steps of MMAction2 make of each clip; all others make one.
+CROPS = {"ThreeCrop": 3, "TenCrop": 10}
 
 
 @HOOKS.register_module()
 class ViewScoresHook(Hook):
-    """Attaches `view_scores` (views, classes), as the head gives them, to every prediction."""
+    """Attaches `view_scores` (views, classes), as the head gives them, to every prediction, and
+    `view_crops`, how many of the views are of one clip; None where the pipeline does not tell it.
+    """
 
     def __init__(self) -> None:
         self._watching: Watching | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
+        self._watch(runner, runner.val_dataloader.dataset)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._watch(runner, runner.test_dataloader.dataset)
+
+    def _watch(self, runner: Runner, dataset: Any) -> None:
         self.after_val_epoch(runner)  # of an evaluation that failed
-        self._watching = around_steps(runner, "predict", view_scores(unwrapped(runner.model)))
+        watch = view_scores(unwrapped(runner.model), crops_of(dataset))
+        self._watching = around_steps(runner, "predict", watch)
 
     def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:
@@ -42,11 +56,19 @@ class ViewScoresHook(Hook):
             self._watching()
         self._watching = None
 
-    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
-    after_test_epoch = after_val_epoch
+    after_test_iter, after_test_epoch = after_val_iter, after_val_epoch
 
 
-def view_scores(model: nn.Module) -> Watch:
+def crops_of(dataset: Any) -> int | None:
+    """How many views the pipeline makes of each clip; None where it has steps of other makers."""
+    steps = getattr(getattr(innermost(dataset), "pipeline", None), "transforms", None)
+    makers = {type(step).__module__.partition(".")[0] for step in steps or ()}
+    if not steps or makers - {"mmaction", "mmcv", "vared_mm"}:
+        return None
+    return math.prod(CROPS.get(type(step).__name__, 1) for step in steps)
+
+
+def view_scores(model: nn.Module, crops: int | None = None) -> Watch:
     """What keeps the head's answer of a pass in the samples that it predicts."""
     head = getattr(model, "cls_head", None)
     if not isinstance(head, nn.Module):
@@ -67,7 +89,7 @@ def view_scores(model: nn.Module) -> Watch:
                 )
             scores = seen[0].detach().unflatten(0, (len(samples), -1))
             for sample, own in zip(samples, scores, strict=True):
-                sample.view_scores = own
+                sample.view_scores, sample.view_crops = own, crops
             return samples
 
         return finish
@@ -89,7 +111,8 @@ class ViewAccuracy(BaseMetric):
 
     Args:
         crops: Crops of each clip, in the order of MMAction2's `ThreeCrop`, whose last one is the
-            centre; all clips of a crop stand together.
+            centre, as is that of `TenCrop`, mirrored; all clips of a crop stand together. Where
+            videos have several views and the pipeline takes other crops, that is refused.
     """
 
     default_prefix = "acc"
@@ -114,8 +137,17 @@ class ViewAccuracy(BaseMetric):
                     "dict(type='AccMetric', metric_list=('mean_average_precision',))"
                 )
             scores, label = sample["view_scores"], int(sample["gt_label"])
+            self.check_crops(len(scores), sample.get("view_crops"))
             clip = scores[centre_view(len(scores), self.crops)]
             self.results.append((len(scores), rank(clip, label), rank(video_score(scores), label)))
+
+    def check_crops(self, views: int, taken: int | None) -> None:
+        if views > 1 and taken not in (None, self.crops):
+            raise ValueError(
+                f"ViewAccuracy has crops={self.crops}, and the pipeline takes {taken} of each "
+                f"clip: of {views} views it would count another for the centre one; set "
+                f"dict(type='ViewAccuracy', crops={taken})"
+            )
 
     def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, float]:
         views, clips, videos = torch.tensor(results).unbind(1)
