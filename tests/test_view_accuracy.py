@@ -249,3 +249,10 @@ def test_samples_of_several_labels_are_refused_by_name():
     sample = dict(view_scores=torch.rand(1, 3), gt_label=torch.tensor([1.0, 0.0, 1.0]))
     with pytest.raises(ValueError, match="samples of one label; came a gt_label of 3 numbers"):
         ViewAccuracy(crops=1).process(None, [sample])
+
+
+@pytest.mark.parametrize("label", [-1, 9])
+def test_a_label_without_a_class_is_refused_and_not_the_last_one(label):
+    sample = dict(view_scores=torch.eye(9)[8:], gt_label=torch.tensor([label]))
+    with pytest.raises(ValueError, match=f"label {label} beside .* 9 classes; wanted 0 to 8"):
+        ViewAccuracy().process(None, [sample])

@@ -18,6 +18,7 @@ from mmengine.fileio import dump
 from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.engine.check_clip_labels_hook import NoClassError
 from vared_mm.engine.finite_scores_hook import NotFiniteError
 from vared_mm.files import half_written, new_file, write_json
 from vared_mm.launch import extra, processes, read_config, run_parser
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         with processes(config):
             test(config, args, settings)
-    except (NotFiniteError, OSError) as error:
+    except (NoClassError, NotFiniteError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.engine.check_clip_labels_hook import NoClassError
 from vared_mm.launch import (
     alone_in,
     is_first_process,
@@ -57,8 +58,11 @@ def main() -> None:
         config.resume, config.load_from = True, last
     # Before there is a runner, which writes its config into the folder.
     alone = alone_in(config.work_dir) if is_first_process(config.launcher) else nullcontext()
-    with processes(config), alone:
-        TrainingRunner.from_cfg(config).train()
+    try:
+        with processes(config), alone:
+            TrainingRunner.from_cfg(config).train()
+    except NoClassError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

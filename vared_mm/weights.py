@@ -19,6 +19,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import unwrapped
+from vared_mm.engine.check_clip_labels_hook import CheckClipLabelsHook
 from vared_mm.method import DynamicError
 from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.ghost import ghosts
@@ -28,7 +29,16 @@ from vared_mm.screen import QuietRunner
 NEW_PARTS = ("gate", "cheap")
 
 
-class CheckedRunner(QuietRunner):
+class LabelledRunner(QuietRunner):
+    """mmengine's, which looks whether the model has a class for each label, whatever hooks the
+    config has."""
+
+    def register_hooks(self, *args: Any, **settings: Any) -> None:
+        super().register_hooks(*args, **settings)
+        self.register_hook(CheckClipLabelsHook())
+
+
+class CheckedRunner(LabelledRunner):
     """mmengine's, for tests: its `load_from` has to fit, with all gates of the model."""
 
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
@@ -40,7 +50,7 @@ class CheckedRunner(QuietRunner):
         return checkpoint
 
 
-class TrainingRunner(SavingRunner):
+class TrainingRunner(SavingRunner, LabelledRunner):
     """mmengine's, for trainings: they may start from another form's weights, but not from those of
     Ghost modules, whose filters are a plain convolution's nowhere."""
 

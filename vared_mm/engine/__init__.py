@@ -1,6 +1,7 @@
 """Bindings to mmengine: the efficiency loss, the cost of each prediction."""
 
 from vared_mm.engine.channels_last_hook import ChannelsLastHook
+from vared_mm.engine.check_clip_labels_hook import CheckClipLabelsHook
 from vared_mm.engine.check_labels_hook import CheckLabelsHook
 from vared_mm.engine.cost_hook import CostHook
 from vared_mm.engine.cost_metric import CostMetric
@@ -18,6 +19,7 @@ from vared_mm.engine.view_accuracy import ViewAccuracy, ViewScoresHook
 
 __all__ = [
     "ChannelsLastHook",
+    "CheckClipLabelsHook",
     "CheckLabelsHook",
     "CostHook",
     "CostMetric",

@@ -137,6 +137,11 @@ class ViewAccuracy(BaseMetric):
                     "dict(type='AccMetric', metric_list=('mean_average_precision',))"
                 )
             scores, label = sample["view_scores"], int(sample["gt_label"])
+            if not 0 <= label < scores.shape[1]:
+                raise ValueError(
+                    f"ViewAccuracy found the label {label} beside the scores of {scores.shape[1]} "
+                    f"classes; wanted 0 to {scores.shape[1] - 1}"
+                )
             self.check_crops(len(scores), sample.get("view_crops"))
             clip = scores[centre_view(len(scores), self.crops)]
             self.results.append((len(scores), rank(clip, label), rank(video_score(scores), label)))

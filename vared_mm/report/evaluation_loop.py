@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from vared_mm.compat.safe_checkpoints import allowed
 from vared_mm.datasets.video_faults import place_of
 from vared_mm.engine.around_forward import unwrapped
+from vared_mm.engine.check_clip_labels_hook import check_clip_labels
 from vared_mm.engine.cost_metric import CostMetric, costs_of
 from vared_mm.metrics.localization import FrameResult
 from vared_mm.report.evaluation_key import code_digest, digest, times_of
@@ -70,6 +71,8 @@ class ResumableTestLoop(TestLoop):
         super().__init__(runner, dataloader, evaluator, fp16)
         dataset: Any = self.dataloader.dataset
         model = unwrapped(runner.model)
+        # Before their names are counted.
+        check_clip_labels(model, dataset)
         classes = known_classes(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
