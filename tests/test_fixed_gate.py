@@ -12,12 +12,17 @@ from results_by_hand import result_of, samples_of
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
-from vared_mm.method.fixed_gate import ROWS, RandomGate
+from vared_mm.method.fixed_gate import RandomGate
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+<<<<<<< HEAD
 from vared_mm.report.choices import choices_of
 from vared_mm.report.policies import Policies
 from vared_mm.report.result import write_result
+=======
+from vared_mm.report.policies import Policies, policies_of
+from vared_mm.report.policy_of_share import policy_of_share
+>>>>>>> fec5c2b (freeze: drawn from all policies)
 
 freeze = tool_of("freeze")
 BLOCKS = r"(?P<block>[01])\.\d"
@@ -67,8 +72,8 @@ def test_without_a_checkpoint_everything_is_computed_as_by_the_plain_network():
 
 def test_random_gates_answer_each_row_as_often_as_its_chance():
     gate = RandomGate(1, DynamicConfig(search_space=2))
-    gate.values[:2] = torch.tensor([[0.9, 0.0], [0.0, 0.4]])
-    gate.chances = torch.tensor([0.25, 0.75] + [0.0] * (ROWS - 2))
+    gate.values = torch.tensor([[0.9, 0.0], [0.0, 0.4]])
+    gate.chances = torch.tensor([0.25, 0.75])
     torch.manual_seed(0)
     answers = gate(torch.randn(4000, 3, 2, 2))
     assert set(map(tuple, answers.tolist())) == {
@@ -120,6 +125,7 @@ def test_a_policy_of_as_many_macs_closes_what_the_fewest_clips_opened():
     ] * 2
 
 
+<<<<<<< HEAD
 def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_path, monkeypatch):
     samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
     choices = choices_of(samples.share, samples.loss, samples.policies)
@@ -129,6 +135,76 @@ def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_
     monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / "out.pth")])
     with pytest.raises(SystemExit, match=r"net\.py says something else than when vared_net was"):
         freeze.main()
+=======
+def clips_of_many_policies():
+    """What the gates of `network` answer to 60 clips, 30 of each of two kinds.
+
+    Those of the first are alike. The others take everything and have a policy each, as of the
+    narrow paths, which cost nothing beside the first one, others are open.
+    """
+    clips = [{name: [0.0, 0.5, 0.0, 0.5] for name in ("0.0", "0.1", "1.0")} for _ in range(30)]
+    for i in range(30):
+        open_ = [(i >> bit) & 1 for bit in range(6)]
+        clips.append({
+            name: [0.8, 0.4 * open_[2 * k], 0.6, 0.2 * open_[2 * k + 1]]
+            for k, name in enumerate(("0.0", "0.1", "1.0"))
+        })  # fmt: skip
+    return [{name: np.array([[row]], np.float32) for name, row in clip.items()} for clip in clips]
+
+
+@torch.no_grad()
+def test_of_more_policies_than_are_kept_paths_are_drawn_as_often_as_all_clips_opened_them():
+    policies = policies_of(clips_of_many_policies())
+    assert (policies.chosen.max() + 1, len(policies.answers), policies.left_out()) == (31, 20, 0)
+    model = network(gate="random")
+    # More answers than a new gate has.
+    model.load_state_dict(frozen(network(), freeze.drawn_from(policies)))
+    assert len(dynamic_convs(model)["0.0"].gate.chances) == 5
+    torch.manual_seed(0)
+    with record_cost(model) as record:
+        model(torch.randn(4000, 3, 2, 3, 3))
+    # Half of the clips have all, the others a quarter: half of the frames of half of the channels.
+    for conv in record.passes:
+        assert conv.share.mean().item() == pytest.approx(0.625, abs=0.02)
+
+
+def test_the_policy_of_as_many_macs_counts_more_policies_than_are_kept():
+    """25 clips of one policy open the first path of b, and 30 of 30 policies that of a."""
+    model = nn.ModuleDict({name: VaRedConv3d(2, 4, 1) for name in "abcd"})
+    whole, narrow = [0.9, 0, 0.9, 0], [0, 0.5, 0, 0.5]
+    clips = [dict(a=narrow, b=whole, c=whole, d=whole) for _ in range(25)]
+    for i in range(30):
+        also = [0.3 * ((i >> bit) & 1) for bit in range(5)]
+        a, c, d = ([0.9, one, 0.9, two] for one, two in (also[:2], also[2:4], (also[4], 0)))
+        clips.append(dict(a=a, b=narrow, c=c, d=d))
+    policies = policies_of([{k: np.array([[row]]) for k, row in clip.items()} for clip in clips])
+    # One axis of one of the four may be closed, which leaves 7/8 of the MACs.
+    gates = policy_of_share(model, policies, dict.fromkeys("abcd", 1.0), 0.85)
+    opened = {name: (one["values"] > 0).tolist() for name, one in gates.items()}
+    assert opened.pop("b") == [False, True, True, False]
+    assert list(opened.values()) == [[True, False, True, False]] * 3
+
+
+def test_what_a_former_version_did_not_keep_is_told(tmp_path, capsys):
+    policies = policies_of(clips_of_many_policies())
+    first = Policies(policies.chosen, policies.answers, policies.names)
+    freeze.tell_left_out(policies, tmp_path)
+    assert not capsys.readouterr().out
+    freeze.tell_left_out(first, tmp_path)
+    # 11 of 60.
+    assert "the 20 most frequent policies alone: 18.3 % of the clips" in capsys.readouterr().out
+    assert [often.sum() for _, often in first.of_gates().values()] == [pytest.approx(49)] * 3
+    assert [often.sum() for _, often in policies.of_gates().values()] == [60] * 3
+
+
+def test_a_gate_s_decisions_count_for_their_part_of_a_sample():
+    """Two samples: one of four decisions, of which three open the first path, and one of one."""
+    four = np.array([[[0.4, 0], [0.6, 0], [0.8, 0], [0, 0.2]]])
+    policies = policies_of([{"a": four}, {"a": np.array([[[0, 0.4]]])}])
+    ((answers, often),) = policies.of_gates().values()
+    assert often.tolist() == [1.25, 0.75]
+    assert answers.tolist() == [[0, pytest.approx(0.3)], [pytest.approx(0.6), 0]]
+>>>>>>> fec5c2b (freeze: drawn from all policies)
 
 
 def test_the_tool_says_what_it_freezes(tmp_path):

@@ -57,6 +57,8 @@ SAMPLES = Samples(
     policy=np.array([[1, 0], [0, -1]]),
     policy_answers=np.array([[0.5, 0.0], [0.5, 0.25]]),
     gate_names=np.array(["a", "a"]),
+    gate_answers=np.array([[0.5, 0.0], [0.5, 0.25]]),
+    gate_counts=np.array([[1.5, 1.5], [0.5, 0.5]]),
 )
 
 
@@ -86,7 +88,7 @@ def test_samples_come_back_as_they_were_without_pickle(tmp_path):
 
 def test_samples_that_were_written_before_losses_and_policies_were_kept_are_read(tmp_path):
     path = write_samples(tmp_path, SAMPLES)
-    later = {"loss", "policy", "policy_answers", "gate_names"}
+    later = {"loss", "policy", "policy_answers", "gate_names", "gate_answers", "gate_counts"}
     save(path, {k: v for k, v in dict(np.load(path)).items() if k not in later})
     old = read_samples(path)
     assert (old.loss, old.policies) == (None, None)

@@ -21,13 +21,12 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import half_written, new_file
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, extra, told_in_a_line
-from vared_mm.method.fixed_gate import ROWS
 from vared_mm.method.frozen import frozen
 from vared_mm.settings import dynamic_keys
 
 with extra("report"):
     from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
-    from vared_mm.report.policies import Policies, by_gate
+    from vared_mm.report.policies import Policies
     from vared_mm.report.policy_of_share import policy_of_share
     from vared_mm.report.result import Samples, read_result, read_samples
 
@@ -57,6 +56,7 @@ def main() -> None:
     if args.random or args.same_macs:
         samples = read_samples(args.result)
         assert samples.policies is not None
+        tell_left_out(samples.policies, args.result)
         gates = drawn_from(samples.policies) if args.random else of_same_macs(model, samples)
     else:
         policy = result.choices["policy"]
@@ -77,17 +77,24 @@ def main() -> None:
     )
 
 
+def tell_left_out(policies: Policies, result: Path) -> None:
+    if (part := policies.left_out()) > 0:
+        print(
+            f"{result} was written by a former version, which kept the answers of the "
+            f"{len(policies.answers)} most frequent policies alone: {100 * part:.1f} % of the "
+            "clips chose others and are left out; run vared-mm evaluate again to count all"
+        )
+
+
 def drawn_from(policies: Policies) -> dict[str, dict[str, Tensor]]:
-    """What each gate answers under the most frequent policies, and how often."""
-    chances = torch.zeros(ROWS)
-    for i in range(len(policies.answers)):
-        chances[i] = float((policies.chosen == i).sum())
-    gates = {}
-    for name, rows in by_gate(policies.names, policies.answers.T).items():
-        values = torch.zeros(ROWS, len(rows))
-        values[: rows.shape[1]] = torch.from_numpy(rows.T)
-        gates[name] = {"values": values, "chances": chances / chances.sum()}
-    return gates
+    """What each gate answers, and how often."""
+    return {
+        name: {
+            "values": torch.tensor(rows, dtype=torch.float32),
+            "chances": torch.tensor(often / often.sum(), dtype=torch.float32),
+        }
+        for name, (rows, often) in policies.of_gates().items()
+    }
 
 
 def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tensor]]:

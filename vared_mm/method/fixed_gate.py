@@ -6,13 +6,13 @@ checkpoint; a network that loads none computes everything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from vared_mm.method.config import DynamicConfig
-
-# Answers that a random gate draws from, at most.
-ROWS = 20
 
 
 class FixedGate(nn.Module):
@@ -37,16 +37,23 @@ class FixedGate(nn.Module):
 
 
 class RandomGate(FixedGate):
-    """For each sample one row of `values` (ROWS, axes · S), drawn by `chances` (ROWS,) anew in
-    every pass, in training and evaluation.
+    """For each sample one row of `values` (rows, axes · S), drawn by `chances` (rows,) anew in
+    every pass, in training and evaluation. There are as many rows as in the checkpoint.
     """
 
     chances: Tensor
 
     def __init__(self, axes: int, config: DynamicConfig) -> None:
         super().__init__(axes, config)
-        self.values = self.values.repeat(ROWS, 1)
-        self.register_buffer("chances", torch.full((ROWS,), 1 / ROWS, dtype=torch.float32))
+        self.values = self.values[None]
+        self.register_buffer("chances", torch.ones(1, dtype=torch.float32))
+
+    def fit(self, state: Mapping[str, Any], prefix: str) -> None:
+        """Takes the number of rows of what is about to be loaded."""
+        if f"{prefix}chances" in state:
+            rows = len(state[f"{prefix}chances"])
+            self.values = self.values[:1].repeat(rows, 1)
+            self.chances = self.chances.new_full((rows,), 1 / rows)
 
     def forward(self, x: Tensor) -> Tensor:
         values, chances = (v.to(x.device, torch.float32) for v in (self.values, self.chances))

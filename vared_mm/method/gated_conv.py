@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from vared_mm.method.config import Targets
 from vared_mm.method.errors import DynamicError, UnsupportedConvError
+from vared_mm.method.fixed_gate import RandomGate
 from vared_mm.method.operators import uncompiled
 from vared_mm.method.suitable import check_checkpoint
 
@@ -101,6 +102,8 @@ class GatedConv(_ConvNd):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        if isinstance(self.gate, RandomGate):
+            self.gate.fit(state_dict, f"{prefix}gate.")
         # mmengine turns torch's size mismatches into warnings and would go on with random gates.
         check_checkpoint(self, self.config, state_dict, prefix)
         self._loading = True

@@ -218,10 +218,12 @@ def samples_from(
     )
 
 
-def policy_arrays(policies: Policies) -> dict[str, np.ndarray]:
+def policy_arrays(policies: Policies) -> dict[str, np.ndarray | None]:
     """As `Samples` calls them."""
     return {
         "policy": policies.chosen,
         "policy_answers": policies.answers,
         "gate_names": policies.names,
+        "gate_answers": policies.gate_answers,
+        "gate_counts": policies.gate_counts,
     }

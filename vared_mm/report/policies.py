@@ -1,8 +1,8 @@
 """The policies of samples: which paths of all gates are open, and how often that is chosen.
 
 N samples of up to V views (or other parts that a network decides for apart, as windows and frames),
-P policies, K answers of all gates together. A sample's gates are (passes, rows, G) of each, by the
-convolution that asks it.
+P policies, K answers of all gates together, of one gate up to Q that open other paths. A sample's
+gates are (passes, rows, G) of each, by the convolution that asks it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,39 @@ class Policies:
         chosen: (N, V), -1 where a sample has fewer views.
         answers: (P, K) mean answers where it was chosen, of the first policies.
         names: (K,) the convolution that asks for it.
+        gate_answers: (Q, K) mean answers of each gate by itself, for what it opens, of all samples.
+        gate_counts: (Q, K) how many samples open that; 0 where a gate has fewer.
+
+    The last two are None where they were not kept.
     """
 
     chosen: np.ndarray
     answers: np.ndarray
     names: np.ndarray
+    gate_answers: np.ndarray | None = None
+    gate_counts: np.ndarray | None = None
+
+    def of_gates(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What each gate answers, (Q, G), and in how many samples, (Q,): a sample whose decisions
+        differ counts for each by their part. What was not kept is taken from the first policies."""
+        if self.gate_answers is None or self.gate_counts is None:
+            often = rates(self.chosen, len(self.answers)).sum(0)
+            return {
+                name: (rows.T, often) for name, rows in by_gate(self.names, self.answers.T).items()
+            }
+        answers, counts = (
+            by_gate(self.names, table.T) for table in (self.gate_answers, self.gate_counts)
+        )
+        return {
+            name: (answers[name].T[often > 0], often[often > 0])
+            for name, (often, *_) in counts.items()
+        }
+
+    def left_out(self) -> float:
+        """The part of the samples that `of_gates` does not count."""
+        if self.gate_answers is not None:
+            return 0.0
+        return 1 - float(rates(self.chosen, len(self.answers)).sum(1).mean())
 
 
 def policies_of(samples: Sequence[Gates]) -> Policies:
@@ -49,11 +77,34 @@ def policies_of(samples: Sequence[Gates]) -> Policies:
     chosen = np.full((len(tables), views.max()), -1)
     chosen[np.arange(views.max()) < views[:, None]] = own
     kept = range(min(len(patterns), KEPT))
+    of_gates = [counted([gates[name] for gates in samples]) for name in samples[0]]
     return Policies(
         chosen=chosen,
         answers=np.stack([table[own == i].mean(0, dtype=np.float64) for i in kept]),
         names=np.array([k for k, g in samples[0].items() for _ in range(g.shape[-1])], np.str_),
+        gate_answers=beside([answers for answers, _ in of_gates]),
+        gate_counts=beside([np.repeat(n[:, None], a.shape[1], 1) for a, n in of_gates]),
     )
+
+
+def counted(samples: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of one gate, by what it opens, its mean answer (Q, G), and in how many samples (Q,), the most
+    frequent first."""
+    rows = [answers.reshape(-1, answers.shape[-1]) for answers in samples]
+    parts = np.concatenate([np.full(len(one), 1 / len(one)) for one in rows])
+    table = np.concatenate(rows)
+    codes = (table > 0) @ (1 << np.arange(table.shape[1]))
+    _, place, decisions = np.unique(codes, return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(place, column) / decisions for column in table.T], 1)
+    often = np.bincount(place, parts)
+    order = np.argsort(-often, kind="stable")
+    return means[order], often[order]
+
+
+def beside(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """One table of as many rows as the longest has; 0 below the others."""
+    rows = max(map(len, tables))
+    return np.concatenate([np.pad(one, ((0, rows - len(one)), (0, 0))) for one in tables], 1)
 
 
 def views_of(gates: Gates) -> np.ndarray:

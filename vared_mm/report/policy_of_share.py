@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import dynamic_convs
-from vared_mm.report.policies import Policies, by_gate, rates
+from vared_mm.report.policies import Policies
 
 
 def policy_of_share(
@@ -26,11 +26,13 @@ def policy_of_share(
         dense_macs: Of each plain convolution, by name.
     """
     convs = dynamic_convs(model)
-    answers = by_gate(policies.names, policies.answers.T)
-    weights = rates(policies.chosen, len(policies.answers)).sum(0)
+    answers = policies.of_gates()
     axes = {name: len(convs[name].axes) for name in answers}
-    # (axes, S, P)
-    parted = {name: rows.reshape(axes[name], -1, len(weights)) for name, rows in answers.items()}
+    # (axes, S, Q)
+    parted = {
+        name: rows.T.reshape(axes[name], -1, len(rows)) for name, (rows, _) in answers.items()
+    }
+    weights = {name: often for name, (_, often) in answers.items()}
     dense = dict.fromkeys(answers, 0.0)
     leaders = leaders_of(model)
     for layer, macs in dense_macs.items():
@@ -44,7 +46,7 @@ def policy_of_share(
     def losers(step: tuple[str, int]) -> float:
         """How many clips have an open path up to the one that is left."""
         name, axis = step
-        return float(weights[(parted[name][axis, : taken[step] + 1] > 0).any(0)].sum())
+        return float(weights[name][(parted[name][axis, : taken[step] + 1] > 0).any(0)].sum())
 
     steps = set(taken)
     while steps:
@@ -58,7 +60,7 @@ def policy_of_share(
         values = torch.zeros(rows.shape[:2])
         for axis in range(axes[name]):
             path = rows[axis, taken[name, axis]]
-            often = weights * (path > 0)
+            often = weights[name] * (path > 0)
             values[axis, taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
         gates[name] = {"values": values.flatten()}
     return gates

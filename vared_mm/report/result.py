@@ -119,10 +119,11 @@ class Samples:
         layer_dense: (N, L) MACs of the plain convolutions.
         layer_share: (N, L) r/R.
         loss: (N,), NaN where nothing tells it.
-        policy, policy_answers, gate_names: As `Policies` has them: (N, V), (P, K) and (K,).
+        policy, policy_answers, gate_names, gate_answers, gate_counts: As `Policies` has them:
+            (N, V), (P, K), (K,), and twice (Q, K).
 
-    The last four may be None, as in files that were written without; of a static model the last
-    three are.
+    The last six may be None, as in files that were written without; of a static model the last
+    five are.
     """
 
     file: np.ndarray
@@ -139,10 +140,12 @@ class Samples:
     policy: np.ndarray | None = None
     policy_answers: np.ndarray | None = None
     gate_names: np.ndarray | None = None
+    gate_answers: np.ndarray | None = None
+    gate_counts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, layers = len(self.file), len(self.layer_names)
-        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)[:-3]}
+        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)[:-5]}
         wanted |= {"layer_names": (layers,), "layer_dense": (n, layers), "layer_share": (n, layers)}
         for name, shape in wanted.items():
             if (one := getattr(self, name)) is not None and (came := one.shape) != shape:
@@ -158,7 +161,9 @@ class Samples:
     def policies(self) -> Policies | None:
         if self.policy is None or self.policy_answers is None or self.gate_names is None:
             return None
-        return Policies(self.policy, self.policy_answers, self.gate_names)
+        return Policies(
+            self.policy, self.policy_answers, self.gate_names, self.gate_answers, self.gate_counts
+        )
 
 
 def read_result(path: str | Path) -> Result:
