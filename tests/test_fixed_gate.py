@@ -15,14 +15,10 @@ from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynam
 from vared_mm.method.fixed_gate import RandomGate
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
-<<<<<<< HEAD
 from vared_mm.report.choices import choices_of
-from vared_mm.report.policies import Policies
-from vared_mm.report.result import write_result
-=======
 from vared_mm.report.policies import Policies, policies_of
 from vared_mm.report.policy_of_share import policy_of_share
->>>>>>> fec5c2b (freeze: drawn from all policies)
+from vared_mm.report.result import write_result
 
 freeze = tool_of("freeze")
 BLOCKS = r"(?P<block>[01])\.\d"
@@ -125,7 +121,6 @@ def test_a_policy_of_as_many_macs_closes_what_the_fewest_clips_opened():
     ] * 2
 
 
-<<<<<<< HEAD
 def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_path, monkeypatch):
     samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
     choices = choices_of(samples.share, samples.loss, samples.policies)
@@ -135,7 +130,8 @@ def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_
     monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / "out.pth")])
     with pytest.raises(SystemExit, match=r"net\.py says something else than when vared_net was"):
         freeze.main()
-=======
+
+
 def clips_of_many_policies():
     """What the gates of `network` answer to 60 clips, 30 of each of two kinds.
 
@@ -204,7 +200,6 @@ def test_a_gate_s_decisions_count_for_their_part_of_a_sample():
     ((answers, often),) = policies.of_gates().values()
     assert often.tolist() == [1.25, 0.75]
     assert answers.tolist() == [[0, pytest.approx(0.3)], [pytest.approx(0.6), 0]]
->>>>>>> fec5c2b (freeze: drawn from all policies)
 
 
 def test_the_tool_says_what_it_freezes(tmp_path):
