@@ -212,6 +212,8 @@ def block():
 @torch.no_grad()
 def test_a_prepared_network_answers_a_mixed_batch_without_asking_the_device(block, monkeypatch):
     monkeypatch.setattr("vared_mm.fast.prepare.is_predicated", lambda weight: True)
+    # Of a CPU's clips alone it is asked, which stands for a GPU here.
+    monkeypatch.setattr("vared_mm.fast.prepare.is_finite", lambda x: True)
     x = torch.randn(5, 4, 3, 4, 5, device=DEVICE) + torch.linspace(-2, 2, 5, device=DEVICE).view(
         5, 1, 1, 1, 1
     )
