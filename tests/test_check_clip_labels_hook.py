@@ -73,6 +73,20 @@ def test_the_validation_set_is_looked_at_before_the_training():
     hook.before_train(runner)
 
 
+def test_a_validation_set_is_looked_at_once_in_a_training(monkeypatch):
+    asked, right = [], Videos.get_data_info
+    monkeypatch.setattr(Videos, "get_data_info", lambda self, i: asked.append(i) or right(self, i))
+    loader = SimpleNamespace(dataset=Videos([0, 1, 2]))
+    runner = SimpleNamespace(
+        model=network(), train_dataloader=loader, val_dataloader=loader, val_loop=1
+    )
+    hook = CheckClipLabelsHook()
+    hook.before_train(runner)
+    for _ in range(3):
+        hook.before_val(runner)
+    assert len(asked) == 2 * 3
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """As of `fill`, with labels 1 to 9 of 9 classes, and a checkpoint."""

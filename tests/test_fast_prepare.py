@@ -7,13 +7,12 @@ import warnings
 import pytest
 import torch
 import toy
-from prepared import assert_close, lively
+from prepared import Scaling, assert_close, lively
 from torch import nn
 
 from vared_mm.fast import fused, prepare_for_inference
 from vared_mm.fast.fused_conv import DynamicConv
 from vared_mm.kernels import convolutions
-from vared_mm.kernels.squeeze_excite import swish
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import forced_gates
 
@@ -76,68 +75,6 @@ def test_nothing_is_folded_that_is_read_elsewhere(way, does):
     model = lively(Awkward(way), x)
     prepared = prepare_for_inference(model, x)
     assert fused(prepared) == does
-    assert_close(prepared(x), model(x))
-
-
-class Swish(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.act = nn.Conv2d(3, 3, 1), nn.Sigmoid()
-
-    def forward(self, x):
-        x = self.conv(x)
-        x = x * torch.sigmoid(x)
-        gate = x.sigmoid()
-        x = gate * x + gate
-        return torch.sigmoid(2 * x) * x * self.act(x)
-
-
-@torch.no_grad()
-def test_swish_becomes_one_pass_where_nothing_else_reads_its_gate():
-    torch.manual_seed(0)
-    model, x = Swish().eval(), torch.randn(2, 3, 4, 4)
-    prepared = prepare_for_inference(model, x)
-    calls = [node.target for node in prepared.forward.graph.graph.nodes]
-    assert calls.count(swish) == 1
-    assert_close(prepared(x), model(x))
-
-
-class SwishOf(nn.Module):
-    """Of a convolution, which is read once more if it `reads`."""
-
-    def __init__(self, reads):
-        super().__init__()
-        self.conv, self.reads = nn.Conv2d(3, 16, 1), reads
-
-    def forward(self, x):
-        x = self.conv(x)
-        y = x * torch.sigmoid(x)
-        return y + x if self.reads else y
-
-
-class Silu(nn.Sequential):
-    def forward(self, x):
-        return torch.nn.functional.silu(super().forward(x))
-
-
-@torch.no_grad()
-def test_swish_by_its_name_is_one_pass_too():
-    torch.manual_seed(0)
-    model, x = Silu(nn.Conv2d(3, 16, 1)).eval(), torch.randn(2, 3, 4, 4)
-    prepared = prepare_for_inference(model, x)
-    assert swish in [node.target for node in prepared.forward.graph.graph.nodes]
-    assert_close(prepared(x), model(x))
-
-
-@pytest.mark.parametrize("reads", [False, True])
-@torch.no_grad()
-def test_the_swish_of_a_convolution_takes_its_memory_where_nothing_else_reads_it(reads):
-    torch.manual_seed(0)
-    model, x = SwishOf(reads).eval(), torch.randn(2, 3, 4, 4)
-    prepared = prepare_for_inference(model, x)
-    nodes = prepared.forward.graph.graph.nodes
-    (silu,) = (node for node in nodes if node.target is swish)
-    assert silu.kwargs == ({} if reads else {"inplace": True})
     assert_close(prepared(x), model(x))
 
 
@@ -221,20 +158,9 @@ def test_what_goes_wrong_for_other_choices_than_the_examples_is_found(monkeypatc
         prepare_for_inference(model.eval(), torch.randn(1, 3, 4, 5, 5))
 
 
-class Scaling(nn.Module):
-    """Overwrites what it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 1, 1)
-
-    def forward(self, x):
-        return self.conv(x.mul_(2))
-
-
 @torch.no_grad()
 def test_a_model_that_overwrites_its_input_meets_the_same_example_twice():
-    model, x = Scaling().eval(), torch.ones(1, 1, 2, 2)
+    model, x = Scaling(nn.Conv2d(1, 1, 1)).eval(), torch.ones(1, 1, 2, 2)
     assert_close(prepare_for_inference(model, x)(torch.ones(1, 1, 2, 2)), model(torch.ones_like(x)))
 
 
@@ -321,25 +247,6 @@ def test_a_blocks_gate_is_asked_before_its_followers_read_it():
     assert_close(prepared(x), model(x))
 
 
-class OverwrittenSwish(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x):
-        x = self.conv(x)
-        gate = x.sigmoid()
-        x.add_(1)
-        return x * gate
-
-
-@torch.no_grad()
-def test_a_swish_whose_input_changed_since_is_none():
-    torch.manual_seed(0)
-    model, x = OverwrittenSwish().eval(), torch.randn(2, 3, 4, 4)
-    assert_close(prepare_for_inference(model, x)(x), model(x))
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
 def test_a_prepared_model_is_neither_copied_nor_pickled(copied):
     prepared = prepare_for_inference(
@@ -397,55 +304,6 @@ def test_a_prepared_model_is_no_trace_s_and_runs_within_compiled_code_as_it_is(d
         # torch's own of that Python.
         warnings.filterwarnings("ignore", "Guards may run slower on Python 3.13.0")
         assert_close(torch.compile(prepared, backend="eager")(2 * x), model(2 * x))
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("dynamic", [False, True])
-@torch.no_grad()
-def test_a_broken_clip_is_told_of_as_by_the_model(dynamic, precision, number):
-    torch.manual_seed(0)
-    # As large as what oneDNN computes, whose ReLU makes zero of NaN.
-    model = nn.Sequential(
-        nn.Conv3d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv3d(96, 256, 3, padding=1), nn.ReLU()
-    )
-    x = torch.randn(2, 3, 2, 5, 5)
-    if dynamic:
-        make_dynamic(model, DynamicConfig(targets="2"))
-        model = lively(model, x)
-    model = model.eval()
-    prepared = prepare_for_inference(model, x, precision=precision)
-    x[1, 0, 0, 2, 2] = number
-    if dynamic:
-        for net in (model, prepared):
-            with pytest.raises(ValueError, match="NaN for sample 1 of 2"):
-                net(x)
-    else:
-        expected = model(x)
-        assert not expected.isfinite().all()
-        assert prepared(x).isfinite().equal(expected.isfinite())
-
-
-class OfList(nn.Sequential):
-    """Reads the first of several maps, as necks do."""
-
-    def forward(self, maps):
-        return super().forward(maps[0])
-
-
-@torch.no_grad()
-def test_a_broken_clip_among_several_or_by_a_default_device_is_told_of():
-    torch.manual_seed(0)
-    layers = nn.Conv3d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv3d(96, 256, 3, padding=1), nn.ReLU()
-    x = torch.randn(2, 3, 2, 5, 5)
-    of_list = prepare_for_inference(OfList(*layers).eval(), [x])
-    of_one = prepare_for_inference(nn.Sequential(*layers).eval(), x)
-    x[1, 0, 0, 2, 2] = float("nan")
-    expected = nn.Sequential(*layers)(x).isnan()
-    assert expected.any()
-    assert of_list([x]).isnan().equal(expected)
-    with torch.device("cpu"):
-        assert of_one(x).isnan().equal(expected)
 
 
 class Asking(nn.Module):

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
-from prepared import assert_close, assert_close_by_choices, lively
+from prepared import Scaling, assert_close, assert_close_by_choices, lively
 from test_fast_recorded import WAYS, made
 from torch import fx, nn
 
@@ -190,21 +190,10 @@ def test_parts_of_a_model_are_repeated_each_for_itself(shared, targets, share):
     assert_close_by_choices(model, prepare_for_inference(model, x, precision="float32"), x)
 
 
-class Overwriting(nn.Module):
-    """Writes into what it is given, and then asks a gate."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv3d(3, 16, 1)
-
-    def forward(self, x):
-        return self.conv(x.mul_(2))
-
-
 @torch.no_grad()
 def test_an_input_that_is_written_into_is_so_once_also_where_the_choice_is_new():
     torch.manual_seed(0)
-    model, x = Overwriting(), torch.randn(1, 3, 4, 5, 5)
+    model, x = Scaling(nn.Conv3d(3, 16, 1)), torch.randn(1, 3, 4, 5, 5)
     make_dynamic(model, DynamicConfig(targets="conv"))
     prepared = prepare_for_inference(model.eval(), x.clone(), precision="float32")
     for way in WAYS:

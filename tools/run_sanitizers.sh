@@ -29,7 +29,7 @@ LD_PRELOAD="$preload" "$python" -m pytest -rs --capture=sys -p no:cacheprovider 
   -n auto --dist loadfile \
   tests/test_rebuild.py tests/test_rebuild_kernel.py tests/test_rebuild_backward_kernel.py \
   tests/test_fast_gate.py \
-  tests/test_fast_max_pool.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
+  tests/test_fast_max_pool.py tests/test_fast_together.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
   tests/test_fast_expansion.py tests/test_bfloat16.py \
   tests/test_searches.py \
   --deselect tests/test_bfloat16.py::test_a_backbone_keeps_its_precision_outside "$@"

@@ -36,13 +36,20 @@ class CheckClipLabelsHook(Hook):
     train`, `test` and `evaluate` have it with every config.
     """
 
+    def __init__(self) -> None:
+        # Validation comes again after each epoch.
+        self._validates: object = None
+
     def before_train(self, runner: Runner) -> None:
         check_clip_labels(unwrapped(runner.model), runner.train_dataloader.dataset, learned=True)
         if runner.val_loop is not None:
             self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        check_clip_labels(unwrapped(runner.model), runner.val_dataloader.dataset)
+        dataset = runner.val_dataloader.dataset
+        if dataset is not self._validates:
+            check_clip_labels(unwrapped(runner.model), dataset)
+            self._validates = dataset
 
     def before_test(self, runner: Runner) -> None:
         check_clip_labels(unwrapped(runner.model), runner.test_dataloader.dataset)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from vared_mm.fast.cases import Case, cases_of
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
-from vared_mm.fast.isolated import isolated
+from vared_mm.fast.isolated import clocks_of
 from vared_mm.fast.latency import latency_table
 from vared_mm.fast.layers_beside import layers_beside
 from vared_mm.fast.sides import PRECISIONS, Settings, Side, sides
@@ -33,7 +32,7 @@ from vared_mm.fast.tf32 import round_to_tf32, rounds_to_tf32
 from vared_mm.fast.training_step import StepRow, training_steps
 from vared_mm.flops import build_model, loader_of
 from vared_mm.launch import use_amp
-from vared_mm.speed import Speed, in_turn, timed
+from vared_mm.speed import Speed, in_turn
 from vared_mm.tensor_form import answer_of, input_of
 
 
@@ -132,12 +131,8 @@ def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:
     cases = cases_of(model, inputs, settings.shares)
     engines = dict.fromkeys((*settings.engines, *settings.against))
     jobs = {engine: partial(sides, engine, model, inputs, settings, cases) for engine in engines}
-    with ExitStack() as stack:
-        if len(jobs) > 1 and not is_on_gpu(settings):
-            clocks = stack.enter_context(isolated(jobs, settings.warm_up))
-        else:
-            runs = [side for job in jobs.values() for side in job(stack).items()]
-            clocks = {side: partial(timed, run, settings.warm_up) for side, run in runs}
+    apart = len(jobs) > 1 and not is_on_gpu(settings)
+    with clocks_of(jobs, settings.warm_up, apart) as clocks:
         speeds = in_turn(clocks, len(inputs), range(settings.repeats))
     return rows_of(speeds, cases, len(inputs), settings)
 

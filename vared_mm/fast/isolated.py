@@ -54,6 +54,19 @@ def isolated(
         yield clocks
 
 
+@contextmanager
+def clocks_of(
+    jobs: Mapping[str, Job[Side]], warm_up: int, apart: bool
+) -> Iterator[dict[Side, Callable[[], float]]]:
+    """As `isolated`, or, not `apart`, with all jobs in this process."""
+    with ExitStack() as stack:
+        if apart:
+            yield stack.enter_context(isolated(jobs, warm_up))
+            return
+        runs = [side for job in jobs.values() for side in job(stack).items()]
+        yield {side: partial(timed, run, warm_up) for side, run in runs}
+
+
 class _Worker:
     """A process that runs while it is asked, and is stopped otherwise."""
 

@@ -101,19 +101,12 @@ def prepared_for(
         expected = answers_of(model, example, call, half)
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
-            if is_plain_gate(module):
-                gate = DeviceGate if is_predicated(module.weight1) else PreparedGate
-                module.forward = gate(module)  # type: ignore[method-assign]
-            elif is_plain_pool(module):
+            if is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
             elif half and type(module) is nn.Linear and "forward" not in vars(module):
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
         for part, graph in traced_parts(prepared):
             prepare_part(part, graph, maps)
-        for module in prepared.modules():
-            # Of a convolution that is not prepared no change is refused: its gate has to follow.
-            if isinstance(module, _Dynamic) and not isinstance(module.forward, Exchanged):
-                vars(module.gate).pop("forward", None)
         refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
@@ -295,6 +288,10 @@ def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | N
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
         epilogue = Epilogue.of(conv, cast(_BatchNorm | None, norm), chain.relu is not None)
         conv.forward = Exchanged(conv, epilogue, str(chain), maps)
+        # Of a convolution that is not prepared no change is refused: its gate has to follow.
+        if is_plain_gate(gate := getattr(conv, "gate", None)):
+            kind = DeviceGate if is_predicated(gate.weight1) else PreparedGate
+            gate.forward = kind(gate)  # type: ignore[method-assign]
         fuse(graph, chain)
     made = fuse_expansions(graph)
     fuse_silu(graph, made.union(n for n in graph.graph.nodes if n.kwargs.get("fused")))

@@ -12,7 +12,7 @@ from vared_mm.kernels.decide import Deciding
 from vared_mm.method.gate import BlockGate, Gate, decide_by_definition, is_plain_norm
 
 
-def is_plain_gate(module: nn.Module) -> TypeGuard[Gate]:
+def is_plain_gate(module: nn.Module | None) -> TypeGuard[Gate]:
     """Whether it decides as ours do, and has all that the kernel reads."""
     return (
         isinstance(module, Gate)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from vared_mm.fast.paths import Path, chosen, joined
 from vared_mm.fast.recorder import Recorder
-from vared_mm.fast.steps import Decision, Path, chosen, joined, viewed
+from vared_mm.fast.steps import Decision, viewed
 from vared_mm.kernels.functions import heard
 from vared_mm.method.layer import group_by_pattern
 

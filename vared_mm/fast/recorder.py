@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vared_mm.fast.paths import Path, chosen
 from vared_mm.fast.steps import (
     AnswerEach,
     Asked,
@@ -23,9 +24,7 @@ from vared_mm.fast.steps import (
     Layout,
     Make,
     Operate,
-    Path,
     View,
-    chosen,
     is_view,
 )
 from vared_mm.kernels.functions import Function, listener

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast.engines import Network
-from vared_mm.fast.isolated import isolated
+from vared_mm.fast.isolated import clocks_of
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.method.cost import efficiency_loss
 from vared_mm.method.observe import dynamic_convs, record_cost
-from vared_mm.speed import in_turn, timed
+from vared_mm.speed import in_turn
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,7 @@ def training_steps(
         network, wrapper = in_training(name, model, optimizer)
         with wrapper.optim_context(network):
             kept[name] = kept_bytes(network, inputs) / 1e6
-    clocks: dict[str, Callable[[], float]]
-    with ExitStack() as stack:
-        if inputs.is_cuda:
-            runs = [side for job in jobs.values() for side in job(stack).items()]
-            clocks = {side: partial(timed, run, warm_up) for side, run in runs}
-        else:
-            clocks = stack.enter_context(isolated(jobs, warm_up))
+    with clocks_of(jobs, warm_up, apart=not inputs.is_cuda) as clocks:
         speeds = in_turn(clocks, 1, range(repeats))
     static = speeds["static"].median
     return [

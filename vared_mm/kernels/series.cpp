@@ -1,6 +1,7 @@
 // Calls of other kernels, one after the other: between two that are made from Python a core's caches
 // fill with Python.
 
+#include <array>
 #include <cstddef>
 #include <utility>
 
@@ -22,10 +23,11 @@ void call_of(const void *function, const long *values) {
 
 using Caller = void (*)(const void *, const long *);
 template <std::size_t... COUNT>
-constexpr Caller CALLERS_OF(std::index_sequence<COUNT...>, long count) {
-    constexpr Caller callers[] = {call_of<COUNT>...};
-    return callers[count];
+constexpr std::array<Caller, sizeof...(COUNT)> callers(std::index_sequence<COUNT...>) {
+    return {call_of<COUNT>...};
 }
+// By how many arguments a kernel has.
+constexpr auto CALLERS = callers(std::make_index_sequence<MOST + 1>());
 
 }  // namespace
 
@@ -45,6 +47,6 @@ extern "C" void series(const long *script, long calls, const long *bases, long t
         for (long j = 0; j < places; j++, script += 3)
             values[script[0]] = bases[script[1]] + script[2];
         if (of_threads >= 0) values[of_threads] = threads;
-        CALLERS_OF(std::make_index_sequence<MOST + 1>(), count)(kernel, values);
+        CALLERS[count](kernel, values);
     }
 }
