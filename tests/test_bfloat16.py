@@ -27,7 +27,7 @@ from vared_mm.fast.packed_conv import Geometry, as_channels_last
 from vared_mm.fast.prepared_gate import PreparedGate
 from vared_mm.fast.same_answers import tensors_in
 from vared_mm.kernels import tiled_conv
-from vared_mm.kernels.convolutions import Convolving, Finish
+from vared_mm.kernels.convolutions import Convolving, Expander, Finish
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.kernels.tiled_conv import Tiling
 from vared_mm.method import DynamicConfig, make_dynamic
@@ -209,16 +209,41 @@ def test_each_pattern_is_that_of_float32_but_for_roundings(name):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("frames", [1, 3])
 @torch.no_grad()
-def test_depthwise_convolutions_read_and_write_halves(frames, stride):
+def test_depthwise_convolutions_of_any_width_read_and_write_halves(frames, stride):
     torch.manual_seed(0)
-    weight = torch.randn(54, 1, frames, 3, 3)
+    weight = torch.randn(54, 1, frames, 3, 3).bfloat16()
     geometry = Geometry((1, stride, stride), (frames // 2, 1, 1), ONES, 54)
-    conv = packed(weight, torch.randn(54), geometry, torch.bfloat16)
-    x = as_channels_last(torch.randn(2, 54, 5, 9, 11).bfloat16())
-    expected = F.conv3d(
-        x.double(), weight.double(), conv.bias.double(), geometry.stride, geometry.padding, 1, 54
-    )
-    assert error(conv(x, None, True), expected.relu()) < HALF
+    conv = packed(weight.float(), torch.randn(54), geometry, torch.bfloat16)
+    for width in range(1, 20):
+        x = as_channels_last(torch.randn(2, 54, 5, 9, width).bfloat16())
+        expected = F.conv3d(
+            x.double(),
+            weight.double(),
+            conv.bias.double(),
+            geometry.stride,
+            geometry.padding,
+            1,
+            54,
+        )
+        assert error(conv(x, None, True), expected.relu()) < HALF, width
+
+
+@pytest.mark.usefixtures("_suited", "_threads")
+@pytest.mark.parametrize("stride", [1, 2])
+@torch.no_grad()
+def test_what_is_between_two_convolutions_may_have_any_width(stride):
+    torch.manual_seed(0)
+    first, then = torch.randn(40, 6, 1, 1, 1).bfloat16(), torch.randn(40, 1, 3, 3, 3).bfloat16()
+    pointwise = Convolving(first.float(), ONES, (0, 0, 0), ONES, maps=torch.bfloat16)
+    depthwise = Convolving(then.float(), (1, stride, stride), ONES, ONES, 40, maps=torch.bfloat16)
+    shift = torch.linspace(-1, 1, 40)
+    by = Expander(pointwise, Finish(torch.ones(40), shift, True), None)
+    for width in range(1, 20):
+        x = as_channels_last(torch.randn(1, 6, 3, 5, width).bfloat16())
+        came = depthwise.expanded(x, Finish(torch.ones(40), torch.zeros(40), False), None, by)
+        between = F.conv3d(x.double(), first.double(), shift.double()).relu()
+        expected = F.conv3d(between, then.double(), None, (1, stride, stride), 1, 1, 40)
+        assert error(came, expected) < 2 * HALF, width
 
 
 @pytest.mark.parametrize("size", [(5, 6, 7), (1, 5, 8)])

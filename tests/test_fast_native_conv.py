@@ -207,7 +207,8 @@ def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name, ma
     expected = followed(by_torch(conv, between), after, gates[1, :, 0])
     expander = Expander(first.kernel, before.finish(3, [2]), gates[0])
     came = conv.kernel.expanded(as_channels_last(x), after.finish(3, [0]), gates[1], expander)
-    assert error(came, expected) < OFF[maps]
+    # What is between them may be rounded, too.
+    assert error(came, expected) < 2 * OFF[maps]
 
 
 @pytest.mark.usefixtures("_suited")

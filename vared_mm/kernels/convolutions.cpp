@@ -16,6 +16,8 @@ constexpr long RING = 1 << 18;
 // and where the image's neighbours are not read, about so many pixels, at most and at least.
 constexpr long READ = (1 << 18) / sizeof(Map), MOST = 64, LEAST = 16;
 
+long parts_of(long whole, long part) { return (whole + part - 1) / part; }
+
 // Maps that a depthwise convolution reads, and those it makes.
 struct Clip {
     long samples, frames, height, width, pixel;  // numbers of x from one pixel to the next
@@ -30,25 +32,49 @@ struct Clip {
 
 struct Depthwise {
     long channels, kernel, step, stride;  // kernel and stride in time, stride in space
-    const float *taps;                    // (vectors, kernel * 9, 16)
+    const Cell *taps;                     // (vectors, kernel * 3, TAPS, 16)
 };
 
-// What meets a row of the output: rows of the input, up to 9, and the three taps for each.
+// What meets a row of the output: rows of the input, up to 9, and the taps for each.
 struct Rows {
-    const float *row[9], *taps[9];
+    const Cell *row[9], *taps[9];
     long count = 0;
 };
 
+#ifdef PAIRS
 template <int COUNT, int STRIDE>
-void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map *out,
-           long pitch) {
-    Sixteen sum[COUNT];
+void sum_up(const Rows &m, long w, Sixteen *sum) {
+    __m512 own[COUNT] = {};
+    for (long r = 0; r < m.count; r++) {
+        const Cell *taps = m.taps[r], *x = m.row[r] + w * STRIDE / 2 * LANES;
+        __m512bh tap[TAPS];
+#pragma GCC unroll 4
+        for (long k = 0; k < TAPS; k++) tap[k] = (__m512bh)_mm512_loadu_si512(taps + k * LANES);
+        // Of the pixels 2j - 2 and 2j - 1, seen from the first output's.
+#pragma GCC unroll 24
+        for (long j = 0; j < ((COUNT - 1) * STRIDE + 1) / 2 + 2; j++) {
+            const __m512bh at = (__m512bh)held<WIDEST>(load<WIDEST>((const float *)x + j * LANES));
+            constexpr long OF[TAPS] = {0, -2, -1, -3};
+#pragma GCC unroll 4
+            for (long k = 0; k < TAPS; k++) {
+                const long pixel = 2 * j + OF[k];
+                if (pixel >= 0 && pixel % STRIDE == 0 && pixel / STRIDE < COUNT)
+                    own[pixel / STRIDE] = _mm512_dpbf16_ps(own[pixel / STRIDE], tap[k], at);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (long i = 0; i < COUNT; i++) sum[i] = (Sixteen)own[i];
+}
+#else
+template <int COUNT, int STRIDE>
+void sum_up(const Rows &m, long w, Sixteen *sum) {
 #pragma GCC unroll 2
     for (long p = 0; p < LANES; p += WIDEST) {
         Lanes<WIDEST> own[COUNT] = {};
         for (long r = 0; r < m.count; r++) {
             const float *taps = m.taps[r] + p, *x = m.row[r] + w * STRIDE * LANES + p;
-            const Lanes<WIDEST> tap[3] = {load<WIDEST>(taps), load<WIDEST>(taps + LANES),
+            const Lanes<WIDEST> tap[TAPS] = {load<WIDEST>(taps), load<WIDEST>(taps + LANES),
                                           load<WIDEST>(taps + 2 * LANES)};
 #pragma GCC unroll 24
             for (long j = 0; j < (COUNT - 1) * STRIDE + 3; j++) {
@@ -62,6 +88,14 @@ void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map 
 #pragma GCC unroll 8
         for (long i = 0; i < COUNT; i++) part_of(sum[i], p) = own[i];
     }
+}
+#endif
+
+template <int COUNT, int STRIDE>
+void slide(const Rows &m, long w, const Finish finish, const Map *residual, Map *out,
+           long pitch) {
+    Sixteen sum[COUNT];
+    sum_up<COUNT, STRIDE>(m, w, sum);
 #pragma GCC unroll 8
     for (long i = 0; i < COUNT; i++) {
         const long at = (w + i) * pitch;
@@ -85,37 +119,38 @@ struct Expansion {
 };
 
 // Rows `top` to `bottom` of some frames and vectors of one sample. The frames of x that are read lie
-// in a ring, each vector by itself, between columns of zeros.
+// in a ring, each vector by itself, the pixels of a row in cells, between cells of zeros.
 struct Strip {
     const Depthwise &d;
     const Epilogue &e;
     const Clip &s;
     const Map *x, *residual;
     Map *out;
-    float *ring;
+    Cell *ring;
     long top, bottom, first_vector, last_vector;
     float factor;
     Expansion *expansion;
 
-    const long vectors = last_vector - first_vector, line = (s.width + 2) * LANES;
+    const long vectors = last_vector - first_vector, line = cells_of(s.width) * LANES;
     const long low = std::max(top * d.stride - 1, 0L);
     const long high = std::min((bottom - 1) * d.stride + 2, s.height);
 
-    float *tile(long frame, long vector) const {
+    Cell *tile(long frame, long vector) const {
         return ring + (frame % d.kernel * vectors + vector - first_vector) * (high - low) * line;
     }
 
     void run(long first, long last) const {
         for (long row = 0; row < d.kernel * vectors * (high - low); row++) {
-            put(ring + row * line, Sixteen{});
-            put(ring + (row + 1) * line - LANES, Sixteen{});
+            std::fill_n(ring + row * line, LANES, Cell(0));
+            std::fill_n(ring + (row + 1) * line - LANES, LANES, Cell(0));
         }
         if (expansion) {
             Meeting &m = expansion->meeting;
             m.clear(), m.meets(0, 0);
             for (long h = 0; h < high - low; h++)
-                for (long w = 0; w < s.width; w++)
-                    m.add((h * s.width + w) * s.pixel, h * line + (w + 1) * LANES);
+                for (long w = 0; w < parts_of(s.width, PER_CELL) * PER_CELL; w++)
+                    m.add((h * s.width + std::min(w, s.width - 1)) * s.pixel,
+                          h * line + (w / PER_CELL + 1) * LANES);
             m.fill_up();
         }
         long read = std::max(first * d.step - d.kernel / 2, 0L);
@@ -130,11 +165,13 @@ struct Strip {
     void copy(long frame) const {
         for (long v = first_vector; v < last_vector; v++) {
             const Map *from = x + frame * s.height * s.width * s.pixel + start_of(v, d.channels);
-            float *to = tile(frame, v);
-            for (long h = low; h < high; h++, to += line) {
-                for (long w = 0; w < s.width; w++)
-                    put(to + (w + 1) * LANES, take(from + (h * s.width + w) * s.pixel));
-            }
+            Cell *to = tile(frame, v);
+            for (long h = low; h < high; h++, to += line)
+                for (long w = 0; w < s.width; w += PER_CELL) {
+                    const Map *at = from + (h * s.width + w) * s.pixel;
+                    const Sixteen next = w + 1 < s.width ? take(at + s.pixel) : Sixteen{};
+                    put_cell(to + (w / PER_CELL + 1) * LANES, take(at), next);
+                }
         }
     }
 
@@ -142,11 +179,18 @@ struct Strip {
         Expansion &by = *expansion;
         const Map *first = x + (frame * s.height + low) * s.width * s.pixel;
         // As if all vectors were there: `make` goes to the first one's tile.
-        Direct<float>{*by.filters,    *by.epilogue,         by.factor,
-                      &by.meeting,    &by.meeting + 1,      first,
-                      nullptr,        tile(frame, 0),       (high - low) * line,
-                      by.kept}
+        Direct<Cell>{*by.filters,    *by.epilogue,         by.factor,
+                     &by.meeting,    &by.meeting + 1,      first,
+                     nullptr,        tile(frame, 0),       (high - low) * line,
+                     by.kept}
             .make(first_vector, last_vector);
+#ifdef PAIRS
+        // The last cell of a row may have a pixel that is not there.
+        if (s.width % PER_CELL)
+            for (long row = 1; row <= (high - low) * vectors; row++)
+                for (Cell *at = tile(frame, first_vector) + row * line, *i = at - LANES; i < at; i++)
+                    *i &= 0xffff;
+#endif
     }
 
     void make(long t, long v) const {
@@ -155,8 +199,8 @@ struct Strip {
         const auto *slides = d.stride == 1 ? SLIDES<1> : SLIDES<2>;
         const long first = std::max(t * d.step - half, 0L);
         const long frames = std::min(t * d.step + half + 1, s.frames) - first;
-        const float *tiles[3];
-        const float *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 9 * LANES;
+        const Cell *tiles[3];
+        const Cell *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 3 * TAPS * LANES;
         for (long i = 0; i < frames; i++) tiles[i] = tile(first + i, v);
         for (long h = top; h < bottom; h++) {
             Rows m;
@@ -165,7 +209,7 @@ struct Strip {
                     const long from = h * d.stride + j - 1;
                     if (from < low || from >= high) continue;
                     m.row[m.count] = tiles[i] + (from - low) * line;
-                    m.taps[m.count++] = taps + (i * 3 + j) * 3 * LANES;
+                    m.taps[m.count++] = taps + (i * 3 + j) * TAPS * LANES;
                 }
             const long at = (t * s.out_height + h) * s.out_width * d.channels + c;
             for (long w = 0; w < s.out_width; w += ALONG) {
@@ -304,8 +348,6 @@ struct Worker {
     }
 };
 
-long parts_of(long whole, long part) { return (whole + part - 1) / part; }
-
 }  // namespace
 
 // A convolution without groups. x has `pixel` channels, of which `inputs` are read.
@@ -373,32 +415,48 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const Wei
 
 namespace {
 
-void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
-         const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
+void run(const Filters *expander, const Epilogue *expander_epilogue, const float *taps,
+         Depthwise d, const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
          long threads) {
     // Some vectors of many rows rather than all of a few, as rows beside a strip are read for it
     // too: whole panels of an expansion's filters, and the last two together, as the last one writes
     // into what is the one's before it.
-    const long all = vectors_of(d.channels), of_vector = d.kernel * (s.width + 2) * LANES;
+    const long all = vectors_of(d.channels), of_vector = d.kernel * cells_of(s.width) * LANES;
     const long whole = RING / (of_vector * (s.out_height * d.stride + 2)) / VECTORS * VECTORS;
     const long vectors = std::max({whole, VECTORS, 2L});
     const long groups = std::max((all + vectors - 2) / vectors, 1L);
     const long largest = groups > 1 ? std::max(all - (groups - 1) * vectors, vectors) : all;
     const long of_row = largest * of_vector;
-    const long rows = std::clamp((RING / of_row - 2) / d.stride, 1L, s.out_height);
-    const long strips = (s.out_height + rows - 1) / rows, pieces = s.samples * strips * groups;
-    const long wanted = (threads + pieces - 1) / pieces;
-    const long parts = std::min(wanted, s.out_frames);
+    const long most = std::clamp((RING / of_row - 2) / d.stride, 1L, s.out_height);
+    long strips = parts_of(s.out_height, most), parts = 1;
+    // Then as many for each thread, along what is longer, as what is beside them is read twice.
+    const bool along_rows = strips > 1 || s.out_height > s.out_frames;
+    long &more = along_rows ? strips : parts;
+    const auto units = [&] { return s.samples * groups * strips * parts; };
+    while (units() % threads && units() < 4 * threads &&
+           more < (along_rows ? s.out_height : s.out_frames))
+        more++;
+    const long rows = parts_of(s.out_height, strips);
+    strips = parts_of(s.out_height, rows);
+#ifdef PAIRS
+    static thread_local std::vector<Cell> memory;
+    memory.resize(std::max<size_t>(memory.size(), all * d.kernel * 3 * TAPS * LANES));
+    for (long row = 0; row < all * d.kernel * 3; row++)
+        put_taps(memory.data() + row * TAPS * LANES, taps + row * 3 * LANES);
+    d.taps = memory.data();
+#else
+    d.taps = taps;
+#endif
 #pragma omp parallel num_threads(threads)
     {
-        static thread_local std::vector<float> memory;
+        static thread_local std::vector<Cell> memory;
         static thread_local Expansion expansion;
         memory.resize(std::max<size_t>(memory.size(), of_row * (rows * d.stride + 2) + LANES));
         // From the beginning of a cache line on.
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
-        float *ring = memory.data() + (LANES - start) % LANES;
+        Cell *ring = memory.data() + (LANES - start) % LANES;
 #pragma omp for schedule(dynamic)
-        for (long unit = 0; unit < pieces * parts; unit++) {
+        for (long unit = 0; unit < units(); unit++) {
             const long group = unit % groups, first = group * vectors, piece = unit / groups;
             const long last = group + 1 < groups ? first + vectors : all;
             const long n = piece / parts / strips, top = piece / parts % strips * rows;
@@ -427,7 +485,7 @@ extern "C" void depthwise(long channels, long kernel, const float *taps, long st
                           const Map *residual, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(nullptr, nullptr, {channels, kernel, step, stride, taps}, e, s, x, residual, out, threads);
+    run(nullptr, nullptr, taps, {channels, kernel, step, stride, nullptr}, e, s, x, residual, out, threads);
 }
 
 // The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
@@ -444,5 +502,5 @@ extern "C" void expand(long inputs, long filters, const Weight *weight, const fl
                           first_columns, first_factors, first_factor};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(&f, &before, {channels, kernel, step, stride, taps}, e, s, x, nullptr, out, threads);
+    run(&f, &before, taps, {channels, kernel, step, stride, nullptr}, e, s, x, nullptr, out, threads);
 }

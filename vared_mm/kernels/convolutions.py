@@ -23,7 +23,8 @@ from vared_mm.method.equations import LAYOUTS
 HERE = Path(__file__).parent
 FINISH_H = HERE / "finish.h"
 MOVES_H = HERE / "moves.h"
-SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, HERE / "direct.h", HERE / "convolutions.cpp")
+PARTS = (LANES_H, FINISH_H, MOVES_H, HERE / "cells.h", HERE / "direct.h")
+SOURCE = Source.read(*PARTS, HERE / "convolutions.cpp")
 LANES = 16
 # Weights of a convolution that reads neighbours, below which it is small, by how many vectors of
 # filters lie side by side (VECTORS of direct.h): with more, ours are oneDNN's match but where maps

@@ -33,7 +33,7 @@ struct Filters {
 // Pixels, by where they begin in x and in the output, and the runs of a filter that meet them: those
 // in the padding meet none.
 struct Meeting {
-    std::vector<long> from, to;     // filled up to whole groups of PIXELS with the last one
+    std::vector<long> from, to;     // filled up to whole groups of PIXELS with those of the last cell
     long pixels = 0;
     std::vector<long> run, offset;  // which ones, in order, and where in x from a pixel's beginning
 
@@ -44,8 +44,10 @@ struct Meeting {
     void add(long in, long out) { from.push_back(in), to.push_back(out), pixels++; }
 
     void fill_up() {
-        const size_t whole = groups() * PIXELS;
-        if (pixels) from.resize(whole, from.back()), to.resize(whole, to.back());
+        for (long i = pixels; i < groups() * PIXELS; i++) {
+            const long like = std::max(i - PER_CELL, 0L);
+            from.push_back(from[like]), to.push_back(to[like]);
+        }
     }
 
     long groups() const { return (pixels + PIXELS - 1) / PIXELS; }
@@ -115,14 +117,21 @@ void multiply(const Meeting &m, const Map *in, long pixel, long low, long high, 
     for (long v = 0; v < WIDE; v++) {
         // A copy: what is written could be it, for all that the compiler knows.
         const Finish own = finish[v];
+        if constexpr (std::is_same_v<Out, Map>) {
 #pragma GCC unroll 8
-        for (long i = 0; i < COUNT; i++) {
-            const long at = to[i] + channel[v];
-            const Map *other = residual ? residual + at : nullptr;
-            if (channels < LANES)
-                own.write_some(sum[i][v], other, out + at, channels);
-            else
-                own.write(sum[i][v], other, out + at);
+            for (long i = 0; i < COUNT; i++) {
+                const long at = to[i] + channel[v];
+                const Map *other = residual ? residual + at : nullptr;
+                if (channels < LANES)
+                    own.write_some(sum[i][v], other, out + at, channels);
+                else
+                    own.write(sum[i][v], other, out + at);
+            }
+        } else {
+#pragma GCC unroll 8
+            for (long i = 0; i < COUNT; i += PER_CELL)
+                put_cell(out + to[i] + channel[v], own.of(sum[i][v]),
+                         own.of(sum[i + PER_CELL - 1][v]));
         }
     }
 }

@@ -70,11 +70,15 @@ struct Finish {
         : scale(take(e.scale + c) * factor), bias(take(e.bias + c)),
           least(all(e.relu ? 0 : -INFINITY)) {}
 
-    template <typename Out>
-    void write(Sixteen sum, const Map *residual, Out *out) const {
+    Sixteen of(Sixteen sum, const Map *residual = nullptr) const {
         sum = bias + scale * sum;
         if (residual) sum += take(residual);
-        put(out, larger(sum, least));
+        return larger(sum, least);
+    }
+
+    template <typename Out>
+    void write(Sixteen sum, const Map *residual, Out *out) const {
+        put(out, of(sum, residual));
     }
 
     // Of fewer channels than a vector has.
