@@ -246,6 +246,19 @@ def test_what_is_between_two_convolutions_may_have_any_width(stride):
         assert error(came, expected) < 2 * HALF, width
 
 
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (5, 3, 3), (3, 5, 5), (1, 3, 3)])
+@torch.no_grad()
+def test_several_filters_for_each_channel_are_right_for_one_frame_too(kernel, inputs):
+    torch.manual_seed(0)
+    conv = nn.Conv3d(12, 24, kernel, padding=tuple(k // 2 for k in kernel), groups=12 // inputs)
+    model = nn.Sequential(conv, nn.BatchNorm3d(24), nn.ReLU()).eval()
+    prepared = prepare_for_inference(model, torch.randn(2, 12, 4, 9, 9), precision="bfloat16")
+    for frames in (1, 2, 1):
+        x = torch.randn(2, 12, frames, 9, 9)
+        assert error(prepared(x), copy.deepcopy(model).double()(x.double())) < 3 * HALF
+
+
 @pytest.mark.parametrize("size", [(5, 6, 7), (1, 5, 8)])
 @torch.no_grad()
 def test_pooling_changes_no_number(size):
@@ -388,9 +401,10 @@ class Picky(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 16, 1)
+        self.register_buffer("one", torch.ones(1))
 
     def forward(self, x):
-        return torch.lerp(self.conv(x), torch.ones(1), 0.5)
+        return torch.lerp(self.conv(x), self.one, 0.5)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.fast import prepare_for_inference, recorded
+from vared_mm.fast.recorded import Recorded
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.layer import group_by_pattern
@@ -248,6 +249,17 @@ def test_threads_share_what_was_recorded():
     for thread in together:
         thread.join()
     assert not wrong
+
+
+@torch.no_grad()
+def test_what_another_thread_forgets_meanwhile_is_recorded_anew():
+    def function(x):
+        repeated._ways.clear()
+        return x + 1
+
+    repeated, x = Recorded(function), torch.randn(3)
+    assert torch.equal(repeated(x), x + 1)
+    assert torch.equal(repeated(x), x + 1)
 
 
 @torch.no_grad()

@@ -98,6 +98,28 @@ def test_swish_holds_for_large_numbers_zero_and_nan():
         )
 
 
+class Row(nn.Module):
+    """Three after each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = nn.Sequential(Excited(), Excited(), Excited())
+        self.all[1].conv = self.all[2].conv = nn.Identity()
+
+    def forward(self, x):
+        for each in self.all[:3]:
+            x = each(x)
+        return x
+
+
+@torch.no_grad()
+def test_one_may_read_what_another_answers():
+    torch.manual_seed(0)
+    model, x = Row().eval(), torch.randn(2, 3, 3, 5, 6)
+    prepared = prepare_for_inference(model, x, precision="float32")
+    assert error(prepared(x), model.double()(x.double())) < 1e-5
+
+
 @pytest.mark.usefixtures("_by")
 @torch.no_grad()
 def test_maps_of_other_channels_are_refused():

@@ -19,10 +19,10 @@ from vared_mm.datasets.video_faults import fault_in, fault_of_frames, first_line
 from vared_mm.datasets.video_guard import BrokenVideoError, VaRedVideoGuard, fault_of
 
 
-def write_video(path, frames=6):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (32, 32))
+def write_video(path, frames=6, width=32):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (width, 32))
     for i in range(frames):
-        writer.write(np.full((32, 32, 3), 40 * i, np.uint8))
+        writer.write(np.full((32, width, 3), 40 * i, np.uint8))
     writer.release()
     return path
 
@@ -123,6 +123,14 @@ def test_a_whole_video_has_no_fault(files):
     assert fault_of(str(files[0])) is None
 
 
+@pytest.mark.parametrize("width", [16, 24, 48, 72])
+def test_a_width_that_decord_misreads_is_a_fault(tmp_path, width):
+    file = write_video(tmp_path / "narrow.mp4", width=width)
+    assert fault_of(str(file)) == (
+        f"is {width} pixels wide, which decord misreads; give it another width"
+    )
+
+
 def test_a_folder_is_not_called_missing(tmp_path):
     assert fault_of(str(tmp_path)) == "is a folder"
 
@@ -139,6 +147,7 @@ class CutReader:
     def __getitem__(self, index):
         if index >= 9:
             raise decord.DECORDError("Error sending packet.\nStack")
+        return np.zeros((32, 32, 3))
 
 
 def test_a_download_that_broke_off_is_opened_as_the_pipeline_does(files, monkeypatch):

@@ -17,7 +17,7 @@ from vared_mm.screen import tracked
 # be found out which one crashed the decoder.
 PART = 64
 # Of how `fault_of` looks at a video; what a journal holds by another way is asked again.
-WAY = 2
+WAY = 3
 
 
 def check_videos(

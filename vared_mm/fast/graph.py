@@ -6,9 +6,10 @@ graph shows that nothing else reads what stands between them.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ from vared_mm.method.gate import FollowerGate
 ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SIGMOIDS = {torch.sigmoid, F.sigmoid, "sigmoid"}
 RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+# Whose contents can be put back.
+CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
 
 
 class ConvTracer(fx.Tracer):
@@ -34,6 +37,13 @@ class ConvTracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, _ConvNd | _BatchNorm) or super().is_leaf_module(module, name)
+
+    def create_arg(self, a: Any) -> Any:
+        arg = super().create_arg(a)
+        if isinstance(arg, fx.Node) and str(arg.target).startswith("_tensor_constant"):
+            # In a graph it is one for all calls, and what is written into it stays.
+            raise fx.proxy.TraceError("its forward makes a tensor that depends on no input")
+        return arg
 
 
 @dataclass
@@ -57,7 +67,42 @@ def traced(module: nn.Module) -> fx.GraphModule:
     inner = [m for m in module.modules() if m is not module and not is_leaf(m)]
     if any(map(has_hooks, inner)):
         raise fx.proxy.TraceError("a module inside has hooks, which tracing would run only once")
-    return fx.GraphModule(module, ConvTracer().trace(module, concrete_args=flags_of(module)))
+    held = containers_of(module)
+    try:
+        graph = ConvTracer().trace(module, concrete_args=flags_of(module))
+    finally:
+        is_changed = put_back(held)
+    if is_changed:
+        raise fx.proxy.TraceError("its forward keeps something, which a graph would not")
+    return fx.GraphModule(module, graph)
+
+
+def containers_of(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The attributes of a module and of those in it, the lists and dicts among them, and a copy of
+    each as it is."""
+    todo: list[Any] = [vars(m) for m in module.modules()]
+    found = {}
+    while todo:
+        each = todo.pop()
+        if type(each) in CONTAINERS and id(each) not in found:
+            found[id(each)] = each, copy.copy(each)
+            todo += each.values() if isinstance(each, dict) else each
+    return list(found.values())
+
+
+def put_back(held: list[tuple[Any, Any]]) -> bool:
+    """Gives containers what they held; whether that was something else."""
+    changed = [(now, before) for now, before in held if _contents(now) != _contents(before)]
+    for now, before in changed:
+        now.clear()
+        now.extend(before) if isinstance(now, list | deque) else now.update(before)
+    return bool(changed)
+
+
+def _contents(container: Any) -> list[Any]:
+    """Which objects they are, as to compare some asks the user's code."""
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    return [(key, id(value)) for key, value in items]
 
 
 def traced_parts(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]]:
@@ -160,7 +205,9 @@ def fuse_silu(graph: fx.GraphModule, fresh: set[fx.Node]) -> None:
         if node.target not in (operator.mul, torch.mul) or node.kwargs:
             continue
         for x, gate in (node.args, node.args[::-1]):
-            sigmoid = isinstance(gate, fx.Node) and gate.target in SIGMOIDS
+            # A module's name may be any word.
+            is_function = isinstance(gate, fx.Node) and gate.op != "call_module"
+            sigmoid = is_function and gate.target in SIGMOIDS
             if sigmoid and gate.args == (x,) and not gate.kwargs and list(gate.users) == [node]:
                 if written_between(gate, node, modules):
                     break

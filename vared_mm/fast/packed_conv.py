@@ -78,6 +78,8 @@ class PackedConv:
         x = as_channels_last(x if x.shape[1] == inputs else x[:, :inputs])
         if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
+        if self._misleads_onednn(x):
+            return followed(as_channels_last(self._in_float32(x)), other, relu)
         if self._packed is None:
             if not self._fits(x):
                 # To be refused in torch's words: oneDNN lays out no weight for it.
@@ -97,12 +99,23 @@ class PackedConv:
             x, other, *arguments, "add", 1.0, activation if relu else None, [], ""
         )
 
+    def _misleads_onednn(self, x: Tensor) -> bool:
+        """Whether it makes numbers of any size in bfloat16: of one frame, by several filters for
+        each channel."""
+        single = self.weight.shape[1] == 1 and len(self.weight) > self.geometry.groups > 1
+        return single and x.ndim == 5 and x.shape[2] == 1 and x.dtype == torch.bfloat16
+
+    def _in_float32(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.float()
+        with torch.autocast("cpu", enabled=False):
+            return self._convolved(x.float(), self.weight.float(), bias).to(x.dtype)
+
     def _by_torch(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
+        return followed(self._convolved(x, self.weight, self.bias), other, relu)
+
+    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         g = self.geometry
-        y = CONVOLUTIONS[x.ndim](
-            x, self.weight, self.bias, g.stride, g.padding, g.dilation, g.groups
-        )
-        return followed(y, other, relu)
+        return CONVOLUTIONS[x.ndim](x, weight, bias, g.stride, g.padding, g.dilation, g.groups)
 
     def _fits(self, x: Tensor) -> bool:
         """Whether something comes of maps of this size."""

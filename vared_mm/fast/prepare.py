@@ -199,6 +199,7 @@ class Traced(PreparedForward):
     def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
         self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
         self.maps, self.run = maps, flat_function(graph)
+        self.kinds: list[type] = []  # of inputs, as they came first
         self.unchanged = Unchanged(module.modules())
         self.recorded = Recorded(self.run_as_maps)
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
@@ -224,8 +225,15 @@ class Traced(PreparedForward):
         self.unchanged.refuse_others()
         # To ask each module takes as long as some convolutions.
         is_hooked = any(self.hooks) or _has_any_global_hook()
+        kinds = [Tensor if isinstance(x, Tensor) else type(x) for x in inputs]
+        self.kinds = self.kinds or kinds
         usual = (
-            not switches and len(inputs) == self.inputs and all(map(is_finite, tree_leaves(inputs)))
+            not switches
+            and len(inputs) == self.inputs
+            and kinds == self.kinds
+            # In the graph it is something.
+            and type(None) not in kinds
+            and all(map(is_finite, tree_leaves(inputs)))
         )
         if not usual or (is_hooked and self._is_looked_into()):
             return self.plain(*inputs, **switches)

@@ -80,9 +80,10 @@ class Recorded:
         if key not in self._first and len(self._first) >= LAYOUTS:
             self._first.clear()
             self._ways.clear()
-        self._ways[key] = self._ways.get(key, 0) + 1
+        # Another thread may forget all of them meanwhile.
+        ways = self._ways[key] = self._ways.get(key, 0) + 1
         new, known = recorder.finished(answer), self._first.get(key)
-        self._first[key] = None if new is None or self._ways[key] > WAYS else joined(known, new)
+        self._first[key] = None if new is None or ways > WAYS else joined(known, new)
         return answer
 
 

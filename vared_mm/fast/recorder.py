@@ -48,6 +48,8 @@ upsample_nearest2d upsample_nearest3d upsample_trilinear3d view
 """
 KNOWN = {f"aten::{name}" for name in _ATEN.split()}
 KNOWN |= {"mkldnn::_convolution_pointwise", "vared_mm::decide"}
+# What kernels write, by their names for it.
+WRITTEN = {"out", "answer"}
 
 
 class Recorder(TorchDispatchMode):
@@ -123,6 +125,9 @@ class Recorder(TorchDispatchMode):
         for name, value in arguments.items():
             if isinstance(value, Tensor):
                 found = self._whole.get(_memory(value))
+                # As in `_write_down`.
+                is_made = found is not None and found[0] >= self._inputs
+                self._is_repeatable &= is_made or name not in WRITTEN
                 if found is None:
                     kept.append(value)
                 else:

@@ -109,7 +109,13 @@ def refuse_other_answers(
 ) -> None:
     """Raises `ValueError` where the tensors differ."""
     for choice, answer in expected.items():
-        for a, b in zip(tensors_in(came[choice]), tensors_in(answer), strict=True):
+        ours, theirs = (list(tensors_in(of)) for of in (came[choice], answer))
+        if len(ours) != len(theirs):
+            raise ValueError(
+                f"the prepared model answers to the example with {len(ours)} tensors where the "
+                f"model gives {len(theirs)}. Prepare its backbone alone"
+            )
+        for a, b in zip(ours, theirs, strict=True):
             # Under autocast the model's answer alone is in half precision.
             tolerance = HALF_TOLERANCE if half else max(map(tolerance_of, (a, b)))
             error = apart(a, b)

@@ -51,12 +51,16 @@ class Found(NamedTuple):
 
 def fuse_squeeze_excite(graph: fx.GraphModule) -> None:
     """Lets one call stand for each, after its convolutions have been prepared."""
+    exchanged: dict[fx.Node, fx.Node] = {}
     for found in list(excitations(graph)):
         first, second = (graph.get_submodule(str(n.target)) for n in (found.first, found.second))
         name = f"{found.first.target}_and_excite"
         graph.add_submodule(name, SqueezeExcite(first, second, found.swish))
+        # What it reads may be another one, which is gone by now.
+        x = exchanged.get(found.x, found.x)
         with graph.graph.inserting_before(found.nodes[-1]):
-            found.nodes[-1].replace_all_uses_with(graph.graph.call_module(name, (found.x,)))
+            exchanged[found.nodes[-1]] = graph.graph.call_module(name, (x,))
+        found.nodes[-1].replace_all_uses_with(exchanged[found.nodes[-1]])
         for node in reversed(found.nodes):
             graph.graph.erase_node(node)
 
