@@ -187,3 +187,71 @@ class Growing(nn.Module):
 def test_another_number_of_answers_is_told():
     with pytest.raises(ValueError, match="with 2 tensors where the model gives 1"):
         prepare_for_inference(Growing().eval(), torch.randn(1, 3, 8, 8), precision="float32")
+
+
+def another_name(self, x):
+    y = F.relu(self.first(x))
+    z = y
+    y += self.second(x)
+    return z + y
+
+
+def numbers(self, x):
+    height = first = x.shape[2]
+    height += 2
+    return self.first(x) * first + self.second(x) * height
+
+
+def summed(self, x):
+    y = 0
+    y += self.first(x)
+    y += self.second(x)
+    y -= 0.5
+    return y
+
+
+def after_each_other(self, x):
+    y = self.first(x) * 2
+    y += self.second(x)
+    return y
+
+
+SUMS = {
+    another_name: {"first": "conv + relu", "second": "conv"},
+    numbers: {"first": "conv", "second": "conv"},
+    # The first one's memory is nobody else's.
+    summed: {"first": "conv", "second": "conv + add"},
+    after_each_other: {"first": "conv", "second": "conv + add"},
+}
+
+
+@pytest.mark.parametrize(("way", "does"), SUMS.items())
+@torch.no_grad()
+def test_what_is_written_in_place_is_seen_by_all_its_names(way, does):
+    torch.manual_seed(0)
+    model = Part(way).eval()
+    prepared = prepare_for_inference(model, torch.randn(1, 3, 6, 6), precision="float32")
+    assert fused(prepared) == does
+    for x in torch.randn(3, 1, 3, 6, 6):
+        assert_close(prepared(x), model(x))
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        x -= 0.5
+        return self.conv(x)
+
+
+@torch.no_grad()
+def test_an_input_that_the_model_changes_is_changed_as_far():
+    torch.manual_seed(0)
+    model, x = Scaled().eval(), torch.randn(1, 3, 8, 8)
+    prepared = prepare_for_inference(model, x.clone(), precision="float32")
+    ours, theirs = x.clone(), x.clone()
+    for _ in range(3):
+        assert_close(prepared(ours), model(theirs))
+        assert_close(ours, theirs)

@@ -10,13 +10,15 @@ import copy
 import inspect
 import operator
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.fx.graph import inplace_methods
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -25,15 +27,47 @@ from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.kernels.squeeze_excite import swish
 from vared_mm.method.gate import FollowerGate
 
-ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+
+def _written(name: str) -> Callable:
+    """`x += y` and the like, as a function."""
+    operation = getattr(operator, name)
+
+    # For operator.iadd itself torch.fx writes code that changes x also where it is a number.
+    def write(x: Any, y: Any) -> Any:
+        return operation(x, y)
+
+    write.__name__ = name
+    return write
+
+
+WRITES = {name: _written(name) for name in inplace_methods if name != "setitem"}
+ADDS_TO = {WRITES["iadd"], "add_"}
+ADDS = {operator.add, torch.add, "add", *ADDS_TO}
+# What they answer has memory of its own.
+FRESH = {operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul}
 SIGMOIDS = {torch.sigmoid, F.sigmoid, "sigmoid"}
 RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
 # Whose contents can be put back.
 CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
 
 
+class Writable(fx.Proxy):
+    """Writes where a tensor does: torch.fx makes `x + y` of `x += y`, which leaves as it is what
+    else has the memory of x."""
+
+    def write(self, how: Callable, y: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", how, (self, y), {})
+
+
+for _name, _write in WRITES.items():
+    setattr(Writable, f"__{_name}__", partialmethod(Writable.write, _write))
+
+
 class ConvTracer(fx.Tracer):
     """Looks into everything but convolutions and norms, which toolboxes derive from torch's."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Writable(node, self)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, _ConvNd | _BatchNorm) or super().is_leaf_module(module, name)
@@ -170,7 +204,7 @@ def _followed(chain: Chain, modules: dict[str, nn.Module]) -> Chain:
         chain.norm = user
         chain.nodes.append(user)
         user = only_user(user)
-    if user is not None and (other := _added(user, chain.nodes[-1])) is not None:
+    if user is not None and (other := _added(user, chain.nodes[-1], modules)) is not None:
         between = _between(chain.conv, user)
         between = [node for node in between if node not in chain.nodes]
         if not any(_writes_in_place(n, modules) or follows(n, conv, modules) for n in between):
@@ -238,16 +272,27 @@ def _is_norm_of(node: fx.Node, conv: nn.Module, modules: dict[str, nn.Module]) -
     )
 
 
-def _added(node: fx.Node, own: fx.Node) -> fx.Node | None:
-    """What `node` adds to `own`, if it does that and writes into nothing else."""
+def _added(node: fx.Node, own: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+    """What `node` adds to `own`, if it does that and nobody sees it write into anything else."""
     if node.op not in ("call_function", "call_method") or node.target not in ADDS or node.kwargs:
         return None
     first, second = node.args[:2] if len(node.args) == 2 else (None, None)
-    in_place = node.target in (operator.iadd, "add_")
-    if second is own and not in_place:
+    if second is own and (node.target not in ADDS_TO or _is_alone(first, modules)):
         first, second = second, first
     other = second if first is own and second is not own else None
     return other if isinstance(other, fx.Node) else None
+
+
+def _is_alone(node: Any, modules: dict[str, nn.Module]) -> bool:
+    """Whether one node alone reads its answer, in memory that is nothing else's."""
+    if not isinstance(node, fx.Node) or only_user(node) is None:
+        return False
+    if _is_relu(node, modules):
+        # In place, perhaps.
+        return _is_alone(node.args[0], modules)
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _ConvNd | _BatchNorm)
+    return node.op == "call_function" and node.target in FRESH
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -272,7 +317,7 @@ def _writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return bool(getattr(modules[str(node.target)], "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv", "setitem")
+    in_place = name.endswith("_") or name in inplace_methods
     # The switch of functionals like relu, by its name or by its place.
     told = bool(node.kwargs.get("inplace")) or any(arg is True for arg in node.args)
     return node.op != "get_attr" and (in_place or told or "out" in node.kwargs)
