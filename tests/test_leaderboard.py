@@ -103,6 +103,38 @@ def test_seeds_are_mean_and_standard_deviation_and_their_count():
     assert free.numbers[["name", "results"]].to_numpy().tolist() == [[STATIC, 3]]
 
 
+CHOICES = dict(
+    share_std=0.07, share_quartiles=[0.3, 0.4, 0.5], policies=13, first_four=0.9, spearman=0.1,
+    policy={"a": [0.5, 0.0]}, policy_share=0.3, judged=None, verdict=None,
+)  # fmt: skip
+
+
+def test_a_mean_of_some_results_tells_how_many_they_are(tmp_path, monkeypatch, capsys):
+    speeds = {"static": {"median": 90.0, "low": 80.0, "high": 99.0}}
+    speeds["conditions"] = {"device": "a GPU", "threads": 4, "batch": 8, "engine": "plain"}
+    seeds = [
+        result(STATIC, 0.5, dynamic=False, speed=speeds), result(STATIC, 0.7, dynamic=False),
+        result(STATIC, None, dynamic=False, choices=CHOICES),
+    ]  # fmt: skip
+    board = free_board(inputs(*seeds))
+    row = texts(board, STATIC)
+    told = {name: row[name] for name in ("results", "acc/clip1", "policies", "static/s", "params")}
+    # 0.5 and 0.7 are 0.1 from their mean, so the deviation of two is 0.1·√2.
+    assert told == {
+        "results": "3", "acc/clip1": "0.6 ± 0.1414 (2 of 3)", "policies": "13 (1 of 3)",
+        "static/s": "90.0 (80.0 to 99.0) (1 of 3)", "params": "23.9 ± 0",
+    }  # fmt: skip
+    assert board.filtered("`acc/clip1` == 0.6 and `acc/clip1 results` == 2").texts.size
+    assert "params results" not in board.numbers
+    paper = texts(paper_board(TABLES[2], inputs(*seeds)), "R(2+1)D")
+    assert (paper["clip-1"], paper["speed"]) == ("60.0 ± 14.1 (2 of 3)", "90.0 (1 of 3)")
+    for seed, one in enumerate(seeds):
+        write_result(tmp_path / str(seed), one)
+    run(monkeypatch, tmp_path, "--format", "csv")
+    (cells,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (cells["acc/clip1"], cells["acc/clip1 results"], cells["results"]) == ("0.6", "2", "3")
+
+
 def test_seeds_of_different_data_are_refused_with_the_files():
     other = replace(DATA, samples=99, fingerprint="99")
     mixed = inputs(result(STATIC), result(STATIC, data=other), result("elsewhere", data=other))
@@ -164,18 +196,14 @@ def test_the_free_table_tells_metrics_costs_and_options():
 
 
 def test_the_free_table_tells_of_choices_what_any_result_does():
-    told = dict(
-        share_std=0.07, share_quartiles=[0.3, 0.4, 0.5], policies=13, first_four=0.9,
-        spearman=0.1, policy={"a": [0.5, 0.0]}, policy_share=0.3, judged=None, verdict=None,
-    )  # fmt: skip
     worth = dict(mean=0.02, error=0.01)
     judged = dict(own=0.993, dealt=0.97, one_policy=0.978, deals=10, samples=135,
                   over_dealt=worth, over_one_policy=worth)  # fmt: skip
     assert "policies" not in free_board(inputs(result("a"))).texts
-    unjudged = free_board(inputs(result("a", choices=told), result("b"))).texts
+    unjudged = free_board(inputs(result("a", choices=CHOICES), result("b"))).texts
     assert unjudged["policies"].tolist() == ["13", "–"]
     assert "dealt" not in unjudged
-    row = texts(free_board(inputs(result("a", choices={**told, "judged": judged}))), "a")
+    row = texts(free_board(inputs(result("a", choices={**CHOICES, "judged": judged}))), "a")
     numbers = {k: row[k] for k in ("share_std", "policies", "own", "dealt", "one_policy")}
     assert numbers == {
         "share_std": "0.070", "policies": "13", "own": "0.993", "dealt": "0.97",

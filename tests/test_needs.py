@@ -36,6 +36,15 @@ def test_each_half_and_all_have_their_share_and_its_correlation_with_the_need(tm
     ]
 
 
+def test_what_is_right_of_a_part_of_the_samples_tells_of_how_many(tmp_path):
+    file = tmp_path / "needs.csv"
+    file.write_text(NEEDS)
+    # Of d, b, c, a: nothing tells whether b and c are right.
+    part = SimpleNamespace(**{**vars(SAMPLES), "correct": np.array([1.0, np.nan, np.nan, 0])})
+    right = [line.split("|")[3].strip() for line in needs_table(part, file).splitlines()[2:]]
+    assert right == ["0.0 (1 of 2)", "100.0 (1 of 2)", "50.0 (2 of 4)"]
+
+
 def test_difficulties_may_have_any_size(tmp_path):
     file = tmp_path / "needs.csv"
     text = NEEDS.replace("0.9", "90").replace("0.2", "-4")

@@ -56,6 +56,18 @@ def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(tmp_path):
     assert [(row["seed"], row["top1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
 
 
+def test_a_mean_of_some_seeds_tells_how_many_they_are(tmp_path):
+    for seed, top1 in enumerate([0.5, 0.7, None]):
+        write_result(tmp_path / f"i3d-dynamic-{seed}", result(top1, 0.5, 0.5))
+    write_result(tmp_path / "i3d-cgnet-0", result(None, 0.5, 0.5))
+    (tmp_path / "i3d-speed-0.json").write_text(json.dumps(dict(speeds={
+        "x/i3d-static-0": dict(median=100.0), "x/i3d-dynamic-0": dict(median=110.0),
+    })))  # fmt: skip
+    lines = [line.split("|")[3:] for line in study.report(tmp_path).splitlines()[2:]]
+    told = [[line[i].strip() for i in (0, 1, -2)] for line in lines]
+    assert told == [["3", "60.0 ± 14.1 (2 of 3)", "1.10 (1 of 3)"], ["1", "–", "–"]]
+
+
 def test_the_table_says_that_a_pruned_network_takes_the_time_of_the_dense_one(tmp_path):
     pruned = result(0.7, 0.8, 0.8)
     half = {"avg": 0.4, "min": 0.4, "max": 0.4}

@@ -29,6 +29,7 @@ from vared_mm.report.same_model import (
     once_each,
     refuse_mixed,
     spelled,
+    with_part,
 )
 from vared_mm.report.speed_conditions import speed_notes
 
@@ -38,7 +39,7 @@ class Board:
     """A table: `texts` are read, by `numbers` of the same rows it is sorted and filtered.
 
     A missing number is NaN. What is of several results somewhere has its deviation in `numbers`
-    too, as "<column> std".
+    too, as "<column> std"; what not all results of a row tell, how many do, as "<column> results".
     """
 
     title: str
@@ -82,8 +83,8 @@ class Board:
 def board_of(
     title: str, rows: pd.DataFrame, names: Sequence[str], forms: Mapping[str, str], notes: list[str]
 ) -> Board:
-    """Of texts and, in their forms, of numbers; beside `x` may stand `x std` and, to be read in the
-    place of both, `x text`."""
+    """Of texts and, in their forms, of numbers; beside `x` may stand `x std`, `x results` and, to
+    be read in the place of number and deviation, `x text`."""
     texts, numbers = rows[[*names]].copy(), rows[[*names]].copy()
     for name, form in forms.items():
         numbers[name] = rows[name]
@@ -94,6 +95,11 @@ def board_of(
         texts[name] = pd.Series(told, rows.index)
         if f"{name} text" in rows:
             texts[name] = rows[f"{name} text"].fillna(texts[name])
+        counts = rows.get(f"{name} results", rows["results"]).fillna(0).astype(int)
+        if counts.between(1, rows["results"] - 1).any():
+            numbers[f"{name} results"] = counts
+            cells = zip(texts[name], counts, rows["results"], strict=True)
+            texts[name] = pd.Series([with_part(*cell) for cell in cells], rows.index)
     return Board(title, texts, numbers, tuple(notes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from vared_mm.datasets.tables import AnnotationError, read_csv
 from vared_mm.report.choices import spearman
 from vared_mm.report.result import Samples
-from vared_mm.report.same_model import spelled
+from vared_mm.report.same_model import spelled, with_part
 
 
 def needs_table(samples: Samples, file: Path) -> str:
@@ -50,7 +51,9 @@ def needs_table(samples: Samples, file: Path) -> str:
         {
             "half": half,
             "samples": len(own),
-            "right, %": f"{100 * own['right'].mean():.1f}",
+            "right, %": with_part(
+                spelled(100 * own["right"].mean(), math.nan, ".1f"), own["right"].count(), len(own)
+            ),
             "share, %": spelled(100 * own["share"].mean(), 100 * own["share"].std(ddof=0), ".1f"),
             "correlation of share and need": _told(spearman(own["share"], np.asarray(need))),
         }

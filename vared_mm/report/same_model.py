@@ -74,19 +74,26 @@ def refuse_mixed(models: pd.DataFrame, where: str) -> None:
 
 def averaged(rows: pd.DataFrame, columns: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
     """A row for those that have the keys alike, in the order they came: how many `results` it is
-    of, the mean of each column and, of several numbers, the deviation as "<column> std"."""
+    of, the mean of each column, how many of them tell it, as "<column> results", and, of several
+    numbers, the deviation as "<column> std"."""
     rows = rows.astype(dict.fromkeys(columns, float))
     groups = rows.groupby([*keys], sort=False)
     numbers = groups[[*columns]]
     told = groups.first().drop(columns=[*columns]).assign(results=groups.size())
     deviations = numbers.std().add_suffix(" std")
-    return pd.concat([told, numbers.mean(), deviations], axis=1).reset_index()
+    counts = numbers.count().add_suffix(" results")
+    return pd.concat([told, numbers.mean(), deviations, counts], axis=1).reset_index()
 
 
 def spelled(mean: float, deviation: float, form: str) -> str:
     if math.isnan(mean):
         return MISSING
     return f"{mean:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation:{form}}")
+
+
+def with_part(text: str, told: int, among: int) -> str:
+    """The text of a mean, with how many it is of where others of those it stands for tell none."""
+    return f"{text} ({told} of {among})" if 0 < told < among else text
 
 
 def differences(models: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vared_mm.files import write_json, write_text
 from vared_mm.report.result import Result, read_result
-from vared_mm.report.same_model import spelled
+from vared_mm.report.same_model import spelled, with_part
 
 OF_ZEROS = (
     "the GMACs by formula leave out weights that are zero; they are computed all the same, in the "
@@ -84,6 +84,9 @@ def with_speeds(rows: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any
 def table_of(rows: Sequence[dict[str, Any]], networks: list[str], forms: list[str]) -> str:
     """In Markdown, a line for each network and form in their order, its seeds together."""
     table = pd.json_normalize(list(rows))
+    for name in ("top1", "times_static"):
+        # A column of no number alone would be none of numbers.
+        table[name] = table.get(name, pd.Series(index=table.index)).astype(float)
     for name, order in (("network", networks), ("form", forms)):
         table[name] = pd.Categorical(table[name], order)
     static = table[table["form"] == "static"].groupby("network", observed=True)
@@ -100,7 +103,6 @@ def line_of(seeds: pd.DataFrame) -> dict[str, str]:
     full, dense = seeds["full_gmacs.avg"], seeds["dense_gmacs"]
     low, high = f"{dense.min():.3f}", f"{dense.max():.3f}"
     least, most = seeds["full_gmacs.min"].min(), seeds["full_gmacs.max"].max()
-    timed = seeds.get("times_static", pd.Series(dtype=float)).dropna()
     return {
         "seeds": str(len(seeds)),
         "top-1, %": over_seeds(100 * seeds["top1"], ".1f"),
@@ -110,9 +112,9 @@ def line_of(seeds: pd.DataFrame) -> dict[str, str]:
         "MACs saved, %": over_seeds(100 * (1 - full / seeds["whole_gmacs"]), ".1f"),
         "share of the dynamic convolutions": over_seeds(seeds["share.avg"], ".2f"),
         "GMACs by formula, avg": over_seeds(seeds["paper_gmacs.avg"], ".3f"),
-        "per second, times static": over_seeds(timed, ".2f") if len(timed) else "–",
+        "per second, times static": over_seeds(seeds["times_static"], ".2f"),
     }
 
 
 def over_seeds(values: pd.Series, form: str) -> str:
-    return spelled(values.mean(), values.std(), form)
+    return with_part(spelled(values.mean(), values.std(), form), values.count(), len(values))
