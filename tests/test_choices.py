@@ -137,6 +137,14 @@ def test_without_being_asked_it_tells_what_the_record_holds(tmp_path):
     assert (result.choices["policies"], result.choices["first_four"]) == (2, 1)
 
 
+def test_what_choices_are_worth_is_kept_where_they_are_not_judged_again(tmp_path):
+    judged = evaluated(tmp_path)[1].choices
+    _, again = evaluated(tmp_path, deals=0)
+    assert judged["judged"]["deals"] == 4
+    assert again.choices == judged
+    assert evaluated(tmp_path, deals=3)[1].choices["judged"]["deals"] == 3
+
+
 def test_a_static_model_says_nothing_of_choices(tmp_path):
     folder, result = evaluated(tmp_path, dynamic=False)
     assert result.choices is None

@@ -43,7 +43,7 @@ from vared_mm.report.evaluation_samples import (
 )
 from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.policies import KEPT
-from vared_mm.report.result import read_result, read_samples
+from vared_mm.report.result import read_result, read_samples, write_result
 
 EVALUATE = Path(__file__).parents[1] / "tools" / "evaluate.py"
 tool = tool_of("evaluate")
@@ -282,6 +282,25 @@ def test_a_checkpoint_that_is_overwritten_is_evaluated_anew_in_the_place_of_the_
     assert new.cost["share"] != old.cost["share"]
     (left,) = (tmp_path / "out").rglob("result.json")
     assert read_result(left).cost == new.cost
+
+
+SPEED = {"static": {"median": 5.0, "low": 4.0, "high": 6.0}, "conditions": {"batch": 8}}
+
+
+@pytest.mark.parametrize("change", [None, other_data, other_metric, other_model, "weights", "gpu"])
+def test_the_speed_is_kept_where_the_same_is_evaluated_again_without_it(tmp_path, change):
+    config = toy_config(tmp_path)
+    checkpoint = weights(config, tmp_path / "w.pth")
+    former = evaluate(config, job(tmp_path, checkpoint))[1]
+    place = {"device": "a GPU"} if change == "gpu" else {}
+    write_result(job(tmp_path, checkpoint).folder, replace(former, speed=SPEED, **place))
+    if change == "weights":
+        weights(config, checkpoint, seed=1)
+    elif callable(change):
+        change(config)
+    again = evaluate(config, job(tmp_path, checkpoint))[1]
+    assert again.speed == (None if change else SPEED)
+    assert read_result(job(tmp_path, checkpoint).folder) == again
 
 
 def test_checkpoints_of_one_name_and_options_have_folders_of_their_own(tmp_path):

@@ -8,8 +8,9 @@ Each checkpoint gets a folder <--out>/<config>/<checkpoint>-<digest> with result
 samples.npz, which tells what was answered to each sample and what it cost. The metrics are those of
 tools/test.py. Of a dynamic model it tells how far the choices differ; with --choices also what they
 are worth, for which it runs the model with those of other samples and with the most frequent policy
-for all. Started again, an interrupted evaluation goes on where it stopped. The folders are
-read by tools/leaderboard.py and tools/visualize.py.
+for all. Started again, an interrupted evaluation goes on where it stopped, and a finished one keeps
+what is not asked for anew, the speed or what choices are worth, of the same weights, settings and
+data. The folders are read by tools/leaderboard.py and tools/visualize.py.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def with_speed(
     try:
         return replace(result, speed=speeds(model, config, settings))
     except (RuntimeError, ValueError) as error:
-        print(f"no speed is told, as --engine {args.engine} cannot run this model: {error}")
+        print(f"no speed is measured, as --engine {args.engine} cannot run this model: {error}")
         return result
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import shlex
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,14 @@ from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
 from vared_mm.report.evaluation_record import device, packages, recorded
 from vared_mm.report.kept_chunks import remove_others
-from vared_mm.report.result import Result, Samples, write_result, write_samples
+from vared_mm.report.result import (
+    Result,
+    ResultError,
+    Samples,
+    read_result,
+    write_result,
+    write_samples,
+)
 from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
 
@@ -74,6 +81,7 @@ def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
         settings=settings_digest(config), task=loop.task, data=loop.data,
         choices=told_choices(loop.samples, others, folder),
     )  # fmt: skip
+    result = with_former(result, folder)
     write_samples(folder, loop.samples)
     write_result(folder, result)
     remove_others(loop.folder)
@@ -92,6 +100,29 @@ def told_choices(
         shares = float(samples.share.mean()), choices["policy_share"]
         choices |= {"judged": judged, "verdict": verdict(judged, freeze, *shares)}
     return choices
+
+
+def with_former(result: Result, folder: Path) -> Result:
+    """The result, with speed and judgement of the one in `folder` where they hold and it has none:
+    what took long is not lost to an evaluation that does not ask for it."""
+    try:
+        former = read_result(folder)
+    except ResultError:
+        return result
+    if about(former) != about(result):
+        return result
+    if result.speed is None and former.device == result.device:
+        result = replace(result, speed=former.speed)
+    choices, judged = result.choices, (former.choices or {}).get("judged")
+    if choices and judged and not choices["judged"]:
+        kept = {"judged": judged, "verdict": former.choices["verdict"]}
+        result = replace(result, choices={**choices, **kept})
+    return result
+
+
+def about(result: Result) -> tuple[str | None, ...]:
+    """Alike where an evaluation is of the same network on the same data."""
+    return result.weights, result.settings, result.data.fingerprint
 
 
 def resumable(config: Config, job: Evaluation, folder: Path) -> Config:
