@@ -22,6 +22,7 @@ from vared_mm.launch import (
     is_first_process,
     last_checkpoint,
     processes,
+    run_parser,
     run_tool,
     told_in_a_line,
     visible,
@@ -143,6 +144,26 @@ def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
     parser.add_argument("--json")
     found = parser.parse_args(["-h0.mp4", "--json", "a"])
     assert (found.files, found.json) == (["./-h0.mp4"], "a")
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("/my  data/run (2) b/a.pth", "/my  data/run (2) b/a.pth"), ("'a b'", "a b"),
+    ("my clips/a b, my clips/c", ["my clips/a b", "my clips/c"]),
+    ("[ ( 1, 2.5 ) , [ my clips, True ] , 'd e' ]", [(1, 2.5), ["my clips", True], "d e"]),
+    (" 3 ", 3), ("-1e-3", -0.001), ("false", False), ("None", None), ("(4,)", (4,)), ("a=b", "a=b"),
+])  # fmt: skip
+def test_settings_keep_the_blanks_within_texts_alone(text, value):
+    parser = run_parser("")
+    found = parser.parse_args(["net.py", "--cfg-options", f"some.key={text}", "more=1"])
+    assert found.cfg_options == {"some.key": value, "more": 1}
+
+
+@pytest.mark.parametrize("text", ["steps", "steps=(1,2", "steps=a(1,2)"])
+def test_what_is_no_setting_is_refused_with_usage(text, capsys):
+    with pytest.raises(SystemExit):
+        run_parser("").parse_args(["net.py", "--cfg-options", "a=1", text])
+    told = f"error: argument --cfg-options: wanted KEY=VALUE ...; came 'a=1 {text}'\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 @pytest.mark.parametrize(("file", "keys"), [

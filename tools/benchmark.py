@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -28,7 +27,7 @@ from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
 from vared_mm.files import new_file, write_json
-from vared_mm.launch import Parser, config_of, console, told_in_a_line
+from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
 
 
 @told_in_a_line()
@@ -87,7 +86,7 @@ def parsed() -> argparse.Namespace:
         help="calls before each that is timed; default: %(default)s",
     )  # fmt: skip
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     least = {"batch": 1, "repeats": 1, "warm_up": 0, "threads": 1}
     for name, smallest in least.items():

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.model import BaseModel
 
@@ -30,7 +30,7 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
-from vared_mm.launch import Parser, config_of, extra, processes, told_in_a_line, visible
+from vared_mm.launch import KeyValues, Parser, config_of, extra, processes, told_in_a_line, visible
 
 with extra("report"):
     from vared_mm.report.budget import write_at_budget
@@ -96,7 +96,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=new_folder, default=Path("work_dirs/results"), help="default: %(default)s"
     )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of "
                         "a data set that does not tell them; default: classes.txt beside its "
                         "annotations")  # fmt: skip

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -35,7 +34,7 @@ from vared_mm.fast.engines import EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
 from vared_mm.files import new_file, new_folder, write_json
-from vared_mm.launch import Parser, config_of, console, told_in_a_line
+from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
 
 
 @told_in_a_line()
@@ -98,7 +97,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
     parser.add_argument("--repeats", type=int, default=15, metavar="N", help="of each timing")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     for name in ("clips", "threads", "repeats"):
         if (number := getattr(args, name)) is not None and number < 1:

@@ -9,13 +9,12 @@ runs the first N samples of the test set and tells what they really chose.
 
 from __future__ import annotations
 
-from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
-from vared_mm.launch import Parser, config_of, console, told_in_a_line
+from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
 
 
 @told_in_a_line()
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=int, metavar="N", help="run N samples of the test set")
     parser.add_argument("--checkpoint", help="trained weights, without which gates say little")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     if (args.shape is None) == (args.data is None):
         parser.error("give either --shape T H W (H W for images) or --data N")

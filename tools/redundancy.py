@@ -21,13 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_folder, write_bytes, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, config_of, console, told_in_a_line, visible
+from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line, visible
 from vared_mm.report.plot_style import png
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
 from vared_mm.report.redundancy_plots import layer_lines, pair_histograms
@@ -67,7 +66,7 @@ def parsed() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--out", type=new_folder, help="default: work_dirs/<config>/redundancy")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     if args.samples < 1:
         parser.error(f"--samples is {args.samples}; wanted 1 or more")

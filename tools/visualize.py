@@ -24,11 +24,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
-from vared_mm.launch import Parser, extra, told_in_a_line, visible
+from vared_mm.launch import KeyValues, Parser, extra, told_in_a_line, visible
 from vared_mm.shipped import TRAINED
 
 with extra("report"):
@@ -94,7 +92,7 @@ def parsed() -> argparse.Namespace:
         help="default: pictures/ in the folder of the result, work_dirs/comparison of several",
     )  # fmt: skip
     parser.add_argument("--report", type=new_file, metavar="FILE.html", help="write a report there")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE overrides")
+    parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     for kind in args.only or ():
         if kind not in (*KINDS, SCATTER):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,34 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(named, namespace)
 
 
+class KeyValues(DictAction):
+    """mmengine's, which keeps the blanks within texts: paths may have them. Those after brackets
+    and commas and before them are none of the texts'."""
+
+    @staticmethod
+    def _parse_iterable(val: str) -> Any:
+        # No argument of a process has a NUL.
+        kept = re.sub(r"(?<=[^ ,(\[]) +(?=[^ ,)\]])", lambda found: "\0" * len(found[0]), val)
+        return with_blanks(DictAction._parse_iterable(kept))
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        try:
+            super().__call__(parser, namespace, values, option)
+        # Of what has no =, brackets without their others, and commas within brackets within a text.
+        except (ValueError, AssertionError, RecursionError) as error:
+            wanted = f"wanted KEY=VALUE ...; came {' '.join(values)!r}"
+            raise argparse.ArgumentError(self, wanted) from error
+
+
+def with_blanks(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", " ")
+        case list() | tuple():
+            return type(value)(map(with_blanks, value))
+    return value
+
+
 def run_parser(description: str) -> argparse.ArgumentParser:
     """The options that training and test share."""
     parser = Parser(description)
@@ -56,7 +85,7 @@ def run_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=KeyValues,
         help="settings to override, KEY=VALUE; lists as KEY=a,b or KEY='[(a,b),(c,d)]'",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")

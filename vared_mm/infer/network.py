@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.files import read_names
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, config_of
+from vared_mm.launch import KeyValues, Parser, config_of
 from vared_mm.models.localization.region_head import RegionHead
 from vared_mm.shipped import CONFIG, TRAINED
 
@@ -39,7 +39,7 @@ class NetworkParser(Parser):
         self.add_argument("--checkpoint", help=own)
         self.add_argument("--classes", metavar="FILE", help="class names, one a line")
         self.add_argument("--device", default="cpu", help="default: %(default)s")
-        self.add_argument("--cfg-options", nargs="+", action=DictAction, help="KEY=VALUE")
+        self.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = super().parse_args(args, namespace)
