@@ -11,7 +11,10 @@ import pytest
 import torch
 from command_lines import TOOLS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
 from rich.table import Table
+from torch.utils.data import DataLoader
 
 from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import (
@@ -64,8 +67,48 @@ def test_what_would_steer_a_terminal_becomes_an_escape(text, wanted):
 def test_what_a_user_can_cause_ends_with_a_line(error):
     with pytest.raises(SystemExit, match="^error: a b$"), told_in_a_line():
         raise error("a\n\tb")
-    with pytest.raises(TypeError), told_in_a_line():
-        raise TypeError
+    for fault in (TypeError, KeyError, RuntimeError):
+        with pytest.raises(fault), told_in_a_line():
+            raise fault("model")
+
+
+def test_a_type_that_no_registry_has_ends_with_a_line():
+    told = "^error: VaRedX is not in the mmengine::model registry"
+    with pytest.raises(SystemExit, match=told), told_in_a_line():
+        MODELS.build(dict(type="VaRedX"))
+
+
+class Broken(list):
+    def __getitem__(self, index):
+        try:
+            raise OSError("cut off")
+        except OSError as error:
+            raise BrokenVideoError("a.mp4 is\nbroken: take it out") from error
+
+
+def test_an_error_in_a_worker_of_a_data_loader_is_told_by_its_own_words():
+    with pytest.raises(SystemExit, match="^error: a.mp4 is broken: take it out$"), told_in_a_line():
+        next(iter(DataLoader(Broken([1]), num_workers=1)))
+
+
+def test_the_log_file_of_a_run_has_the_traceback_of_what_ends_with_a_line(tmp_path, capsys):
+    logger = MMLogger.get_instance(tmp_path.name, log_file=str(tmp_path / "run.log"))
+    with pytest.raises(SystemExit), told_in_a_line():
+        raise ValueError("a b")
+    for handler in logger.handlers:
+        handler.close()
+    told = (tmp_path / "run.log").read_text()
+    assert "Traceback (most recent call last)" in told
+    assert told.endswith("ValueError: a b\n")
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_who_closed_the_output_is_told_nothing_and_no_error(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with told_in_a_line():
+        console().print("a")
+        print("b", file=sys.stderr)
 
 
 @pytest.mark.parametrize(("error", "code", "said"), [

@@ -150,6 +150,26 @@ def test_what_does_not_exist_is_named(here, capsys, tool, options, message):
     assert message in f"{end.value}{capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize("tool", ["train", "test", "evaluate"])
+@pytest.mark.parametrize(("option", "message"), [
+    ("model.backbone.type=VaRedX", "VaRedX is not in the mmaction::model registry"),
+    ("model.backbone.dynamic.search_space=9", "search_space is 9; wanted one of"),
+    ("{}_dataloader.dataset.dataset.ann_file=none.txt",
+     "'none.txt', which the config names in {}_dataloader.dataset.dataset.ann_file"),
+    ("{}_dataloader.dataset.dataset.ann_file=empty.txt", "ann_file='empty.txt', .* is empty"),
+])  # fmt: skip
+def test_what_a_config_names_wrongly_is_told_in_a_line(
+    folder, trained, here, tool, option, message
+):
+    (folder / "empty.txt").touch()
+    part = "train" if tool == "train" else "test"
+    words = ["vared_i3d_motion.py", *([] if tool == "train" else [trained])]
+    with pytest.raises(SystemExit, match=message.format(part)) as end:
+        here(tool, *words, "--cfg-options", option.format(part))
+    assert str(end.value).startswith("error: ")
+    assert "\n" not in str(end.value)
+
+
 def test_predictions_that_cannot_be_kept_leave_no_half_file(tmp_path):
     dump = tool_of("test").WholeDump(out_file_path=str(tmp_path / "all.pkl"))
     dump.compute_metrics([1, 2])

@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from users_folder import ENVIRONMENT, ROOT, TRAIN, command, fill, run
 
-from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import alone_in
 
 
@@ -69,6 +68,21 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint_to_the_same_end(fold
     assert checkpoint["meta"]["iter"] == 18
 
 
+def test_an_interrupted_training_says_so_in_a_line_and_keeps_its_last_checkpoint(folder):
+    process = subprocess.Popen(
+        command(TRAIN, "vared_i3d_motion.py", "--work-dir", "interrupted"), cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "Epoch(train) [2][2/6]" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.splitlines()[-1]) == (130, "interrupted")
+    assert "Traceback" not in told
+    assert (folder / "interrupted" / "last_checkpoint").read_text().endswith("epoch_1.pth")
+
+
 def test_two_trainings_in_one_folder_would_mix_their_checkpoints(folder, monkeypatch):
     first = (
         "from vared_mm.launch import alone_in\nwith alone_in('both'): print(flush=True); input()"
@@ -105,7 +119,7 @@ def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(fol
         )
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train.py", "raise.py"])
-    with pytest.raises(BrokenVideoError, match="clips/gone.mp4 does not exist; take it out"):
+    with pytest.raises(SystemExit, match="^error: clips/gone.mp4 does not exist; take it out"):
         tool_of("train").main()
     printed = run(folder, TRAIN, "skip.py")
     assert "skipped clips/gone.mp4, which does not exist; 1 of 19 videos so far" in printed

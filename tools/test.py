@@ -18,14 +18,13 @@ from mmengine.fileio import dump
 from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.engine.check_clip_labels_hook import NoClassError
-from vared_mm.engine.finite_scores_hook import NotFiniteError
 from vared_mm.files import half_written, new_file, write_json
-from vared_mm.launch import extra, processes, read_config, run_parser
+from vared_mm.launch import extra, processes, read_config, run_parser, told_in_a_line
 from vared_mm.report.evaluation_key import settings_digest
 from vared_mm.weights import CheckedRunner
 
 
+@told_in_a_line()
 def main() -> None:
     parser = run_parser(__doc__ or "")
     parser.add_argument("checkpoint", help="checkpoint file")
@@ -48,11 +47,8 @@ def main() -> None:
             dict(type="WholeDump", out_file_path=str(args.dump)),
         ]
     config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="FiniteScoresHook")]
-    try:
-        with processes(config):
-            test(config, args, settings)
-    except (NoClassError, NotFiniteError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    with processes(config):
+        test(config, args, settings)
 
 
 def dump_file(name: str) -> Path:

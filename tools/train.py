@@ -11,7 +11,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.engine.check_clip_labels_hook import NoClassError
 from vared_mm.launch import (
     alone_in,
     is_first_process,
@@ -19,11 +18,13 @@ from vared_mm.launch import (
     processes,
     read_config,
     run_parser,
+    told_in_a_line,
     use_amp,
 )
 from vared_mm.weights import TrainingRunner
 
 
+@told_in_a_line()
 def main() -> None:
     parser = run_parser(__doc__ or "")
     parser.add_argument(
@@ -58,11 +59,8 @@ def main() -> None:
         config.resume, config.load_from = True, last
     # Before there is a runner, which writes its config into the folder.
     alone = alone_in(config.work_dir) if is_first_process(config.launcher) else nullcontext()
-    try:
-        with processes(config), alone:
-            TrainingRunner.from_cfg(config).train()
-    except NoClassError as error:
-        raise SystemExit(f"error: {error}") from error
+    with processes(config), alone:
+        TrainingRunner.from_cfg(config).train()
 
 
 if __name__ == "__main__":

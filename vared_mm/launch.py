@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import re
 import signal
@@ -137,7 +138,10 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
 @contextmanager
 def told_in_a_line() -> Iterator[None]:
     """Ends the process with a line in place of a traceback for what a user can cause; decorates the
-    main function of a tool."""
+    main function of a tool. A run's log file has the traceback: it may be a fault of the code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # As of `vared-mm leaderboard >&-`.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         yield
         # What cannot be written is told here and not by Python at its end.
@@ -149,8 +153,29 @@ def told_in_a_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {visible(' '.join(str(error).split()))}") from error
+    except (OSError, ValueError, KeyError) as error:
+        # Of a KeyError that alone which mmengine raises for types that a config names.
+        if isinstance(error, KeyError) and not re.search(r"is not in the \S+ registry", str(error)):
+            raise
+        into_log_file(error)
+        raise SystemExit(f"error: {visible(' '.join(said_by(error).split()))}") from error
+
+
+def said_by(error: Exception) -> str:
+    """Its text; of one in a worker of a data loader, which has a traceback in it, the end."""
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if "\nOriginal Traceback" in text:
+        text = re.split(r"^[\w.]+(?:Error|Exception): ", text, flags=re.MULTILINE)[-1]
+    return text
+
+
+def into_log_file(error: Exception) -> None:
+    logger = MMLogger.get_current_instance()
+    told = type(error), error, error.__traceback__
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "ended by", (), told)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 @contextmanager
