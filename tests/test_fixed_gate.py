@@ -1,5 +1,6 @@
 """Gates that do not ask the input, and a dynamic network that is frozen to them."""
 
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from command_lines import tool_of
 from results_by_hand import result_of, samples_of
 from torch import nn
 
+from vared_mm.launch import run_parser
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.fixed_gate import RandomGate
 from vared_mm.method.frozen import frozen
@@ -200,6 +202,17 @@ def test_a_gate_s_decisions_count_for_their_part_of_a_sample():
     ((answers, often),) = policies.of_gates().values()
     assert often.tolist() == [1.25, 0.75]
     assert answers.tolist() == [[0, pytest.approx(0.3)], [pytest.approx(0.6), 0]]
+
+
+def test_the_commands_that_it_tells_are_those_of_its_files_whatever_their_names():
+    options = {"a.file": "my clips/val.txt", "a.sizes": [1, "b c"], "dynamic.gate": "fixed"}
+    evaluate, train = map(shlex.split, freeze.calls("my net.py", "its policy.pth", options))
+    assert evaluate[:4] == ["vared-mm", "evaluate", "my net.py", "its policy.pth"]
+    assert train[:3] == ["vared-mm", "train", "my net.py"]
+    parser = run_parser("")
+    assert parser.parse_args(["net.py", *evaluate[4:]]).cfg_options == options
+    start = {"load_from": "its policy.pth"}
+    assert parser.parse_args(["net.py", *train[3:]]).cfg_options == start | options
 
 
 def test_the_tool_says_what_it_freezes(tmp_path):

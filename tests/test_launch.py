@@ -313,9 +313,12 @@ def test_what_helps_tell_without_the_extra_is_what_it_brings(tmp_path):
     assert f"(default: {CLASSES})" in " ".join(told["visualize"].split())
 
 
-def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fails(tmp_path):
+def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fails(
+    tmp_path, capsys
+):
     tool = tmp_path / "tool.py"
     tool.write_text("import os, sys; sys.exit(int(sys.argv[1]) - int(os.environ['LESS']))")
-    run_tool(str(tool), "2", env={"LESS": "2"})
+    run_tool(str(tool), "2", "a b", env={"LESS": "2"})
+    assert capsys.readouterr().out == f"$ {tool} 2 'a b'\n"
     with pytest.raises(ValueError, match="tool.py ended with 2; what it says stands above"):
         run_tool(str(tool), "3", env={"LESS": "1"})

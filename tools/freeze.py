@@ -12,7 +12,9 @@ with `dynamic.gate` set as this tool tells.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +71,16 @@ def main() -> None:
         weights = {**build_model(config, args.start).state_dict(), **fixed}
     with half_written(args.out) as half:
         torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, half)
-    told = shlex.join(f"{key}={value}" for key, value in {**result.options, **options}.items())
-    print(
-        f"{args.out} is written; evaluate it, or train it on, with one option more:\n"
-        f"  vared-mm evaluate {result.config} {args.out} --cfg-options {told}\n"
-        f"  vared-mm train {result.config} --cfg-options load_from={args.out} {told}"
-    )
+    print(f"{args.out} is written; evaluate it, or train it on, with one option more:")
+    print(*calls(result.config, str(args.out), {**result.options, **options}), sep="\n")
+
+
+def calls(config: str, checkpoint: str, options: Mapping[str, Any]) -> list[str]:
+    """The commands that evaluate the checkpoint and train it on, as a shell takes them."""
+    told = [f"{key}={value}" for key, value in options.items()]
+    evaluate = ["vared-mm", "evaluate", config, checkpoint, "--cfg-options", *told]
+    train = ["vared-mm", "train", config, "--cfg-options", f"load_from={checkpoint}", *told]
+    return [f"  {shlex.join(words)}" for words in (evaluate, train)]
 
 
 def tell_left_out(policies: Policies, result: Path) -> None:

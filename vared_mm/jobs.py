@@ -6,6 +6,7 @@ What is written is whole at any time, so that whoever stops the whole loses what
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def run_command(
 ) -> None:  # fmt: skip
     if time.monotonic() >= end:
         raise LimitError("not begun, its part's time was over")
-    log.write(f"$ python {' '.join(command)}\n".encode())
+    log.write(f"$ python {shlex.join(command)}\n".encode())
     log.flush()
     process = subprocess.Popen(
         [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **env},

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -207,7 +208,7 @@ def last_checkpoint(folder: str | Path) -> str | None:
         raise SystemExit(
             f"error: {folder}/last_checkpoint names {recorded or 'no file'}, which is not there, "
             f"and {', '.join(there)} {'are' if len(there) > 1 else 'is'}; name the one to go on "
-            f"from, as --resume {folder}/{there[-1]}"
+            f"from, as --resume {shlex.quote(str(Path(folder, there[-1])))}"
         )
     return recorded
 
@@ -249,7 +250,7 @@ def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> 
         ValueError: It failed.
     """
     command = as_command(tool)
-    print(f"$ {command} {' '.join(options)}", flush=True)
+    print(f"$ {command} {shlex.join(options)}", flush=True)
     call = subprocess.run(
         [sys.executable, str(here_or_shipped(tool)), *options], env={**os.environ, **(env or {})}
     )
