@@ -7,8 +7,10 @@
 
 RESULTS are files that tools/evaluate.py, tools/test.py --json or, for Table 12, tools/redundancy.py
 wrote, their folders, or folders of those. Several results of one row (seeds) are told as mean ±
-standard deviation. A filter is an expression of pandas' DataFrame.query on the columns, of which
-those with signs stand in backticks: '`acc/top1` > 0.9'. Of several filters all have to hold.
+standard deviation, followed by (2 of 3) where one of three has no such number; for filters and csv
+there is a column more, "acc/top1 results". A filter is an expression of pandas' DataFrame.query on
+the columns, of which those with signs stand in backticks: '`acc/top1` > 0.9'. Of several filters
+all have to hold.
 """
 
 from __future__ import annotations
