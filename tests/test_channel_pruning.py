@@ -106,6 +106,20 @@ def test_less_than_most_of_all_channels_leave_is_refused_with_the_least_there_is
         without_channels(whole, input_of(whole, SHAPE), answer_of, 0.001, 4)
 
 
+def test_a_network_whose_channels_are_moved_by_hand_is_refused():
+    config = Config.fromfile(SMALL / "i3d.py")
+    backbone = dict(type="ResNetTSM", depth=18, num_segments=4, pretrained=None)
+    config.model = dict(
+        type="Recognizer2D",
+        backbone=backbone,
+        cls_head=dict(type="TSMHead", num_classes=3, in_channels=512, num_segments=4),
+        data_preprocessor=dict(type="ActionDataPreprocessor", format_shape="NCHW"),
+    )
+    whole = build_model(config)
+    with pytest.raises(ValueError, match="cannot follow how this network moves its channels, as a"):
+        without_channels(whole, input_of(whole, SHAPE), answer_of, 0.6, 4)
+
+
 @pytest.mark.parametrize("form", ["VaRed", "CGNet", "Ghost"])
 def test_a_network_of_another_form_is_refused(form):
     config = config_of("r2plus1d")

@@ -166,7 +166,7 @@ def test_a_cost_is_pickled_as_plain_values_and_read_by_the_metric():
     plain = pickle.loads(pickle.dumps(one))
     assert plain == dict(names=["a", "b"], dense=[100.0, 300.0], paper=[100.0, 300.0],
                          full=[50.0, 150.0], static=10.0, views=1, pixels=None,
-                         gates={}, zeros=0.0)  # fmt: skip
+                         gates={}, zeros=0.0, frames=[])  # fmt: skip
     assert b"vared_mm" not in pickle.dumps(one)
     assert copy.deepcopy(one) is one
     metric = CostMetric()

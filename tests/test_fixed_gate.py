@@ -1,8 +1,11 @@
 """Gates that do not ask the input, and a dynamic network that is frozen to them."""
 
+import copy
+import pickle
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +83,27 @@ def test_random_gates_answer_each_row_as_often_as_its_chance():
     assert (answers[:, 0] > 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
 
 
+@torch.no_grad()
+def test_a_block_draws_once_for_all_its_convolutions():
+    settings = dict(share="block", targets=BLOCKS)
+    one, half, whole = (
+        network(**settings, gate="random"),
+        [0.0, 0.7, 0.0, 0.6],
+        [0.9, 0.0, 0.8, 0.0],
+    )
+    table = {"values": torch.tensor([half, whole]), "chances": torch.tensor([0.5, 0.5])}
+    one.load_state_dict(frozen(network(**settings), {"0.0": table, "1.0": table}))
+    for model in (one, copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        with record_cost(model) as record:
+            model(torch.randn(200, 3, 2, 3, 3))
+        first, second, other = (gates for _, _, gates, _ in record.seen)
+        assert torch.equal(first, second)
+        assert not torch.equal(first, other)
+        assert 60 < int((first[:, 0] > 0).sum()) < 140
+    with pytest.raises(DynamicError, match="ran before the block's first one, which draws"):
+        network(**settings, gate="random")[0][1](torch.randn(2, 8, 2, 3, 3))
+
+
 def test_a_policy_of_another_network_is_refused():
     model = network()
     with pytest.raises(DynamicError, match=r"of 1 gates, as that of 5\.conv, and the model has 3"):
@@ -101,6 +125,7 @@ def samples_with(policies, layers, shares):
     return SimpleNamespace(
         policies=Policies(np.array(chosen)[:, None], np.array(answers, float), names),
         share=share, layer_names=np.array(["a", "b"]), layer_dense=np.tile(layers, (4, 1)),
+        layer_frames=np.array([8, 8]),
     )  # fmt: skip
 
 
@@ -177,10 +202,45 @@ def test_the_policy_of_as_many_macs_counts_more_policies_than_are_kept():
         clips.append(dict(a=a, b=narrow, c=c, d=d))
     policies = policies_of([{k: np.array([[row]]) for k, row in clip.items()} for clip in clips])
     # One axis of one of the four may be closed, which leaves 7/8 of the MACs.
-    gates = policy_of_share(model, policies, dict.fromkeys("abcd", 1.0), 0.85)
+    costs, frames = dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 8)
+    gates, share = policy_of_share(model, policies, costs, frames, 0.85)
+    assert share == 7 / 8
     opened = {name: (one["values"] > 0).tolist() for name, one in gates.items()}
     assert opened.pop("b") == [False, True, True, False]
     assert list(opened.values()) == [[True, False, True, False]] * 3
+
+
+@pytest.mark.parametrize(("channels", "frames"), [(8, 8), (8, 1), (8, 3), (5, 5), (6, 7)])
+@torch.no_grad()
+def test_the_share_of_a_policy_is_what_the_network_takes(channels, frames):
+    settings = dict(search_space=3)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(3, channels, 3, padding=1), nn.Conv3d(channels, 4, 1))
+    make_dynamic(model, DynamicConfig(**settings))
+    x = torch.randn(20, 3, frames, 5, 5)
+    rows = (torch.rand(2, 20, 6) - 0.3).clamp(min=0)
+    rows[..., [0, 3]] += 0.1 * (rows[..., [0, 3]] == 0)
+    with record_cost(model.eval()) as record:
+        model(x)
+    clips = [{str(i): rows[i, n].view(1, 1, 6).numpy() for i in range(2)} for n in range(20)]
+    dense = record.per_layer(20)["dense"][0].tolist()
+    costs = dict(zip(record.names, dense, strict=True))
+    told = dict(zip(record.names, record.frames, strict=True))
+    assert told == {"0": frames, "1": frames}
+    for wanted in (0.9, 0.5, 0.3):
+        gates, share = policy_of_share(model, policies_of(clips), costs, told, wanted)
+        assert share >= wanted
+        one = copy.deepcopy(model)
+        with ExitStack() as stack:
+            for name, conv in dynamic_convs(one).items():
+                row = gates[name]["values"]
+                hook = conv.gate.register_forward_hook(
+                    lambda gate, args, out, row=row: row.expand_as(out)
+                )
+                stack.callback(hook.remove)
+            with record_cost(one) as took:
+                one(x)
+        assert took.share(20).tolist() == pytest.approx([share] * 20)
 
 
 def test_what_a_former_version_did_not_keep_is_told(tmp_path, capsys):

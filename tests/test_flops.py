@@ -227,6 +227,14 @@ def test_a_weight_that_is_zero_costs_nothing_by_formula_and_is_computed():
     assert after["dense_gmacs"] == before["dense_gmacs"]
 
 
+@pytest.mark.parametrize("name", ["ResNet3dCSN", "VaRedResNet3dCSN"])
+def test_a_backbone_that_wants_to_be_told_its_weights_is_built_without(name):
+    config = Config.fromfile(config_path("recognition/i3d_k400.py"))
+    config.model.backbone = dict(type=name, depth=50, pretrained="https://nowhere/weights.pth")
+    config.model.cls_head.in_channels = 2048
+    assert build_model(config).backbone.depth == 50
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({}, "the config has no model"),
     ({"model": dict(type="Nowhere")}, "cannot be built: .*Nowhere is not in the"),

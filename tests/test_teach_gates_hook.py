@@ -184,6 +184,17 @@ def test_what_is_open_is_drawn_and_then_chosen(tmp_path, start):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
 
 
+def test_a_training_that_goes_on_knows_what_samples_lost_before(tmp_path, start):
+    first = train(tmp_path, {}, epochs=2, load_from=start)
+    losses = [hook.losses for hook in first.hooks if isinstance(hook, TeachGatesHook)]
+    assert len(losses[0]) == 10
+    again = train(tmp_path, {}, epochs=2, resume=True)
+    assert [h.losses for h in again.hooks if isinstance(h, TeachGatesHook)] == losses
+    # As a start it is another training's.
+    other = train(tmp_path / "other", {}, epochs=1, load_from=str(tmp_path / "epoch_2.pth"))
+    assert len(next(h for h in other.hooks if isinstance(h, TeachGatesHook)).losses) == 6
+
+
 def test_the_network_s_statistics_stay_and_its_gates_learn_theirs(tmp_path, start):
     # Two epochs with a validation after each, which puts the whole model back into training.
     model = train(tmp_path, {}, epochs=2, load_from=start).model

@@ -106,8 +106,22 @@ def drawn_from(policies: Policies) -> dict[str, dict[str, Tensor]]:
 def of_same_macs(model: nn.Module, samples: Samples) -> dict[str, dict[str, Tensor]]:
     """A policy of no fewer MACs than the clips took in the mean."""
     assert samples.policies is not None
-    macs = zip(samples.layer_names.tolist(), samples.layer_dense.mean(0).tolist(), strict=True)
-    return policy_of_share(model, samples.policies, dict(macs), float(samples.share.mean()))
+    if samples.layer_frames is None:
+        raise SystemExit(
+            "the result was written by a former version, which did not keep how many frames each "
+            "convolution has, by which MACs are counted; run vared-mm evaluate again"
+        )
+    names, wanted = samples.layer_names.tolist(), float(samples.share.mean())
+    macs, frames = (
+        dict(zip(names, each.tolist(), strict=True))
+        for each in (samples.layer_dense.mean(0), samples.layer_frames)
+    )
+    gates, share = policy_of_share(model, samples.policies, macs, frames, wanted)
+    print(
+        f"the policy takes {share:.3f} of the MACs of the dynamic convolutions, where the clips "
+        f"took {wanted:.3f} in the mean"
+    )
+    return gates
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ def check(model: Any) -> None:
 
 def text_of(args: Any, config: Config, model: Any, narrow: Any, share: float) -> str:
     backbone = {
-        k: v for k, v in config.model.backbone.items() if k not in ("init_cfg", "pretrained")
+        k: None if k == "pretrained" else v
+        for k, v in config.model.backbone.items()
+        if k != "init_cfg"
     }
     widths = widths_of(narrow.backbone, model.backbone)
     lines = "".join(f"            {name!r}: {sizes},\n" for name, sizes in widths.items())

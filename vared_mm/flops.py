@@ -44,8 +44,9 @@ def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
     settings = copy.deepcopy(config.model)
     backbone = settings.get("backbone", {})
     for part in (settings, backbone, backbone.get("backbone", {})):
-        for name in ("pretrained", "init_cfg"):
-            part.pop(name, None)
+        part.pop("init_cfg", None)
+        if "pretrained" in part:  # Some want to be told.
+            part["pretrained"] = None
     try:
         model: Any = MODELS.build(settings)
     except (AttributeError, KeyError, TypeError) as error:

@@ -102,6 +102,7 @@ class CostWatch:
             for i, sample in enumerate(samples):
                 cost = SampleCost(
                     names=record.names,
+                    frames=record.frames,
                     static=static,
                     zeros=zero,
                     views=views_of(inputs),

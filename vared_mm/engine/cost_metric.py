@@ -25,7 +25,8 @@ class SampleCost:
     `zeros` is the part of it that multiplies by weights that are zero, as a pruned network does:
     the formula leaves it out.
     `pixels` are those of an image as the network gets it, None for clips. `gates` are what decided
-    it, (P, rows, G) of each, as `CostRecord.decisions` tells them.
+    it, (P, rows, G) of each, as `CostRecord.decisions` tells them. `frames` (L,) are those that
+    each convolution answers with; former versions did not tell them.
 
     Pickled, as into what `tools/test.py --dump` writes, it is a dict of values that are read where
     there is no vared_mm.
@@ -40,6 +41,7 @@ class SampleCost:
     pixels: int | None = None
     gates: dict[str, np.ndarray] = field(default_factory=dict)
     zeros: float = 0.0
+    frames: list[int] = field(default_factory=list)
 
     @property
     def totals(self) -> dict[str, float]:
@@ -71,6 +73,7 @@ def together(costs: Sequence[SampleCost]) -> SampleCost:
     sizes = [cost.pixels for cost in costs if cost.pixels]
     return SampleCost(
         names=costs[0].names,
+        frames=costs[0].frames,
         static=sum(cost.static for cost in costs),
         zeros=sum(cost.zeros for cost in costs),
         views=sum(cost.views for cost in costs),

@@ -180,6 +180,13 @@ class TeachGatesHook(LossWatchingHook):
 
         self.watch(runner, watch)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint["teach_gates_losses"] = list(self.losses)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.losses.extend(checkpoint.get("teach_gates_losses", []))
+
     def lost(self, model: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Δ (N, A) of a batch, and m (A,)."""
         judge, batches = CORRECT[self.correct](model), batches_of(arguments)

@@ -41,6 +41,7 @@ class Seen:
         gates: (1, passes, rows, G) of each, by the convolution that asks.
         sizes: (1, C, [T,] H, W) of each convolution's input.
         dense: MACs of each plain convolution, for one clip.
+        frames: T of what each convolution answers.
         spared: MACs that each clip spared.
     """
 
@@ -50,6 +51,7 @@ class Seen:
     gates: list[dict[str, Tensor]] = field(default_factory=list)
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dense: dict[str, float] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
     spared: list[float] = field(default_factory=list)
 
     @property
@@ -60,7 +62,7 @@ class Seen:
         """Every second clip; of a single one, that."""
         part = slice(first if len(self.clips) > 1 else 0, None, 2)
         lists = {name: v[part] for name, v in vars(self).items() if isinstance(v, list)}
-        return Seen(**lists, sizes=self.sizes, dense=self.dense)
+        return Seen(**lists, sizes=self.sizes, dense=self.dense, frames=self.frames)
 
 
 def clips_of(model: BaseModel, config: Config, count: int) -> Iterator[tuple[Tensor, int | None]]:
@@ -107,6 +109,7 @@ def look(network: Network, clips: Iterator[tuple[Tensor, int | None]]) -> Seen:
             seen.answers.append(only_answer(network, clip))
         costs = record.per_layer(1)
         seen.dense = dict(zip(record.names, costs["dense"][0].tolist(), strict=True))
+        seen.frames = dict(zip(record.names, record.frames, strict=True))
         seen.spared.append(float((costs["dense"] - costs["full"]).sum()))
         seen.gates.append(record.decisions(1))
         seen.clips.append(clip)

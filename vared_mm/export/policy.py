@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from vared_mm.export.clips import Seen
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import check_choices, dynamic_convs
@@ -20,14 +21,8 @@ from vared_mm.report.policy_of_share import policy_of_share
 Rows = dict[str, list[float]]
 
 
-def rows_named(
-    name: str, model: nn.Module, gates: Sequence[Mapping[str, Tensor]], dense: Mapping[str, float]
-) -> Rows | None:
-    """The policy that `--policy` names; None stands for full.
-
-    Args:
-        gates: What each clip's gates answered.
-        dense: MACs of the plain convolutions.
+def rows_named(name: str, model: nn.Module, seen: Seen) -> Rows | None:
+    """The policy that `--policy` names, of what was seen; None stands for full.
 
     Raises:
         ValueError: There is no such policy, or it is another model's.
@@ -35,9 +30,9 @@ def rows_named(
     if name == "full":
         return None
     if name == "most-frequent":
-        return most_frequent(counted(gates))[0]
+        return most_frequent(counted(seen.gates))[0]
     if name.startswith("share="):
-        return of_share(model, counted(gates), dense, number(name))
+        return of_share(model, seen, number(name))
     return from_file(name, model)
 
 
@@ -84,10 +79,8 @@ def number(name: str) -> float:
     return share
 
 
-def of_share(
-    model: nn.Module, policies: Policies, dense: Mapping[str, float], share: float
-) -> Rows:
-    gates = policy_of_share(model, policies, dense, share)
+def of_share(model: nn.Module, seen: Seen, share: float) -> Rows:
+    gates, _ = policy_of_share(model, counted(seen.gates), seen.dense, seen.frames, share)
     return {name: one["values"].tolist() for name, one in gates.items()}
 
 

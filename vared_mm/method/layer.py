@@ -79,7 +79,9 @@ class _Dynamic(GatedConv):
         self.dynamic, self.axes = config, dynamic_axes(self, config)
         n = len(self.axes)
         if config.gate in KINDS:
-            self.gate = KINDS[config.gate](n, config).to(self.weight.device)
+            # Where a block shares its gate all of it has what its first one draws.
+            first: Any = None if leader is None else leader.gate
+            self.gate = KINDS[config.gate](n, config, first).to(self.weight.device)
         elif leader is not None:
             assert isinstance(leader.gate, BlockGate)
             self.gate = FollowerGate(leader.gate)

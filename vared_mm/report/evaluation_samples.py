@@ -214,6 +214,7 @@ def samples_from(
         layer_dense=dense / views[:, None],
         layer_share=paper / dense,
         loss=np.array(loss, np.float64),
+        layer_frames=np.array(costs[0].frames, np.int64) if costs[0].frames else None,
         **(policy_arrays(policies_of(gates)) if gates[0] else {}),
     )
 

@@ -121,9 +121,10 @@ class Samples:
         loss: (N,), NaN where nothing tells it.
         policy, policy_answers, gate_names, gate_answers, gate_counts: As `Policies` has them:
             (N, V), (P, K), (K,), and twice (Q, K).
+        layer_frames: (L,) that each convolution answers with, to a clip.
 
-    The last six may be None, as in files that were written without; of a static model the last
-    five are.
+    The last seven may be None, as in files that were written without; of a static model the last
+    six are.
     """
 
     file: np.ndarray
@@ -142,10 +143,11 @@ class Samples:
     gate_names: np.ndarray | None = None
     gate_answers: np.ndarray | None = None
     gate_counts: np.ndarray | None = None
+    layer_frames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, layers = len(self.file), len(self.layer_names)
-        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)[:-5]}
+        wanted: dict[str, tuple[int, ...]] = {field.name: (n,) for field in fields(self)[:-6]}
         wanted |= {"layer_names": (layers,), "layer_dense": (n, layers), "layer_share": (n, layers)}
         for name, shape in wanted.items():
             if (one := getattr(self, name)) is not None and (came := one.shape) != shape:

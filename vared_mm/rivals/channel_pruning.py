@@ -33,7 +33,8 @@ def without_channels(
         round_to: Layers keep a multiple of so many channels.
 
     Raises:
-        ValueError: When as many are gone as can be, more is left.
+        ValueError: When as many are gone as can be, more is left; or the network does not run with
+            fewer.
     """
     import torch_pruning
 
@@ -53,7 +54,13 @@ def without_channels(
     )
     for _ in range(STEPS):
         pruner.step()
-        least = macs(narrow, inputs, run) / dense
+        try:
+            least = macs(narrow, inputs, run) / dense
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                "torch-pruning cannot follow how this network moves its channels, as a temporal "
+                "shift does by hand: without some of them it does not run any more"
+            ) from error
         if least <= share:
             return narrow, least
     raise ValueError(
