@@ -16,7 +16,7 @@ from torch import nn
 
 import vared_mm  # noqa: F401
 from vared_mm.export import exported, one_policy, policy, targets
-from vared_mm.export.clips import Seen, look, network_of
+from vared_mm.export.clips import look, network_of
 from vared_mm.export.exported import export
 from vared_mm.export.fixed_conv import fixed
 from vared_mm.export.paying import LayerTime
@@ -38,16 +38,16 @@ def two_clips():
 def test_policies_are_the_mean_of_those_who_chose_them(tmp_path):
     model = nn.Sequential(VaRedConv3d(2, 4, 1))
     gates = two_clips()
-    seen = Seen(gates=gates, dense={"0": 100.0}, frames={"0": 8})
-    rows = policy.rows_named("most-frequent", model, seen)
+    seen = gates, {"0": 100.0}, {"0": 8}
+    rows = policy.rows_named("most-frequent", model, *seen)
     assert rows["0"] == pytest.approx([0, 0.5, 0, 0.7])
     assert policy.covered([rows], gates) == pytest.approx(2 / 3)
-    assert policy.rows_named("full", model, seen) is None
-    assert policy.rows_named("share=1", model, seen)["0"] == pytest.approx([0.9, 0, 0.7, 0])
-    assert policy.rows_named("share=0.2", model, seen)["0"] == pytest.approx(rows["0"])
+    assert policy.rows_named("full", model, *seen) is None
+    assert policy.rows_named("share=1", model, *seen)["0"] == pytest.approx([0.9, 0, 0.7, 0])
+    assert policy.rows_named("share=0.2", model, *seen)["0"] == pytest.approx(rows["0"])
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"choices": {"policy": rows}}))
-    assert policy.rows_named(str(file), model, seen) == rows
+    assert policy.rows_named(str(file), model, *seen) == rows
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ from vared_mm.screen import tracked
 
 
 def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
-    policy = rows_named(settings.policy, of.model, of.seen)
+    seen = of.seen
+    policy = rows_named(settings.policy, of.model, seen.gates, seen.dense, seen.frames)
     static = snapshot_of(of.model, None, [], of.seen)
     snap, layers = paying_snapshot(of, policy, settings)
     with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:

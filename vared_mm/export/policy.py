@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from vared_mm.export.clips import Seen
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import check_choices, dynamic_convs
@@ -21,8 +20,19 @@ from vared_mm.report.policy_of_share import policy_of_share
 Rows = dict[str, list[float]]
 
 
-def rows_named(name: str, model: nn.Module, seen: Seen) -> Rows | None:
-    """The policy that `--policy` names, of what was seen; None stands for full.
+def rows_named(
+    name: str,
+    model: nn.Module,
+    gates: Sequence[Mapping[str, Tensor]],
+    dense: Mapping[str, float],
+    frames: Mapping[str, int],
+) -> Rows | None:
+    """The policy that `--policy` names; None stands for full.
+
+    Args:
+        gates: What each clip's gates answered.
+        dense: MACs of the plain convolutions.
+        frames: T of what they answer.
 
     Raises:
         ValueError: There is no such policy, or it is another model's.
@@ -30,9 +40,10 @@ def rows_named(name: str, model: nn.Module, seen: Seen) -> Rows | None:
     if name == "full":
         return None
     if name == "most-frequent":
-        return most_frequent(counted(seen.gates))[0]
+        return most_frequent(counted(gates))[0]
     if name.startswith("share="):
-        return of_share(model, seen, number(name))
+        policy, _ = policy_of_share(model, counted(gates), dense, frames, number(name))
+        return {name: one["values"].tolist() for name, one in policy.items()}
     return from_file(name, model)
 
 
@@ -77,11 +88,6 @@ def number(name: str) -> float:
     if not 0 < share <= 1:
         raise ValueError(f"--policy is {name}; wanted a share of the MACs up to 1, like share=0.5")
     return share
-
-
-def of_share(model: nn.Module, seen: Seen, share: float) -> Rows:
-    gates, _ = policy_of_share(model, counted(seen.gates), seen.dense, seen.frames, share)
-    return {name: one["values"].tolist() for name, one in gates.items()}
 
 
 def from_file(name: str, model: nn.Module) -> Rows:
