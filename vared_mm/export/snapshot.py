@@ -13,7 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.export.fixed_conv import fixed, with_norm
 from vared_mm.fast.epilogue import affine_of
-from vared_mm.fast.graph import chains, traced_parts
+from vared_mm.fast.graph import chains
+from vared_mm.fast.tracing import traced_parts
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.surgery import exchange
 

@@ -25,18 +25,11 @@ from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gated_parts import GatedParts
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
-from vared_mm.fast.graph import (
-    arguments_needed,
-    chains,
-    fuse,
-    fuse_silu,
-    has_hooks,
-    traced_parts,
-)
+from vared_mm.fast.graph import chains, fuse, fuse_silu
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
-from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.recorded import Recorded
 from vared_mm.fast.recorder import unrepeatable
@@ -44,6 +37,7 @@ from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
+from vared_mm.fast.tracing import arguments_needed, traced_parts
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
 from vared_mm.kernels.memory import keep_memory
 from vared_mm.method import observe

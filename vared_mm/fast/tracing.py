@@ -1,0 +1,155 @@
+"""Modules as graphs, by torch.fx: the whole where it can be traced, else its parts by themselves.
+
+What a trace cannot hold as it is stays with the module's own `forward`: tensors that it makes, what
+it keeps on a module, hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from functools import partialmethod
+from typing import Any
+
+from torch import fx, nn
+from torch.fx.graph import inplace_methods
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from vared_mm.fast.packed_conv import is_packable
+from vared_mm.fast.prepared_forward import has_hooks
+
+# Whose contents can be put back.
+CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
+
+
+def _written(name: str) -> Callable:
+    """`x += y` and the like, as a function."""
+    operation = getattr(operator, name)
+
+    # For operator.iadd itself torch.fx writes code that changes x also where it is a number.
+    def write(x: Any, y: Any) -> Any:
+        return operation(x, y)
+
+    write.__name__ = name
+    return write
+
+
+WRITES = {name: _written(name) for name in inplace_methods if name != "setitem"}
+
+
+class Writable(fx.Proxy):
+    """Writes where a tensor does: torch.fx makes `x + y` of `x += y`, which leaves as it is what
+    else has the memory of x."""
+
+    def write(self, how: Callable, y: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", how, (self, y), {})
+
+
+for _name, _write in WRITES.items():
+    setattr(Writable, f"__{_name}__", partialmethod(Writable.write, _write))
+
+
+class ConvTracer(fx.Tracer):
+    """Looks into everything but convolutions and norms, which toolboxes derive from torch's."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Writable(node, self)
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, _ConvNd | _BatchNorm) or super().is_leaf_module(module, name)
+
+    def create_arg(self, a: Any) -> Any:
+        arg = super().create_arg(a)
+        if isinstance(arg, fx.Node) and str(arg.target).startswith("_tensor_constant"):
+            # In a graph it is one for all calls, and what is written into it stays.
+            raise fx.proxy.TraceError("its forward makes a tensor that depends on no input")
+        return arg
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """The module as a graph, or whatever exception its `forward` meets with proxies."""
+    inner = [m for m in module.modules() if m is not module and not is_leaf(m)]
+    if any(map(has_hooks, inner)):
+        raise fx.proxy.TraceError("a module inside has hooks, which tracing would run only once")
+    held = containers_of(module)
+    try:
+        graph = ConvTracer().trace(module, concrete_args=flags_of(module))
+    finally:
+        is_changed = put_back(held)
+    if is_changed:
+        raise fx.proxy.TraceError("its forward keeps something, which a graph would not")
+    return fx.GraphModule(module, graph)
+
+
+def containers_of(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The attributes of a module and of those in it, the lists and dicts among them, and a copy of
+    each as it is."""
+    todo: list[Any] = [vars(m) for m in module.modules()]
+    found = {}
+    while todo:
+        each = todo.pop()
+        if type(each) in CONTAINERS and id(each) not in found:
+            found[id(each)] = each, copy.copy(each)
+            todo += each.values() if isinstance(each, dict) else each
+    return list(found.values())
+
+
+def put_back(held: list[tuple[Any, Any]]) -> bool:
+    """Gives containers what they held; whether that was something else."""
+    changed = [(now, before) for now, before in held if _contents(now) != _contents(before)]
+    for now, before in changed:
+        now.clear()
+        now.extend(before) if isinstance(now, list | deque) else now.update(before)
+    return bool(changed)
+
+
+def _contents(container: Any) -> list[Any]:
+    """Which objects they are, as to compare some asks the user's code."""
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    return [(key, id(value)) for key, value in items]
+
+
+def traced_parts(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]]:
+    """The module with its graph where it can be traced, else its parts with theirs."""
+    if not any(is_packable(m) for m in module.modules()):
+        return
+    try:
+        if _is_walked_through(module):
+            raise fx.proxy.TraceError("its parent may call the parts one by one")
+        if "forward" in vars(module):
+            raise fx.proxy.TraceError("it was given another forward, and a trace is of its class's")
+        graph = traced(module)
+    except Exception:
+        # Whatever a forward does with a proxy that it would not do with a tensor.
+        for child in module.children():
+            if not is_leaf(child):
+                yield from traced_parts(child)
+        return
+    yield module, graph
+
+
+def _is_walked_through(module: nn.Module) -> bool:
+    containers = nn.Sequential | nn.ModuleList | nn.ModuleDict
+    return isinstance(module, containers) and not all(map(is_leaf, module.children()))
+
+
+def flags_of(module: nn.Module) -> dict[str, bool | None]:
+    """What its `forward` asks about with `if`, like the switches of mmcv's ConvModule and inputs
+    that may be missing, as it is by default.
+    """
+    parameters = inspect.signature(module.forward).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, bool | None)}
+
+
+def arguments_needed(module: nn.Module) -> int:
+    """How many arguments its `forward` has to be given."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return sum(p.default is p.empty for p in parameters)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    return ConvTracer().is_leaf_module(module, "")
