@@ -196,12 +196,12 @@ def test_labels_and_videos_nobody_knows_are_refused():
 
 
 def test_sizes_are_read_from_frames_and_videos(tmp_path):
-    clip = np.zeros((4, 32, 48, 3), np.uint8)
+    clip = np.zeros((4, 32, 40, 3), np.uint8)
     write_frames(tmp_path / "v", clip)
     (tmp_path / "v" / ".DS_Store").touch()
     write_video(tmp_path / "v.mp4", clip)
-    assert size_of_frames(tmp_path / "v") == (4, (32, 48))
-    assert size_of_video(tmp_path / "v.mp4") == (4, (32, 48))
+    assert size_of_frames(tmp_path / "v") == (4, (32, 40))
+    assert size_of_video(tmp_path / "v.mp4") == (4, (32, 40))
     (tmp_path / "empty").mkdir()
     with pytest.raises(AnnotationError, match="holds no frames like 00001.png"):
         size_of_frames(tmp_path / "empty")
@@ -240,7 +240,7 @@ def test_hands_without_their_row_or_array_are_named(tmp_path):
 
 def test_the_tool_makes_a_pickle_from_videos_and_a_table(tmp_path, tool):
     for name in ("a", "b"):
-        write_video(tmp_path / f"{name}.mp4", np.zeros((4, 32, 48, 3), np.uint8))
+        write_video(tmp_path / f"{name}.mp4", np.zeros((4, 32, 40, 3), np.uint8))
     table(
         tmp_path / "boxes.csv",
         ("a", 0, "walk", 1, 1, 2, 11, 12),

@@ -86,8 +86,8 @@ class CostRecord:
     @property
     def frames(self) -> list[int]:
         """T of what each of `names` answers, 1 of images."""
-        shapes = {name: shape for name, _, _, shape in self.seen}
-        return [shapes[name][2] if len(shapes[name]) == 5 else 1 for name in self.names]
+        shapes = {name: shape for name, _, _, shape in self.seen if len(shape) == 5}
+        return [shapes[name][2] if name in shapes else 1 for name in self.names]
 
     def per_layer(self, samples: int) -> dict[str, Tensor]:
         """(samples, L) each: `dense`, `paper` and `full` MACs of every convolution in `names`.
