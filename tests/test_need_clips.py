@@ -15,7 +15,7 @@ from vared_mm.datasets.need_clips import (
     render_need_clip,
 )
 
-SMALL = NeedClipsConfig(clips_per_class=2, val_clips_per_class=1, frames=6, size=48)
+SMALL = NeedClipsConfig(clips_per_class=2, val_clips_per_class=1, frames=6, size=40)
 
 
 def fills(frames):

@@ -21,6 +21,7 @@ from numpy.random import Generator, default_rng
 
 from vared_mm.datasets.mp4 import video_writer
 from vared_mm.datasets.once import make_once
+from vared_mm.datasets.video_faults import MISREAD_WIDTHS
 from vared_mm.screen import tracked
 
 # Class -> which component of the pose changes, and in which direction of time.
@@ -55,7 +56,8 @@ class MotionClipsConfig:
         clips_per_class: clips to train on, for each of the nine classes.
         val_clips_per_class: held-out clips, with other shapes and textures.
         frames: T of every clip.
-        size: side of the square frames in pixels. Even, as video codecs ask.
+        size: side of the square frames in pixels. Even, as video codecs ask, and no width that
+            decord misreads.
     """
 
     clips_per_class: int = 40
@@ -70,6 +72,8 @@ class MotionClipsConfig:
                 raise ValueError(f"{name}={getattr(self, name)} has to be at least {least}")
         if self.size < 32 or self.size % 2:
             raise ValueError(f"size={self.size} has to be an even number of pixels from 32 on")
+        if self.size in MISREAD_WIDTHS:
+            raise ValueError(f"size={self.size} is a width that decord misreads; take another")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} has to be 0 or more")
 

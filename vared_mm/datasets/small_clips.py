@@ -21,7 +21,7 @@ import numpy as np
 
 from vared_mm.datasets.motion_clips import write_video
 from vared_mm.datasets.tables import AnnotationError, read_csv
-from vared_mm.datasets.video_faults import fault_of, first_line, open_video
+from vared_mm.datasets.video_faults import MISREAD_WIDTHS, fault_of, first_line, open_video
 from vared_mm.datasets.video_lists import normalised
 from vared_mm.files import write_json, write_text
 from vared_mm.screen import tracked
@@ -129,10 +129,6 @@ def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
                     f"{[before[key] for key in wanted[1:]]} and {told}"
                 )
     return [row for _, row in rows.values()]
-
-
-# decord 0.6 reads videos of these widths with rows of a wrong length.
-MISREAD_WIDTHS = (16, 24, 48, 72)
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
