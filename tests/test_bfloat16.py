@@ -246,17 +246,23 @@ def test_what_is_between_two_convolutions_may_have_any_width(stride):
         assert error(came, expected) < 2 * HALF, width
 
 
-@pytest.mark.parametrize("inputs", [1, 2])
-@pytest.mark.parametrize("kernel", [(3, 3, 3), (5, 3, 3), (3, 5, 5), (1, 3, 3)])
+@pytest.mark.parametrize(("inputs", "groups"), [(12, 12), (12, 6), (1, 1)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (5, 3, 3), (3, 5, 5), (1, 3, 3), (3, 5), (2, 3)])
 @torch.no_grad()
-def test_several_filters_for_each_channel_are_right_for_one_frame_too(kernel, inputs):
+def test_several_filters_for_each_channel_are_right_for_one_frame_too(kernel, inputs, groups):
     torch.manual_seed(0)
-    conv = nn.Conv3d(12, 24, kernel, padding=tuple(k // 2 for k in kernel), groups=12 // inputs)
-    model = nn.Sequential(conv, nn.BatchNorm3d(24), nn.ReLU()).eval()
-    prepared = prepare_for_inference(model, torch.randn(2, 12, 4, 9, 9), precision="bfloat16")
-    for frames in (1, 2, 1):
-        x = torch.randn(2, 12, frames, 9, 9)
-        assert error(prepared(x), copy.deepcopy(model).double()(x.double())) < 3 * HALF
+    conv, norm = (nn.Conv3d, nn.BatchNorm3d) if len(kernel) == 3 else (nn.Conv2d, nn.BatchNorm2d)
+    stride = (*[1] * (len(kernel) - 1), 2)
+    first = conv(inputs, 24, kernel, stride, tuple(k // 2 for k in kernel), groups=groups)
+    model = nn.Sequential(first, norm(24), nn.ReLU()).eval()
+    sizes = [(4, 9, 9), (1, 9, 9), (2, 9, 2), (1, 9, 1)]
+    if len(kernel) == 2:
+        sizes = [(14, 5), (9, 1), (9, 2), (1, 2)]
+    first = torch.randn(2, inputs, *sizes[0])
+    prepared = prepare_for_inference(model, first, precision="bfloat16")
+    for size in sizes * 2:
+        x = torch.randn(2, inputs, *size)
+        assert error(prepared(x), copy.deepcopy(model).double()(x.double())) < 3 * HALF, size
 
 
 @pytest.mark.parametrize("size", [(5, 6, 7), (1, 5, 8)])

@@ -100,10 +100,10 @@ class PackedConv:
         )
 
     def _misleads_onednn(self, x: Tensor) -> bool:
-        """Whether it makes numbers of any size in bfloat16: of one frame, by several filters for
-        each channel."""
-        single = self.weight.shape[1] == 1 and len(self.weight) > self.geometry.groups > 1
-        return single and x.ndim == 5 and x.shape[2] == 1 and x.dtype == torch.bfloat16
+        """Whether it makes numbers of any size in bfloat16: where filters read one channel, and are
+        not one for each, of a single frame or a few pixels."""
+        is_depthwise = len(self.weight) == self.geometry.groups > 1
+        return x.dtype == torch.bfloat16 and self.weight.shape[1] == 1 and not is_depthwise
 
     def _in_float32(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.float()
