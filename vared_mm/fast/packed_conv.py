@@ -70,6 +70,10 @@ class PackedConv:
         self.weight, self.geometry = weight.to(maps).contiguous(), geometry
         self.bias = None if bias is None else bias.to(maps)
         self._packed: Tensor | None = None
+        # Where filters read one channel, and are not one for each, oneDNN makes numbers of any size
+        # in bfloat16, of a single frame or a few pixels.
+        is_depthwise = len(weight) == geometry.groups > 1
+        self._in_float32 = maps == torch.bfloat16 and weight.shape[1] == 1 and not is_depthwise
         self._settings = [list(v) for v in (geometry.padding, geometry.stride, geometry.dilation)]
 
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -78,8 +82,11 @@ class PackedConv:
         x = as_channels_last(x if x.shape[1] == inputs else x[:, :inputs])
         if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
-        if self._misleads_onednn(x):
-            return followed(as_channels_last(self._in_float32(x)), other, relu)
+        if self._in_float32:
+            with torch.autocast("cpu", enabled=False):
+                bias = None if self.bias is None else self.bias.float()
+                y = self._convolved(x.float(), self.weight.float(), bias)
+            return followed(as_channels_last(y.to(x.dtype)), other, relu)
         if self._packed is None:
             if not self._fits(x):
                 # To be refused in torch's words: oneDNN lays out no weight for it.
@@ -98,17 +105,6 @@ class PackedConv:
         return convolve.binary(
             x, other, *arguments, "add", 1.0, activation if relu else None, [], ""
         )
-
-    def _misleads_onednn(self, x: Tensor) -> bool:
-        """Whether it makes numbers of any size in bfloat16: where filters read one channel, and are
-        not one for each, of a single frame or a few pixels."""
-        is_depthwise = len(self.weight) == self.geometry.groups > 1
-        return x.dtype == torch.bfloat16 and self.weight.shape[1] == 1 and not is_depthwise
-
-    def _in_float32(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.float()
-        with torch.autocast("cpu", enabled=False):
-            return self._convolved(x.float(), self.weight.float(), bias).to(x.dtype)
 
     def _by_torch(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
         return followed(self._convolved(x, self.weight, self.bias), other, relu)

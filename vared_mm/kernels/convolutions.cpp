@@ -32,7 +32,6 @@ struct Clip {
 
 struct Depthwise {
     long channels, kernel, step, stride;  // kernel and stride in time, stride in space
-    const Cell *taps;                     // (vectors, kernel * 3, TAPS, 16)
 };
 
 // What meets a row of the output: rows of the input, up to 9, and the taps for each.
@@ -122,6 +121,7 @@ struct Expansion {
 // in a ring, each vector by itself, the pixels of a row in cells, between cells of zeros.
 struct Strip {
     const Depthwise &d;
+    const Cell *taps;  // (vectors, kernel * 3, TAPS, 16)
     const Epilogue &e;
     const Clip &s;
     const Map *x, *residual;
@@ -200,7 +200,7 @@ struct Strip {
         const long first = std::max(t * d.step - half, 0L);
         const long frames = std::min(t * d.step + half + 1, s.frames) - first;
         const Cell *tiles[3];
-        const Cell *taps = d.taps + (v * d.kernel + first - t * d.step + half) * 3 * TAPS * LANES;
+        const Cell *own = taps + (v * d.kernel + first - t * d.step + half) * 3 * TAPS * LANES;
         for (long i = 0; i < frames; i++) tiles[i] = tile(first + i, v);
         for (long h = top; h < bottom; h++) {
             Rows m;
@@ -209,7 +209,7 @@ struct Strip {
                     const long from = h * d.stride + j - 1;
                     if (from < low || from >= high) continue;
                     m.row[m.count] = tiles[i] + (from - low) * line;
-                    m.taps[m.count++] = taps + (i * 3 + j) * TAPS * LANES;
+                    m.taps[m.count++] = own + (i * 3 + j) * TAPS * LANES;
                 }
             const long at = (t * s.out_height + h) * s.out_width * d.channels + c;
             for (long w = 0; w < s.out_width; w += ALONG) {
@@ -415,9 +415,9 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const Wei
 
 namespace {
 
-void run(const Filters *expander, const Epilogue *expander_epilogue, const float *taps,
-         Depthwise d, const Epilogue &e, const Clip &s, const Map *x, const Map *residual, Map *out,
-         long threads) {
+void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
+         const float *taps, const Epilogue &e, const Clip &s, const Map *x, const Map *residual,
+         Map *out, long threads) {
     // Some vectors of many rows rather than all of a few, as rows beside a strip are read for it
     // too: whole panels of an expansion's filters, and the last two together, as the last one writes
     // into what is the one's before it.
@@ -443,9 +443,9 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const float
     memory.resize(std::max<size_t>(memory.size(), all * d.kernel * 3 * TAPS * LANES));
     for (long row = 0; row < all * d.kernel * 3; row++)
         put_taps(memory.data() + row * TAPS * LANES, taps + row * 3 * LANES);
-    d.taps = memory.data();
+    const Cell *cells = memory.data();
 #else
-    d.taps = taps;
+    const Cell *cells = taps;
 #endif
 #pragma omp parallel num_threads(threads)
     {
@@ -466,7 +466,7 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const float
                 expansion.filters = expander, expansion.epilogue = expander_epilogue;
                 expansion.factor = expander_epilogue->factor_of(n);
             }
-            const Strip strip{d, e, s, x + n * s.frames * s.height * s.width * s.pixel,
+            const Strip strip{d, cells, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
                               first, last, e.factor_of(n), expander ? &expansion : nullptr};
@@ -485,7 +485,7 @@ extern "C" void depthwise(long channels, long kernel, const float *taps, long st
                           const Map *residual, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(nullptr, nullptr, taps, {channels, kernel, step, stride, nullptr}, e, s, x, residual, out, threads);
+    run(nullptr, nullptr, {channels, kernel, step, stride}, taps, e, s, x, residual, out, threads);
 }
 
 // The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
@@ -502,5 +502,5 @@ extern "C" void expand(long inputs, long filters, const Weight *weight, const fl
                           first_columns, first_factors, first_factor};
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(&f, &before, taps, {channels, kernel, step, stride, nullptr}, e, s, x, nullptr, out, threads);
+    run(&f, &before, {channels, kernel, step, stride}, taps, e, s, x, nullptr, out, threads);
 }

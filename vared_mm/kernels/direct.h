@@ -33,7 +33,7 @@ struct Filters {
 // Pixels, by where they begin in x and in the output, and the runs of a filter that meet them: those
 // in the padding meet none.
 struct Meeting {
-    std::vector<long> from, to;     // filled up to whole groups of PIXELS with those of the last cell
+    std::vector<long> from, to;     // filled up to whole groups of PIXELS with the last cell's
     long pixels = 0;
     std::vector<long> run, offset;  // which ones, in order, and where in x from a pixel's beginning
 
