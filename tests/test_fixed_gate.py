@@ -15,6 +15,7 @@ from command_lines import tool_of
 from results_by_hand import result_of, samples_of
 from torch import nn
 
+from vared_mm.fast import prepare_for_inference
 from vared_mm.launch import run_parser
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.fixed_gate import RandomGate
@@ -100,8 +101,24 @@ def test_a_block_draws_once_for_all_its_convolutions():
         assert torch.equal(first, second)
         assert not torch.equal(first, other)
         assert 60 < int((first[:, 0] > 0).sum()) < 140
-    with pytest.raises(DynamicError, match="ran before the block's first one, which draws"):
+    with pytest.raises(DynamicError, match="ran before the block's first one, which asks"):
         network(**settings, gate="random")[0][1](torch.randn(2, 8, 2, 3, 3))
+
+
+@pytest.mark.parametrize("settings", [{}, {"share": "block", "targets": BLOCKS}], ids=str)
+@torch.no_grad()
+def test_a_network_whose_gates_draw_is_prepared_and_draws_as_it_did(settings):
+    one, x = network(**settings, gate="random"), torch.randn(8, 3, 4, 5, 5)
+    for conv in dynamic_convs(one).values():
+        if isinstance(conv.gate, RandomGate):
+            conv.gate.values = torch.tensor([[0.0, 0.7, 0.0, 0.6], [0.9, 0.0, 0.8, 0.0]])
+            conv.gate.chances = torch.tensor([0.5, 0.5])
+    prepared = prepare_for_inference(one, x, precision="float32")
+    for seed in (1, 2, 2):
+        torch.manual_seed(seed)
+        expected = one(x)
+        torch.manual_seed(seed)
+        torch.testing.assert_close(prepared(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_policy_of_another_network_is_refused():

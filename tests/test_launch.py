@@ -109,6 +109,7 @@ def test_who_closed_the_output_is_told_nothing_and_no_error(monkeypatch):
     with told_in_a_line():
         console().print("a")
         print("b", file=sys.stderr)
+        assert os.path.samestat(os.fstat(sys.stdout.fileno()), os.stat(os.devnull))
 
 
 @pytest.mark.parametrize(("error", "code", "said"), [

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method.cost import Pass, conv_costs
-from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.gate import FollowerGate, Gate, HandsOn
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import Look, dynamic_convs, record_cost
 
@@ -67,7 +67,7 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
                 taken[name] = (start + part) % forced.shape[0]
                 forced = forced[start : start + part]
             forced = forced.to(answer)
-            if isinstance(module, BlockGate):
+            if isinstance(module, HandsOn):
                 module.hand_on(forced)
             return forced
 

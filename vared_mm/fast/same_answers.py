@@ -39,7 +39,9 @@ def answers_of(
     for choice in ways[1:] if half and len(ways) > 1 else ways:
         # Copies of the example, which the model may overwrite.
         inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
-        with chosen(model, choice):
+        with chosen(model, choice), torch.random.fork_rng(devices=[]):
+            # Where gates draw, all are to draw the same.
+            torch.default_generator.manual_seed(0)
             answers[choice] = model(*inputs, **words)
     return answers
 

@@ -6,7 +6,6 @@ checkpoint; a network that loads none computes everything.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.errors import DynamicError
+from vared_mm.method.gate import HandsOn
 
 
 class FixedGate(nn.Module):
@@ -22,7 +21,7 @@ class FixedGate(nn.Module):
 
     values: Tensor
 
-    def __init__(self, axes: int, config: DynamicConfig, leader: Any = None) -> None:
+    def __init__(self, axes: int, config: DynamicConfig) -> None:
         super().__init__()
         first = torch.zeros(axes, config.search_space, dtype=torch.float32)
         first[:, 0] = 1
@@ -41,20 +40,14 @@ class FixedGate(nn.Module):
 class RandomGate(FixedGate):
     """For each sample one row of `values` (rows, axes · S), drawn by `chances` (rows,) anew in
     every pass, in training and evaluation. There are as many rows as in the checkpoint.
-
-    Args:
-        leader: That of the block's first convolution, whose draw this one takes over.
     """
 
     chances: Tensor
 
-    def __init__(self, axes: int, config: DynamicConfig, leader: RandomGate | None = None) -> None:
+    def __init__(self, axes: int, config: DynamicConfig) -> None:
         super().__init__(axes, config)
         self.values = self.values[None]
         self.register_buffer("chances", torch.ones(1, dtype=torch.float32))
-        # In a tuple, the leader is not registered a second time.
-        self._leader = (leader,)
-        self._pass = threading.local()
 
     def fit(self, state: Mapping[str, Any], prefix: str) -> None:
         """Takes the number of rows of what is about to be loaded."""
@@ -64,29 +57,9 @@ class RandomGate(FixedGate):
             self.chances = self.chances.new_full((rows,), 1 / rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.values.to(x.device, torch.float32)[self.drawn(x)]
-
-    def drawn(self, x: Tensor) -> Tensor:
-        """(N,) which row each sample has."""
-        (leader,) = self._leader
-        if leader is None:
-            chances = self.chances.to(x.device, torch.float32)
-            self._pass.rows = torch.multinomial(chances, x.shape[0], replacement=True)
-            return self._pass.rows
-        rows: Tensor | None = getattr(leader._pass, "rows", None)
-        if rows is None or len(rows) != len(x):
-            raise DynamicError(
-                "a convolution that shares its block's gate ran before the block's first one, "
-                "which draws, or on another batch; give each its own with share='conv'"
-            )
-        return rows
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in super().__getstate__().items() if key != "_pass"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._pass = threading.local()
+        values, chances = (v.to(x.device, torch.float32) for v in (self.values, self.chances))
+        return values[torch.multinomial(chances, x.shape[0], replacement=True)]
 
 
-KINDS = {"fixed": FixedGate, "random": RandomGate}
+class RandomBlockGate(HandsOn, RandomGate):
+    """What it draws a block's other convolutions have too."""

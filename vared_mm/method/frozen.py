@@ -29,14 +29,16 @@ def frozen(model: nn.Module, gates: Mapping[str, Mapping[str, Tensor]]) -> dict[
         )
     weights = {k: v for k, v in model.state_dict().items() if ".gate." not in f".{k}"}
     for name, leader in leaders.items():
-        weights |= {f"{name}.gate.{buffer}": value for buffer, value in gates[leader].items()}
+        # What is drawn is handed on.
+        if name == leader or "chances" not in gates[leader]:
+            weights |= {f"{name}.gate.{buffer}": value for buffer, value in gates[leader].items()}
     return weights
 
 
 def leaders_of(model: nn.Module) -> dict[str, str]:
     """Each dynamic convolution, and the one that asks the gate for it: most often itself."""
     convs = dynamic_convs(model)
-    names = {conv.gate: name for name, conv in convs.items()}
+    names: dict[nn.Module, str] = {conv.gate: name for name, conv in convs.items()}
     return {
         name: names[conv.gate.leader] if isinstance(conv.gate, FollowerGate) else name
         for name, conv in convs.items()

@@ -242,8 +242,8 @@ def _in_single(gate: nn.Module, keys: Any) -> None:
         gate.float()
 
 
-class BlockGate(Gate):
-    """A gate whose answer the other convolutions of its block take over.
+class HandsOn(nn.Module):
+    """Before a gate's class: the other convolutions of its block take its answer over.
 
     The block's first convolution calls it, the others read through a `FollowerGate` in the same
     thread: each thread has an answer of its own, also where replicas of `DataParallel` share this
@@ -251,8 +251,8 @@ class BlockGate(Gate):
     ends well; the next pass replaces what a failed one left.
     """
 
-    def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
-        super().__init__(in_channels, axes, config)
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
         self.followers = 0
         # Itself and no subclass, of whose attributes torch.compile would lose what is set.
         self._pass = threading.local()
@@ -287,17 +287,21 @@ class BlockGate(Gate):
         self._pass = threading.local()
 
 
+class BlockGate(HandsOn, Gate):
+    """The gate of a block, which its first convolution asks."""
+
+
 class FollowerGate(nn.Module):
     """Reads what the block's gate has just answered; without parameters of its own."""
 
-    def __init__(self, leader: BlockGate) -> None:
+    def __init__(self, leader: HandsOn) -> None:
         super().__init__()
         # In a tuple, the leader is not registered a second time: its state-dict keys stay single.
         self._leader = (leader,)
         leader.followers += 1
 
     @property
-    def leader(self) -> BlockGate:
+    def leader(self) -> HandsOn:
         return self._leader[0]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ from vared_mm.method.equations import (
     widths,
 )
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.fixed_gate import KINDS, FixedGate
-from vared_mm.method.gate import BlockGate, FollowerGate, Gate
+from vared_mm.method.fixed_gate import FixedGate, RandomBlockGate, RandomGate
+from vared_mm.method.gate import BlockGate, FollowerGate, Gate, HandsOn
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.operators import is_exported, uncompiled
 from vared_mm.method.prefix_conv import is_pointwise, like_layout, output_shape, prefix_conv
@@ -78,13 +78,14 @@ class _Dynamic(GatedConv):
         check_settings(self, config)
         self.dynamic, self.axes = config, dynamic_axes(self, config)
         n = len(self.axes)
-        if config.gate in KINDS:
-            # Where a block shares its gate all of it has what its first one draws.
-            first: Any = None if leader is None else leader.gate
-            self.gate = KINDS[config.gate](n, config, first).to(self.weight.device)
+        if config.gate == "fixed":
+            self.gate = FixedGate(n, config).to(self.weight.device)
         elif leader is not None:
-            assert isinstance(leader.gate, BlockGate)
+            assert isinstance(leader.gate, HandsOn)
             self.gate = FollowerGate(leader.gate)
+        elif config.gate == "random":
+            draws = RandomBlockGate if config.share == "block" else RandomGate
+            self.gate = draws(n, config).to(self.weight.device)
         else:
             kind = BlockGate if config.share == "block" else Gate
             self.gate = kind(self.in_channels, n, config).to(self.weight)
