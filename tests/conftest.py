@@ -98,6 +98,12 @@ def _compiler():
         pytest.skip("no C++ compiler is here")
 
 
+@pytest.fixture(params=["tiles", "without"])
+def _tiles(request, monkeypatch):
+    """With AMX, whose instructions are computed one by one where it is not, and without."""
+    monkeypatch.setattr(tiled_conv, "suits", lambda: request.param == "tiles")
+
+
 @pytest.fixture
 def _suited(_compiler, monkeypatch):
     """Our own convolutions, also where oneDNN's are faster."""

@@ -1,7 +1,6 @@
-"""Maps in bfloat16: what the kernels make of them, and networks that are prepared for them."""
+"""Maps in bfloat16: what the kernels make of them."""
 
 import copy
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,41 +8,30 @@ import torch.nn.functional as F
 from convolutions import gates_of, make_case, patterns
 from hypothesis import given
 from hypothesis import strategies as st
-from mmengine.registry import MODELS
-from prepared import lively
-from test_fast_backbones import BACKBONES
 from test_fast_convolutions import PACKABLE, error, norm_of
 from test_fast_gate import gate_of
 from test_fast_squeeze_excite import Excited
 from torch import nn
 
 import vared_mm  # noqa: F401
-from vared_mm.fast import precision, prepare_for_inference
+from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.max_pool import MaxPool
 from vared_mm.fast.native_conv import packed
 from vared_mm.fast.packed_conv import Geometry, as_channels_last
 from vared_mm.fast.prepared_gate import PreparedGate
-from vared_mm.fast.same_answers import tensors_in
 from vared_mm.kernels import tiled_conv
 from vared_mm.kernels.convolutions import Convolving, Expander, Finish
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.kernels.tiled_conv import Tiling
 from vared_mm.method import DynamicConfig, make_dynamic
-from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
-from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
+from vared_mm.method.observe import forced_gates
 
 pytestmark = pytest.mark.usefixtures("_compiler")
 # What one rounding is off by, of the number itself.
 HALF = 2**-8
 ONES = (1, 1, 1)
-
-
-@pytest.fixture(params=["tiles", "without"])
-def _tiles(request, monkeypatch):
-    """With AMX, whose instructions are computed one by one where it is not, and without."""
-    monkeypatch.setattr(tiled_conv, "suits", lambda: request.param == "tiles")
 
 
 @pytest.mark.usefixtures("_suited")
@@ -300,136 +288,3 @@ def test_a_depthwise_convolution_reads_what_either_kernel_makes():
     model, x = nn.Sequential(*pair).eval(), torch.randn(2, 16, 3, 5, 6)
     prepared = prepare_for_inference(model, x, precision="bfloat16")
     assert error(prepared(x), model.double()(x.double())) < 3 * HALF
-
-
-@pytest.mark.usefixtures("_tiles", "_suited")
-@pytest.mark.parametrize(
-    "name", ["InceptionI3d", "R2Plus1d18", "X3D, one gate per block", "ResNetV1c, images"]
-)
-@torch.no_grad()
-def test_a_backbone_keeps_its_precision_outside(name):
-    settings, size, _ = BACKBONES[name]
-    torch.manual_seed(0)
-    x = torch.stack([scale * torch.randn(size) + scale for scale in (-1.5, 0.5, 1.5)])
-    model = lively(MODELS.build(copy.deepcopy(settings)), x)
-    prepared = prepare_for_inference(model, x[:1], precision="bfloat16")
-    first = next(iter(dynamic_convs(model).values()))
-    choices = (0, 0.7, *[0] * (first.dynamic.search_space - 2)) * len(first.axes)
-    with (
-        record_cost(model) as plain,
-        record_cost(prepared) as fast,
-        forced_gates(model, choices),
-        forced_gates(prepared, choices),
-    ):
-        expected, came = model(x), prepared(x)
-    assert len(fast.seen) == len(plain.seen)
-    for a, b in zip(tensors_in(came), tensors_in(expected), strict=True):
-        assert a.dtype == torch.float32
-        assert error(a, b.double()) < 0.1
-    assert all(p.dtype == torch.float32 for p in prepared.parameters())
-
-
-@torch.no_grad()
-def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch):
-    model, x = nn.Sequential(nn.Conv3d(3, 16, 1), nn.ReLU()).eval(), torch.randn(1, 3, 2, 4, 4)
-    rounded = prepare_for_inference(model, x, precision="bfloat16")(x)
-    exact = prepare_for_inference(model, x, precision="float32")(x)
-    assert not torch.equal(rounded, exact)
-    for computes, expected in ((True, rounded), (False, exact)):
-        monkeypatch.setattr(precision, "computes_in_bfloat16", lambda computes=computes: computes)
-        assert torch.equal(prepare_for_inference(model, x)(x), expected)
-        assert torch.equal(prepare_for_inference(model, x, precision="float32")(x), exact)
-        # A model in another precision keeps it.
-        double = prepare_for_inference(model.double(), x.double())(x.double())
-        assert double.dtype == torch.float64
-        model.float()
-
-
-def test_other_precisions_are_refused():
-    model, x = nn.Sequential(nn.Conv3d(3, 16, 1)).eval(), torch.randn(1, 3, 2, 4, 4)
-    with pytest.raises(
-        ValueError, match="precision is one of auto, float32, bfloat16; came 'bf16'"
-    ):
-        prepare_for_inference(model, x, precision="bf16")
-    with pytest.raises(
-        ValueError, match=r"whose weights are float32 on a CPU; came torch.float64 on cpu"
-    ):
-        prepare_for_inference(model.double(), x.double(), precision="bfloat16")
-
-
-class Pooled(nn.Module):
-    """What autocast leaves in float32 is added to a convolution; its scores are linear."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.pool = nn.Conv3d(3, 16, 1), nn.AvgPool3d(3, 1, 1)
-        self.conv, self.head = nn.Conv3d(16, 16, 3, padding=1), nn.Linear(16, 400)
-
-    def forward(self, x):
-        y = self.pool(self.stem(x))
-        return self.head((self.conv(y) + y).relu().mean((2, 3, 4)))
-
-
-@torch.no_grad()
-def test_what_autocast_leaves_in_float32_is_fused_too_and_scores_are_float32(monkeypatch):
-    torch.manual_seed(0)
-    model, x = Pooled().eval(), torch.randn(4, 3, 4, 6, 6)
-    prepared = prepare_for_inference(model, x, precision="bfloat16")
-    run = Mock(wraps=prepared.conv.forward.run)
-    monkeypatch.setattr(prepared.conv.forward, "run", run)
-    came = prepared.forward.run_as_maps(x)
-    assert run.call_count == 1
-    assert error(came, model(x).double()) < 3 * HALF
-    assert not torch.equal(came, came.bfloat16().float())
-
-
-class Boxed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 16, 1)
-
-    def forward(self, x, boxes):
-        return self.conv(x), boxes * 2, boxes.double()
-
-
-@torch.no_grad()
-def test_what_is_no_map_keeps_its_numbers_and_its_type():
-    x, boxes = torch.randn(1, 3, 4, 4), torch.tensor([[337.0, 1001.0]])
-    prepared = prepare_for_inference(Boxed().eval(), x, boxes, precision="bfloat16")
-    _, twice, double = prepared(x, boxes)
-    assert twice.tolist() == [[674, 2002]]
-    assert double.dtype == torch.float64
-
-
-class Picky(nn.Module):
-    """One of its operations does not know bfloat16."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 16, 1)
-        self.register_buffer("one", torch.ones(1))
-
-    def forward(self, x):
-        return torch.lerp(self.conv(x), self.one, 0.5)
-
-
-@torch.no_grad()
-def test_where_bfloat16_fails_auto_prepares_in_float32_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: True)
-    model, x = Picky().eval(), torch.randn(1, 3, 4, 4)
-    prepared = prepare_for_inference(model, x)
-    assert error(prepared(x), model(x).double()) < 1e-6
-    assert "prepared in float32, as bfloat16 fails: expected dtype" in caplog.text
-    with pytest.raises(RuntimeError, match="expected dtype"):
-        prepare_for_inference(model, x, precision="bfloat16")
-
-
-@torch.no_grad()
-def test_cgnet_is_held_to_forced_choices():
-    torch.manual_seed(0)
-    model = nn.Sequential(*[nn.Conv3d(16, 16, 3, padding=1) for _ in range(4)], nn.BatchNorm3d(16))
-    make_cgnet(model, CGNetConfig(targets=r"\d"))
-    x = torch.randn(2, 16, 4, 6, 6)
-    model.train()(x)
-    prepared = prepare_for_inference(model.eval(), x, precision="bfloat16")
-    assert prepared(x).dtype == torch.float32

@@ -31,5 +31,4 @@ LD_PRELOAD="$preload" "$python" -m pytest -rs --capture=sys -p no:cacheprovider 
   tests/test_fast_gate.py \
   tests/test_fast_max_pool.py tests/test_fast_together.py tests/test_fast_squeeze_excite.py tests/test_fast_native_conv.py \
   tests/test_fast_expansion.py tests/test_bfloat16.py \
-  tests/test_searches.py \
-  --deselect tests/test_bfloat16.py::test_a_backbone_keeps_its_precision_outside "$@"
+  tests/test_searches.py "$@"
