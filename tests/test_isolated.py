@@ -80,8 +80,9 @@ def test_threads_that_spin_take_no_time_while_another_side_runs(clocks):
     assert taken == 0
     assert cpu_ticks(mine) > 0
     alone, beside = (np.percentile(times, [25, 75]) for times in seconds.values())
-    assert alone[0] <= beside[1]
-    assert beside[0] <= alone[1]
+    # By as much as others of the machine disturb either.
+    assert alone[0] <= 1.5 * beside[1]
+    assert beside[0] <= 1.5 * alone[1]
 
 
 def test_what_a_side_raises_comes_back(clocks):
