@@ -211,6 +211,34 @@ def test_the_pointwise_convolution_before_a_depthwise_one_needs_no_maps(name, ma
     assert error(came, expected) < 2 * OFF[maps]
 
 
+@pytest.mark.usefixtures("_suited", "_threads")
+@pytest.mark.parametrize("size", [(5, 9, 1), (4, 40, 6), (7, 3, 7), (1, 5, 8), (3, 4, 17)])
+@pytest.mark.parametrize(("step", "stride", "kernel"), [(2, 1, 3), (4, 2, 3), (2, 2, 1)])
+@torch.no_grad()
+def test_frames_between_those_that_are_computed_are_rebuilt_as_they_are_read(
+    step, stride, kernel, size, maps
+):
+    torch.manual_seed(0)
+    first = native(torch.randn(40, 6, 1, 1, 1), None, Geometry(ONES, (0,) * 3, ONES, 1), maps)
+    steps, padding = (step, stride, stride), (kernel // 2, 1, 1)
+    weight = torch.randn(40, 1, kernel, 3, 3)
+    conv = native(weight, None, Geometry(steps, padding, ONES, 40), maps)
+    x, gates = torch.randn(2, 6, *size).to(maps), torch.rand(2, 2, 3)
+    phi = torch.randn(step - 1, 40, 3, 3)
+    before, after = epilogue_of(first, True), epilogue_of(conv, False)
+    computed = by_torch(first, x)[:, :, ::step]
+    made = [computed, *(F.conv3d(computed, own[:, None, None].double(), None, 1, (0, 1, 1), 1, 40)
+                        for own in phi)]  # fmt: skip
+    between = torch.stack(made, 3).flatten(2, 3)[:, :, : size[0]]
+    expected = followed(
+        by_torch(conv, followed(between, before, gates[0, :, 2])), after, gates[1, :, 0]
+    )
+    expander = Expander(first.kernel, before.finish(3, [2]), gates[0], convolutions.between(phi))
+    came = conv.kernel.expanded(as_channels_last(x), after.finish(3, [0]), gates[1], expander)
+    # Of what is computed, of Φ and of what is rebuilt.
+    assert error(came, expected) < 4 * OFF[maps]
+
+
 @pytest.mark.usefixtures("_suited")
 @torch.no_grad()
 def test_nan_stays_where_it_belongs():

@@ -22,7 +22,7 @@ from vared_mm.fast.packed_conv import (
     empty_maps,
     output_size,
 )
-from vared_mm.kernels.convolutions import Expander, Finish, parted
+from vared_mm.kernels.convolutions import Expander, Finish, between, parted
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import OpenPath, open_paths
 from vared_mm.method.layer import Pattern, _Dynamic
@@ -55,17 +55,29 @@ class Branch:
         self.conv, self.epilogue, self.pattern, self.prefix = conv, epilogue, pattern, prefix
         self.channels = first or conv.out_channels
         self.computed, step = conv.extent(pattern)
+        one_each = self.channels in (first, self.computed) and sum(pattern) == len(conv.axes)
         # Then the maps are finished where they are.
-        all_made = self.channels in (first, self.computed) and step == 1
-        self.rebuilds_nothing = all_made and sum(pattern) == len(conv.axes)
+        self.rebuilds_nothing = one_each and step == 1
         # So many frames are made of themselves alone; 0 where a convolution reads its neighbours.
         self.period = conv.strides[last_open(conv, pattern)] if is_spatial(conv) else 0
         self._rebuilding = rebuilding_of(conv, epilogue, pattern, first)
-        # Then our own convolution does all of it.
+        # Then our own convolution does all of it; what it may be told as, of a pointwise one.
         self.finish: Finish | None = None
-        if self.rebuilds_nothing and conv.bias is None and isinstance(prefix, NativeConv):
+        self._expander: Expander | None = None
+        if one_each and conv.bias is None and isinstance(prefix, NativeConv):
             columns = [i for i, is_open in enumerate(pattern) if is_open]
-            self.finish = epilogue.finish(len(pattern), columns)
+            finish = epilogue.finish(len(pattern), columns)
+            if step == 1:
+                self.finish = finish
+                self._expander = Expander(prefix.kernel, finish, None)
+            elif conv.dynamic.cheap_kernel == 3 and self.channels >= VECTOR:
+                _, (path,) = open_paths(pattern, conv.out_channels, *conv.cheap_operations())
+                rebuilt = between(cast(Tensor, first_of(path.cheap, self.channels)))
+                self._expander = Expander(prefix.kernel, finish, None, rebuilt)
+
+    def expander(self, gates: Tensor) -> Expander | None:
+        """What a depthwise convolution makes by itself of x what this pointwise one would."""
+        return None if self._expander is None else self._expander._replace(gates=gates)
 
     def __call__(
         self,

@@ -66,9 +66,10 @@ class Expansion(nn.Module):
         if len(groups) == 1 and others == groups:
             (pattern,) = groups
             one, two = first.branch(pattern, self._read(x, pattern)), second.branch(pattern)
-            if one.finish is None or not isinstance(two.prefix, NativeConv):
+            by = one.expander(gates) if isinstance(two.prefix, NativeConv) else None
+            if by is None:
                 return two(one(x, gates, None), again, None)
-            return two(x, again, None, by=Expander(one.prefix.kernel, one.finish, gates))
+            return two(x, again, None, by=by)
         return second.answer(first.answer(x, gates, groups, None), again, others, None)
 
     def _read(self, x: Tensor, pattern: Pattern) -> int | None:

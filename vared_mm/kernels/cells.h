@@ -19,6 +19,12 @@ inline void put_cell(Cell *to, Sixteen first, Sixteen second) {
         9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 
+inline Sixteen take_cell(const Cell *at, long pixel) {
+    using Words = typename Vector<uint32_t, LANES>::type;
+    const Words both = *reinterpret_cast<const Words *>(at);
+    return (Sixteen)(pixel ? both & 0xffff0000 : both << 16);
+}
+
 // [-, left], [itself, right], [left, itself], [right, -]: what a pixel, the first or the second one
 // of its cell, meets of the cell and of that beside it.
 inline void put_taps(Cell *to, const float *taps) {
@@ -31,6 +37,7 @@ typedef float Cell;
 constexpr long PER_CELL = 1, TAPS = 3;
 
 inline void put_cell(Cell *to, Sixteen pixel, Sixteen) { put(to, pixel); }
+inline Sixteen take_cell(const Cell *at, long) { return take(at); }
 #endif
 
 // Of a row, and of what is beside it: at least one pixel of zeros.

@@ -108,11 +108,36 @@ constexpr Slide SLIDES[ALONG] = {slide<1, STRIDE>, slide<2, STRIDE>, slide<3, ST
                                  slide<4, STRIDE>, slide<5, STRIDE>, slide<6, STRIDE>,
                                  slide<7, STRIDE>, slide<8, STRIDE>};
 
-// The pointwise convolution that makes what the depthwise one reads, and a sample's factor in it.
+// Some of a row of a frame that is rebuilt of another one, into cells.
+template <int COUNT>
+void slide_in_cells(const Rows &m, long w, const Finish finish, Cell *to) {
+    Sixteen sum[COUNT + 1] = {};
+    sum_up<COUNT, 1>(m, w, sum);
+#pragma GCC unroll 8
+    for (long i = 0; i < COUNT; i += PER_CELL)
+        put_cell(to + i / PER_CELL * LANES, finish.of(sum[i]),
+                 i + 1 < COUNT ? finish.of(sum[i + 1]) : Sixteen{});
+}
+
+using SlideInCells = decltype(&slide_in_cells<1>);
+constexpr SlideInCells IN_CELLS[ALONG] = {slide_in_cells<1>, slide_in_cells<2>, slide_in_cells<3>,
+                                          slide_in_cells<4>, slide_in_cells<5>, slide_in_cells<6>,
+                                          slide_in_cells<7>, slide_in_cells<8>};
+
+// The pointwise convolution that makes what the depthwise one reads: all frames, or each `step`-th,
+// of which the others are rebuilt by 3 x 3 pixels.
+struct Expander {
+    const Filters filters;
+    const Epilogue before, after;  // the latter of each frame, where not all are computed
+    const long step;
+    const Cell *taps;  // (vectors, (step - 1) * 3, TAPS, 16)
+};
+
+// What a thread works with, for one sample.
 struct Expansion {
-    const Filters *filters;
-    const Epilogue *epilogue;
+    const Expander *by;
     float factor;
+    long made;                // the computed frame at hand
     Meeting meeting;          // of the pixels of a tile
     std::vector<float> kept;  // never filled, as a pixel is one run
 };
@@ -134,20 +159,25 @@ struct Strip {
     const long vectors = last_vector - first_vector, line = cells_of(s.width) * LANES;
     const long low = std::max(top * d.stride - 1, 0L);
     const long high = std::min((bottom - 1) * d.stride + 2, s.height);
+    // What frames in between are rebuilt of: behind the ring, with the rows beside these.
+    const bool rebuilds = expansion && expansion->by->step > 1;
+    const long above = std::max(low - rebuilds, 0L), below = std::min(high + rebuilds, s.height);
+    Cell *const computed = ring + d.kernel * vectors * (high - low) * line;
 
     Cell *tile(long frame, long vector) const {
         return ring + (frame % d.kernel * vectors + vector - first_vector) * (high - low) * line;
     }
 
     void run(long first, long last) const {
-        for (long row = 0; row < d.kernel * vectors * (high - low); row++) {
+        const long rows = (d.kernel * (high - low) + rebuilds * (below - above)) * vectors;
+        for (long row = 0; row < rows; row++) {
             std::fill_n(ring + row * line, LANES, Cell(0));
             std::fill_n(ring + (row + 1) * line - LANES, LANES, Cell(0));
         }
         if (expansion) {
             Meeting &m = expansion->meeting;
-            m.clear(), m.meets(0, 0);
-            for (long h = 0; h < high - low; h++)
+            m.clear(), m.meets(0, 0), expansion->made = -1;
+            for (long h = 0; h < below - above; h++)
                 for (long w = 0; w < parts_of(s.width, PER_CELL) * PER_CELL; w++)
                     m.add((h * s.width + std::min(w, s.width - 1)) * s.pixel,
                           h * line + (w / PER_CELL + 1) * LANES);
@@ -176,21 +206,55 @@ struct Strip {
     }
 
     void expand(long frame) const {
-        Expansion &by = *expansion;
-        const Map *first = x + (frame * s.height + low) * s.width * s.pixel;
+        if (!rebuilds) return multiply(frame, tile(frame, first_vector));
+        const Expander &by = *expansion->by;
+        const long part = frame % by.step;
+        if (expansion->made != frame - part) multiply(expansion->made = frame - part, computed);
+        for (long v = first_vector; v < last_vector; v++) {
+            const Cell *from = computed + (v - first_vector) * (below - above) * line;
+            const Finish finish(by.after, start_of(v, d.channels), 1);
+            const Cell *taps = by.taps + (v * (by.step - 1) + part - 1) * 3 * TAPS * LANES;
+            Cell *to = tile(frame, v) + LANES;
+            for (long h = low; h < high; h++, to += line)
+                part ? rebuild(from, taps, h, finish, to)
+                     : finish_row(from + (h - above) * line + LANES, finish, to);
+        }
+    }
+
+    // The pointwise convolution of a frame, all rows that are read or rebuilt of.
+    void multiply(long frame, Cell *to) const {
+        const Map *first = x + (frame * s.height + above) * s.width * s.pixel;
+        const long plane = (below - above) * line;
+        const Expander &by = *expansion->by;
+        const Meeting *meeting = &expansion->meeting;
         // As if all vectors were there: `make` goes to the first one's tile.
-        Direct<Cell>{*by.filters,    *by.epilogue,         by.factor,
-                     &by.meeting,    &by.meeting + 1,      first,
-                     nullptr,        tile(frame, 0),       (high - low) * line,
-                     by.kept}
+        Direct<Cell>{by.filters, by.before, expansion->factor, meeting, meeting + 1, first,
+                     nullptr, to - first_vector * plane, plane, expansion->kept}
             .make(first_vector, last_vector);
 #ifdef PAIRS
         // The last cell of a row may have a pixel that is not there.
         if (s.width % PER_CELL)
-            for (long row = 1; row <= (high - low) * vectors; row++)
-                for (Cell *at = tile(frame, first_vector) + row * line, *i = at - LANES; i < at; i++)
-                    *i &= 0xffff;
+            for (long row = 1; row <= (below - above) * vectors; row++)
+                for (Cell *at = to + row * line, *i = at - LANES; i < at; i++) *i &= 0xffff;
 #endif
+    }
+
+    void finish_row(const Cell *from, const Finish &finish, Cell *to) const {
+        for (long w = 0; w < s.width; w += PER_CELL, from += LANES, to += LANES)
+            put_cell(to, finish.of(take_cell(from, 0)),
+                     w + 1 < s.width ? finish.of(take_cell(from, 1)) : Sixteen{});
+    }
+
+    void rebuild(const Cell *from, const Cell *taps, long h, const Finish &finish,
+                 Cell *to) const {
+        Rows m;
+        for (long j = 0; j < 3; j++)
+            if (h + j - 1 >= above && h + j - 1 < below) {
+                m.row[m.count] = from + (h + j - 1 - above) * line;
+                m.taps[m.count++] = taps + j * TAPS * LANES;
+            }
+        for (long w = 0; w < s.width; w += ALONG)
+            IN_CELLS[std::min(ALONG, s.width - w) - 1](m, w, finish, to + w / PER_CELL * LANES);
     }
 
     void make(long t, long v) const {
@@ -415,13 +479,26 @@ extern "C" void direct(long inputs, long filters, long runs, long run, const Wei
 
 namespace {
 
-void run(const Filters *expander, const Epilogue *expander_epilogue, const Depthwise &d,
-         const float *taps, const Epilogue &e, const Clip &s, const Map *x, const Map *residual,
-         Map *out, long threads) {
+// Taps of some rows as they meet cells: `memory`, or themselves.
+const Cell *in_cells(const float *taps, long rows, std::vector<Cell> &memory) {
+#ifdef PAIRS
+    memory.resize(std::max<size_t>(memory.size(), rows * TAPS * LANES));
+    for (long row = 0; row < rows; row++)
+        put_taps(memory.data() + row * TAPS * LANES, taps + row * 3 * LANES);
+    return memory.data();
+#else
+    return taps;
+#endif
+}
+
+void run(const Expander *expander, const Depthwise &d, const float *taps, const Epilogue &e,
+         const Clip &s, const Map *x, const Map *residual, Map *out, long threads) {
     // Some vectors of many rows rather than all of a few, as rows beside a strip are read for it
     // too: whole panels of an expansion's filters, and the last two together, as the last one writes
     // into what is the one's before it.
-    const long all = vectors_of(d.channels), of_vector = d.kernel * cells_of(s.width) * LANES;
+    const bool rebuilds = expander && expander->step > 1;
+    const long all = vectors_of(d.channels);
+    const long of_vector = (d.kernel + rebuilds) * cells_of(s.width) * LANES;
     const long whole = RING / (of_vector * (s.out_height * d.stride + 2)) / VECTORS * VECTORS;
     const long vectors = std::max({whole, VECTORS, 2L});
     const long groups = std::max((all + vectors - 2) / vectors, 1L);
@@ -438,20 +515,14 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
         more++;
     const long rows = parts_of(s.out_height, strips);
     strips = parts_of(s.out_height, rows);
-#ifdef PAIRS
     static thread_local std::vector<Cell> memory;
-    memory.resize(std::max<size_t>(memory.size(), all * d.kernel * 3 * TAPS * LANES));
-    for (long row = 0; row < all * d.kernel * 3; row++)
-        put_taps(memory.data() + row * TAPS * LANES, taps + row * 3 * LANES);
-    const Cell *cells = memory.data();
-#else
-    const Cell *cells = taps;
-#endif
+    const Cell *cells = in_cells(taps, all * d.kernel * 3, memory);
 #pragma omp parallel num_threads(threads)
     {
         static thread_local std::vector<Cell> memory;
         static thread_local Expansion expansion;
-        memory.resize(std::max<size_t>(memory.size(), of_row * (rows * d.stride + 2) + LANES));
+        const long read = rows * d.stride + 2 + 2 * rebuilds;
+        memory.resize(std::max<size_t>(memory.size(), of_row * read + LANES));
         // From the beginning of a cache line on.
         const size_t start = reinterpret_cast<size_t>(memory.data()) / 4 % LANES;
         Cell *ring = memory.data() + (LANES - start) % LANES;
@@ -462,10 +533,8 @@ void run(const Filters *expander, const Epilogue *expander_epilogue, const Depth
             const long n = piece / parts / strips, top = piece / parts % strips * rows;
             const long part = piece % parts;
             const long to = n * s.out_frames * s.out_height * s.out_width * d.channels;
-            if (expander) {
-                expansion.filters = expander, expansion.epilogue = expander_epilogue;
-                expansion.factor = expander_epilogue->factor_of(n);
-            }
+            if (expander)
+                expansion.by = expander, expansion.factor = expander->before.factor_of(n);
             const Strip strip{d, cells, e, s, x + n * s.frames * s.height * s.width * s.pixel,
                               residual ? residual + to : nullptr, out + to, ring,
                               top, std::min(top + rows, s.out_height),
@@ -485,22 +554,31 @@ extern "C" void depthwise(long channels, long kernel, const float *taps, long st
                           const Map *residual, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(nullptr, nullptr, {channels, kernel, step, stride}, taps, e, s, x, residual, out, threads);
+    run(nullptr, {channels, kernel, step, stride}, taps, e, s, x, residual, out, threads);
 }
 
 // The pointwise convolution of x, and the depthwise one of that, which is never written as a whole.
+// The first one computes each `first_step`-th frame, of which `first_taps` rebuild those after it.
 extern "C" void expand(long inputs, long filters, const Weight *weight, const float *first_scale,
                        const float *first_bias, long first_relu, long first_columns,
-                       long first_factors, const long *first_factor, long channels, long kernel,
-                       const float *taps, long step, long stride, const float *scale,
-                       const float *bias, long relu, long columns, long factors,
-                       const long *factor, long samples, long frames, long height, long width,
-                       long pixel, const Map *x, const float *first_gates, const float *gates,
-                       Map *out, long threads) {
-    const Filters f{filters, 1, inputs, weight};
-    const Epilogue before{first_scale,   first_bias,    first_relu,  first_gates,
-                          first_columns, first_factors, first_factor};
+                       long first_factors, const long *first_factor, long first_step,
+                       const float *first_taps, long channels, long kernel, const float *taps,
+                       long step, long stride, const float *scale, const float *bias, long relu,
+                       long columns, long factors, const long *factor, long samples, long frames,
+                       long height, long width, long pixel, const Map *x, const float *first_gates,
+                       const float *gates, Map *out, long threads) {
     const Epilogue e{scale, bias, relu, gates, columns, factors, factor};
     const Clip s(samples, frames, height, width, pixel, step, stride);
-    run(&f, &before, {channels, kernel, step, stride}, taps, e, s, x, nullptr, out, threads);
+    const bool whole = first_step == 1;
+    static thread_local std::vector<Cell> memory;
+    // Frames are multiplied before others are rebuilt of them.
+    const Expander by{
+        {filters, 1, inputs, weight},
+        {first_scale, whole ? first_bias : nullptr, whole && first_relu, first_gates,
+         first_columns, first_factors, first_factor},
+        {nullptr, first_bias, first_relu},
+        first_step,
+        in_cells(first_taps, vectors_of(channels) * (first_step - 1) * 3, memory),
+    };
+    run(&by, {channels, kernel, step, stride}, taps, e, s, x, nullptr, out, threads);
 }

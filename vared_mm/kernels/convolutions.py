@@ -71,12 +71,33 @@ class Finish:
         }  # fmt: skip
 
 
+class Between(NamedTuple):
+    """Frames between those that a pointwise convolution before a depthwise one computes.
+
+    Args:
+        step: Every `step`-th frame is computed.
+        taps: What rebuilds the others of those by 3x3 pixels; see `between`.
+    """
+
+    step: int
+    taps: Tensor | None
+
+
+NOTHING_BETWEEN = Between(1, None)
+
+
+def between(phi: Tensor) -> Between:
+    """Frames that Φ rebuilds, (R - 1, C, 3, 3)."""
+    return Between(len(phi) + 1, taps_of(phi.transpose(0, 1)))
+
+
 class Expander(NamedTuple):
     """The pointwise convolution before a depthwise one, and what follows it."""
 
     conv: Convolving
     finish: Finish
     gates: Tensor | None
+    between: Between = NOTHING_BETWEEN
 
     def of(self, samples: slice) -> Expander:
         """For some samples of the batch."""
@@ -167,7 +188,7 @@ class Convolving:
 
     def expanded(self, x: Tensor, finish: Finish, gates: Tensor | None, by: Expander) -> Tensor:
         """The depthwise one of what a pointwise one makes, which is never written as a whole."""
-        run, out = self._prepared(x, "expand", finish, by.conv, by.finish)
+        run, out = self._prepared(x, "expand", finish, by.conv, by.finish, by.between)
         run(x=x, first_gates=by.gates, gates=gates, out=out)
         return out
 
@@ -176,11 +197,10 @@ class Convolving:
         x: Tensor,
         kernel: str,
         finish: Finish,
-        first: Convolving | None = None,
-        first_finish: Finish | None = None,
+        *first: Any,
     ) -> tuple[Bound, Tensor]:
         """The kernel, told what is the same in all calls with maps of this size; new maps."""
-        run, shape = self._of_size(x.shape, x.dtype, kernel, finish, first, first_finish)
+        run, shape = self._of_size(x.shape, x.dtype, kernel, finish, *first)
         layout = LAYOUTS[x.ndim]
         return run, torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
@@ -190,14 +210,16 @@ class Convolving:
         maps: torch.dtype,
         kernel: str,
         finish: Finish,
-        first: Convolving | None,
-        first_finish: Finish | None,
+        first: Convolving | None = None,
+        first_finish: Finish | None = None,
+        between: Between = NOTHING_BETWEEN,
     ) -> tuple[Bound, tuple[int, ...]]:
         """The kernel for maps of a shape, and that of what it makes."""
         told = {**self.weight, **self.moves, **finish.told}
         if first is not None and first_finish is not None:
             told |= first.weight
-            told |= {f"first_{name}": value for name, value in first_finish.told.items()}
+            before = {**first_finish.told, **between._asdict()}
+            told |= {f"first_{name}": value for name, value in before.items()}
         kernels = self.library(maps)
         assert kernels is not None
         run = kernels[kernel].bind(samples=shape[0], **self.sizes(shape), **told)

@@ -49,7 +49,7 @@ void put(T *at, Sixteen v) {
 #endif
 
 struct Epilogue {
-    const float *scale, *bias;  // (C,)
+    const float *scale, *bias;  // (C,); null for ones, and for zeros
     long relu;
     const float *gates;  // (samples, columns)
     long columns, factors;
@@ -67,8 +67,8 @@ struct Finish {
     Sixteen scale, bias, least;
 
     Finish(const Epilogue &e, long c, float factor)
-        : scale(take(e.scale + c) * factor), bias(take(e.bias + c)),
-          least(all(e.relu ? 0 : -INFINITY)) {}
+        : scale(e.scale ? take(e.scale + c) * factor : all(factor)),
+          bias(e.bias ? take(e.bias + c) : all(0)), least(all(e.relu ? 0 : -INFINITY)) {}
 
     Sixteen of(Sixteen sum, const Map *residual = nullptr) const {
         sum = bias + scale * sum;
