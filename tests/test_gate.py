@@ -5,11 +5,13 @@ import math
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vared_mm.method import DynamicConfig, DynamicError
 from vared_mm.method.gate import (
@@ -98,6 +100,29 @@ def test_one_sample_moves_the_running_statistics_as_an_exponential_average():
     assert gate.norm.num_batches_tracked.item() == 1
     x = torch.randn(1, 1, 2, 2, requires_grad=True)
     (gate(x) + gate(x)).sum().backward()
+
+
+def compiled(gate, x):
+    torch.compiler.reset()
+    return torch.compile(gate)(x)
+
+
+@pytest.mark.parametrize(
+    "run", [partial(checkpoint, use_reentrant=False), compiled], ids=["checkpointing", "compiled"]
+)
+def test_one_sample_has_the_same_gradients_where_the_backward_pass_computes_parts_again(run):
+    torch.manual_seed(0)
+    gate = Gate(8, 2, DynamicConfig()).train()
+    nn.init.normal_(gate.weight2)
+    x, weights = torch.randn(1, 8, 3, 4, 4), torch.randn(1, 4)
+    gradients = []
+    for own, asks in ((gate, lambda gate, x: gate(x)), (copy.deepcopy(gate), run)):
+        (asks(own, x) * weights).sum().backward()
+        gradients.append([p.grad for p in own.parameters()])
+        # It learned once.
+        assert own.norm.running_var[0].item() == pytest.approx(gate.norm.running_var[0].item())
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain)
 
 
 def test_one_sample_learns_the_statistics_of_the_data():
@@ -199,6 +224,16 @@ def test_a_gate_may_see_change_between_frames():
     gate = Gate(2, 2, DynamicConfig(pool="change"))
     assert gate.weight1.shape == (16, 4)
     assert gate.macs() == 16 * 4 + 4 * 16
+
+
+@pytest.mark.parametrize("v", [1e-3, 1e-38, -1e-3])
+def test_the_gradient_of_normalised_gates_that_are_nearly_closed_is_that_of_the_floor(v):
+    z = torch.tensor([[v, -0.3]], requires_grad=True)
+    answer = soft_gate(z, 0.01, 0.1, normalised=True)
+    assert answer.tolist() == [[1, 0]]
+    (gradient,) = torch.autograd.grad(answer[0, 1], z)
+    # A tenth of tanh's, by 0.01.
+    assert gradient.tolist() == [[0, pytest.approx(10 * (1 - math.tanh(0.3) ** 2))]]
 
 
 def test_normalised_gates_of_an_axis_add_up_to_one_with_their_gradient():

@@ -46,7 +46,17 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     if t.requires_grad:
         passed = F.leaky_relu(t, leak)
         v = v + (passed - passed.detach())
-    return v / v.sum(-1, keepdim=True) if normalised else v
+    if not normalised:
+        return v
+    total = v.sum(-1, keepdim=True)
+    if not t.requires_grad:
+        return v / total
+    # The gradient, (dv - share · dtotal) / total, has no bound where all that is open is nearly
+    # closed: there the floor divides it.
+    share = (v / total).detach()
+    small = (v - share * total) / floor
+    passed = torch.where(total < floor, small, v / total.clamp(min=floor))
+    return share + (passed - passed.detach())
 
 
 def decide_by_definition(x: Tensor, *arguments: Any) -> Tensor:
@@ -129,20 +139,41 @@ def samples_of(norm: nn.Module, h: Tensor) -> int:
     return len(h) * torch.distributed.get_world_size(norm.process_group)
 
 
-@torch.no_grad()
-def learn_from_one(norm: _BatchNorm, row: Tensor) -> None:
-    """Moves the running statistics by one row (C,), as an exponential average does.
+def moved_by_one(mean: Tensor, var: Tensor, last: Tensor, row: Tensor, m: float) -> Tensor:
+    """Running statistics (2, C) after one row (C,), as an exponential average has them.
 
-    δ = row - mean,   mean += m·δ,   var = (1 - m)·(var + m·δ²)
+        δ = row - mean,   mean += m·δ,   var = (1 - m)·(var + m·δ²)
+
+    A row that came `last` is that of a pass that activation checkpointing makes again: they have
+    learned from it.
     """
+    moved = torch.where((row == last).all(), 0.0, m)
+    delta = row - mean
+    return torch.stack([mean + moved * delta, (1 - moved) * (var + moved * delta.square())])
+
+
+# As an operator compilers do not compute it again after the statistics were moved.
+MOVED_BY_ONE = Operator(
+    "moved_by_one(Tensor mean, Tensor var, Tensor last, Tensor row, float m) -> Tensor",
+    moved_by_one,
+    lambda mean, *arguments: mean.new_empty(2, len(mean)),
+    lambda *arguments: 0,
+)
+
+
+@torch.no_grad()
+def learn_from_one(norm: _BatchNorm, row: Tensor, last: Tensor) -> Tensor:
+    """Moves the running statistics by one row (C,), and gives them (2, C); `last` becomes it."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
     m = 1 / (1 + float(norm.num_batches_tracked)) if norm.momentum is None else norm.momentum
-    delta = row - norm.running_mean
-    norm.running_mean += m * delta
-    norm.running_var.add_(m * delta.square()).mul_(1 - m)
+    moved = MOVED_BY_ONE(norm.running_mean, norm.running_var, last, row, m)
+    norm.running_mean.copy_(moved[0])
+    norm.running_var.copy_(moved[1])
+    last.copy_(row)
+    return moved
 
 
 def is_plain_norm(norm: nn.Module) -> bool:
@@ -168,6 +199,8 @@ class Gate(nn.Module):
     zero, which rounding would turn over, and a sum over a map overflows float16.
     """
 
+    last_row: Tensor
+
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
         super().__init__()
         self.axes, self.floor, self.leak = axes, config.floor, config.leak
@@ -175,6 +208,8 @@ class Gate(nn.Module):
         hidden, answers = config.gate_hidden, axes * config.search_space
         self.weight1 = nn.Parameter(torch.empty(hidden, in_channels * (1 + self.change)))
         self.norm = nn.BatchNorm1d(hidden)
+        # What the norm learned from last, where it was one sample.
+        self.register_buffer("last_row", torch.full((hidden,), math.nan), persistent=False)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
         self.logits = nn.Identity()  # In training z comes by here, where hooks see it.
@@ -199,9 +234,8 @@ class Gate(nn.Module):
         if not norm.training or samples_of(norm, h) > 1 or norm.running_mean is None:
             return norm(h)
         # One sample has no variance: the running statistics serve instead, and learn from it.
-        learn_from_one(norm, h.detach()[0])
-        statistics = norm.running_mean.clone(), norm.running_var.clone()  # type: ignore[union-attr]
-        return F.batch_norm(h, *statistics, norm.weight, norm.bias, False, 0.0, norm.eps)
+        mean, var = learn_from_one(norm, h.detach()[0], self.last_row)
+        return F.batch_norm(h, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def keep_single(tensor: Tensor) -> Tensor:
