@@ -221,3 +221,15 @@ def test_a_preset_leaves_the_stem_and_named_targets_are_refused():
 
 def test_frozen_stages_stay_plain():
     assert len(channel_gated(build("CGNetInceptionI3d", frozen_stages=1))) == 57 - 3 - 4
+
+
+@torch.no_grad()
+def test_a_part_of_one_channel_is_right_where_maps_and_weights_lie_channels_last():
+    torch.manual_seed(0)
+    settings = dict(partitions=4)
+    conv = CGConv2d(4, 8, 3, (1, 2), padding=1, cgnet=settings).eval()
+    conv = conv.to(memory_format=torch.channels_last)
+    x = torch.randn(8, 4, 6, 1).contiguous(memory_format=torch.channels_last)
+    parts, exact_ones = conv.parts(x), copy.deepcopy(conv).double().parts(x.double())
+    for part, exact in zip(parts, exact_ones, strict=True):
+        assert (part - exact).abs().max() < 1e-5

@@ -347,3 +347,14 @@ def test_in_half_precision_the_answer_is_the_one_of_float32_rounded(dtype, train
         wanted, came = conv(x), copy.deepcopy(conv).to(dtype)(x.to(dtype))
     assert came.dtype == dtype
     torch.testing.assert_close(came.float(), wanted, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("choices", [(0, 1, 0), (0, 0, 1)])
+@torch.no_grad()
+def test_groups_of_one_channel_are_right_where_the_output_is_one_column_wide(choices):
+    torch.manual_seed(0)
+    settings = dict(search_space=3)
+    conv = VaRedConv2d(3, 9, 3, (1, 2), padding=1, groups=3, dynamic=settings).eval()
+    x = torch.randn(8, 3, 6, 1).contiguous(memory_format=torch.channels_last)
+    with forced_gates(nn.Sequential(conv), choices):
+        assert (conv(x) - copy.deepcopy(conv).double()(x.double())).abs().max() < 1e-5

@@ -33,7 +33,7 @@ def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
     def part(start: int, count: int, groups: int) -> Tensor:
         bias = None if conv.bias is None else conv.bias[start : start + count]
         first = start // filters * inputs
-        source = x if groups == conv.groups else x[:, first : first + groups * inputs]
+        source = x if groups == conv.groups else channels_of(x, first, first + groups * inputs)
         weight = conv.weight[start : start + count]
         return run(source, weight, bias, stride, padding, conv.dilation, groups)
 
@@ -41,6 +41,13 @@ def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
     if rest:
         parts.append(part(whole * filters, rest, 1))
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def channels_of(x: Tensor, first: int, end: int) -> Tensor:
+    """Those channels of maps, or of a weight, as convolutions can read them."""
+    part = x[:, first:end]
+    # Where one of several that lie channels last is alone, oneDNN may read other memory.
+    return part.contiguous() if end - first == 1 else part
 
 
 def _padded(conv: _ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.config import Targets
 from vared_mm.method.gated_conv import GatedConv
+from vared_mm.method.prefix_conv import channels_of
 from vared_mm.method.suitable import check_exchange, refuse
 from vared_mm.method.surgery import exchange_each
 from vared_mm.method.told_settings import keep_settings
@@ -125,11 +126,11 @@ class _ChannelGated(GatedConv):
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Yp and Y - Yp: convolutions of the first input channels and of the others."""
-        n = self.base
+        n, all_ = self.base, self.in_channels
         convolve = super(GatedConv, self)._conv_forward
         return (
-            convolve(x[:, :n], self.weight[:, :n], self.bias),
-            convolve(x[:, n:], self.weight[:, n:], None),
+            convolve(channels_of(x, 0, n), channels_of(self.weight, 0, n), self.bias),
+            convolve(channels_of(x, n, all_), channels_of(self.weight, n, all_), None),
         )
 
     def decision(self, x: Tensor, answer: Tensor) -> tuple[Tensor, tuple[int, ...]]:
