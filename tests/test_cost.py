@@ -246,10 +246,27 @@ def test_a_thread_records_and_forces_its_own_passes_alone():
 
 
 @pytest.mark.parametrize(
-    "choices", [(0, 0, 1, 0), (1, 0, 0, 0), (1, -1, 1, 0), (1, math.nan, 1, 0), (1, 0, 1)], ids=str
+    "choices",
+    [(0, 0, 1, 0), (1, 0, 0, 0), (1, -1, 1, 0), (1, math.nan, 1, 0), (1, 0, 1), (1, 0, 1, 0, 1)],
+    ids=str,
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_choices_that_leave_nothing_to_compute_are_not_forced(choices, training):
     net = nn.Sequential(VaRedConv3d(3, 8, 3)).train(training)
     with pytest.raises(DynamicError, match="are forced on"), forced_gates(net, choices):
+        raise AssertionError("the block has begun")
+
+
+def test_a_convolution_with_one_axis_takes_that_one_s_choices():
+    net = nn.Sequential(VaRedConv3d(3, 8, 1, dynamic=dict(axes=("time",)))).eval()
+    for choices in ((1, 0, 0, 1), (0, 1), {"0": (0, 1)}):
+        with forced_gates(net, choices), record_cost(net) as record:
+            net(torch.randn(1, 3, 4, 5, 5))
+        assert record.share(1).item() == 0.5
+
+
+def test_choices_by_name_are_of_each_convolution():
+    net = nn.Sequential(VaRedConv3d(3, 8, 1), VaRedConv3d(8, 8, 1))
+    choices = {"0": (1, 0, 1, 0)}
+    with pytest.raises(DynamicError, match="forced on 1; wanted"), forced_gates(net, choices):
         raise AssertionError("the block has begun")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.frozen import leaders_of
-from vared_mm.method.observe import check_choices, dynamic_convs
+from vared_mm.method.observe import dynamic_convs, own_choices
 from vared_mm.report.policies import Policies, by_gate, policies_of, views_of
 from vared_mm.report.policy_of_share import policy_of_share
 
@@ -124,7 +124,7 @@ def check_rows(rows: Rows, model: nn.Module) -> None:
         if len(row) != wanted:
             raise ValueError(f"the policy has {len(row)} answers of {name}; wanted {wanted}")
         try:
-            check_choices(name, convs[name], row)
+            own_choices(name, convs[name], row)
         except DynamicError as error:
             raise ValueError(str(error)) from error
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method import gated_conv
+from vared_mm.method.config import AXES
 from vared_mm.method.cost import CostRecord, Pass
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gated_conv import GatedConv
@@ -99,20 +100,22 @@ def forced_gates(
 
     Args:
         choices: S numbers for each axis, channel first, as (0, 1, 1, 0): half the channels, all
-            frames. A convolution with the channel axis alone takes the first S. Or such numbers for
-            each convolution, by name.
+            frames. A convolution with one axis takes that one's. Or such numbers for each
+            convolution, by name.
 
     Raises:
-        DynamicError: They are too few, negative or not finite, or open no path of an axis.
+        DynamicError: They are too few or too many, negative or not finite, or open no path of an
+            axis; or a convolution has none.
     """
     convs = dynamic_convs(model)
-    own = {name: choices[name] if isinstance(choices, Mapping) else choices for name in convs}
-    for name, conv in convs.items():
-        check_choices(name, conv, own[name])
+    of_each = choices if isinstance(choices, Mapping) else dict.fromkeys(convs, choices)
+    if lacking := [name for name in convs if name not in of_each]:
+        raise DynamicError(f"no choices are forced on {lacking[0]}; wanted some for {[*convs]}")
+    own = {name: own_choices(name, conv, of_each[name]) for name, conv in convs.items()}
 
     def force(name: str, module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
         row = torch.tensor(own[name], dtype=answer.dtype, device=answer.device)
-        return row[: answer.shape[1]].expand(len(answer), -1)
+        return row.expand(len(answer), -1)
 
     with ExitStack() as stack:
         for name, conv in convs.items():
@@ -121,17 +124,21 @@ def forced_gates(
         yield
 
 
-def check_choices(name: str, conv: _Dynamic, choices: Sequence[float]) -> None:
+def own_choices(name: str, conv: _Dynamic, choices: Sequence[float]) -> list[float]:
+    """The numbers of the convolution's axes."""
     space = conv.dynamic.search_space
-    if len(choices) < len(conv.axes) * space:
+    of_axes = [list(choices[i : i + space]) for i in range(0, len(choices), space)]
+    if len(choices) == len(AXES) * space:
+        of_axes = [own for axis, own in zip(AXES, of_axes, strict=True) if axis in conv.axes]
+    elif len(choices) != len(conv.axes) * space:
         raise DynamicError(
             f"{len(choices)} choices are forced on {name}, whose gate has "
             f"{len(conv.axes) * space}: {space} for each of {conv.axes}"
         )
-    for i, axis in enumerate(conv.axes):
-        own = choices[i * space : (i + 1) * space]
+    for axis, own in zip(conv.axes, of_axes, strict=True):
         if not all(math.isfinite(v) and v >= 0 for v in own) or not any(own):
             raise DynamicError(
                 f"the choices {tuple(own)} are forced on the {axis} axis of {name}; wanted numbers "
                 "from 0 up, of which one at least opens a path"
             )
+    return [v for own in of_axes for v in own]
