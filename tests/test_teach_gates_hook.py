@@ -283,3 +283,31 @@ def test_what_could_teach_nothing_is_refused(tmp_path):
             part.training = False
     with pytest.raises(DynamicError, match="no gate was asked in training.*norm_eval=False"):
         runner.train()
+
+
+HOOKS = {
+    "drawn": dict(type="TeachGatesHook", draw=1.0),
+    "chosen": dict(type="TeachGatesHook", draw=0.0),
+    "two targets": dict(type="EfficiencyLossHook", correct="always", ramp=0.0, target=(0.1, 0.9)),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
+def test_a_step_with_activation_checkpointing_is_the_one_without(tmp_path, start, hook):
+    stepped = []
+    for kind in (None, "without reentry"):
+        settings = toy.runner_settings(
+            tmp_path / str(kind),
+            dict(normalised=True),
+            [hook, dict(type="CostHook")],
+            1,
+            load_from=start,
+        )
+        settings["model"]["checkpointing"] = kind
+        settings["randomness"] = dict(seed=0)
+        settings["train_dataloader"]["batch_size"] = toy.CLIPS
+        runner = Runner(**settings)
+        runner.train()
+        stepped.append(dict(runner.model.named_parameters()))
+    for name, stepped_to in stepped[0].items():
+        torch.testing.assert_close(stepped[1][name], stepped_to)

@@ -20,7 +20,7 @@ from vared_mm.engine.around_forward import (
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
-from vared_mm.engine.told_gates import shifted
+from vared_mm.engine.told_gates import IN_TRAINING, shifted
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.config import is_within
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
@@ -77,7 +77,7 @@ class EfficiencyLossHook(LossWatchingHook):
         self.targets = ends_of(target)
         if not is_within(ramp, 0, 1):
             raise ValueError(f"ramp is {ramp!r}; wanted a part of the training between 0 and 1")
-        if correct not in CORRECT:
+        if correct not in list(CORRECT):
             raise ValueError(f"correct is {correct!r}; wanted one of {sorted(CORRECT)}")
         if cost not in COSTS:
             raise ValueError(f"cost is {cost!r}; wanted one of {COSTS}")
@@ -120,14 +120,14 @@ class EfficiencyLossHook(LossWatchingHook):
             moved: list[Tensor] | None = None
             # A policy that was fixed has nothing to shift.
             if low < high and any(isinstance(m, Gate) for m in model.modules()):
-                moved = stack.enter_context(shifted(model, 2 * drawn - 1))
+                moved = self.tell(shifted(model, 2 * drawn - 1))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
                 if moved is not None and not moved:
                     raise DynamicError(
                         "EfficiencyLossHook: no gate was asked in training, and none could be "
-                        "shifted to the target that was drawn; a backbone that keeps its norms in "
-                        "evaluation decides as in a test: norm_eval=False"
+                        "shifted to the target that was drawn; gates that stay in evaluation "
+                        f"decide as in a test: {IN_TRAINING}"
                     )
                 right, sizes = judged(judge, answers, batches), list(map(len, batches))
                 return {**losses, **self.losses(record, right, rate, grids, sizes, target)}

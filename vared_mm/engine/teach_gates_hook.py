@@ -32,7 +32,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
-from vared_mm.engine.told_gates import Asked, answering, axes_of
+from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -146,6 +146,7 @@ class TeachGatesHook(LossWatchingHook):
         axes = axes_of(convs)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
+            self.let_go()
             if self.is_at_first_pass:
                 warn_of_frozen(model)
             batches = batches_of(arguments)
@@ -157,14 +158,14 @@ class TeachGatesHook(LossWatchingHook):
             if runner.iter < self.draw * runner.max_iters:
                 # As often all and nothing as anything between.
                 forced = torch.rand(samples, len(axes)) < torch.rand(samples, 1)
-            logits = stack.enter_context(answering(convs, forced))
+            logits = self.tell(answering(convs, forced))
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
                 if not logits:
                     raise DynamicError(
-                        "TeachGatesHook: no gate was asked in training; a backbone that keeps its "
-                        "norms in evaluation decides as in a test: norm_eval=False"
+                        "TeachGatesHook: no gate was asked in training; gates that stay in "
+                        f"evaluation decide as in a test: {IN_TRAINING}"
                     )
                 check_graph(logits)
                 losses = {**losses, "mac_share": record.share(samples).detach().mean()}

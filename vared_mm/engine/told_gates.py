@@ -15,6 +15,9 @@ from vared_mm.method.gate import FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.observe import Look
 
+# What lets them learn.
+IN_TRAINING = "norm_eval=False of the backbone, or freeze_gates=False of YOWO"
+
 
 def axes_of(convs: Mapping[str, _Dynamic]) -> list[str]:
     """On which any of them is dynamic."""
