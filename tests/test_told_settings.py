@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from mmengine.model import PretrainedInit
 from torch import nn
 
 from vared_mm.method import DynamicConfig, DynamicError, make_dynamic
 from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
+from vared_mm.weights import put_into
 
 
 def dynamic(**settings):
@@ -42,3 +44,21 @@ def test_a_checkpoint_of_another_setting_is_refused_and_one_that_tells_none_is_r
     # As checkpoints of former versions, and those that hold weights alone.
     assert ours.load_state_dict(dict(state)).missing_keys == []
     assert list(own) == list(state)
+
+
+def test_a_part_of_a_checkpoint_tells_its_settings_too(tmp_path):
+    """As a trunk that was trained for recognition comes into a detector."""
+    theirs = nn.ModuleDict({"backbone": dynamic(normalised=True)})
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
+    load = PretrainedInit(str(tmp_path / "net.pth"), prefix="backbone.")
+    with pytest.raises(DynamicError, match="0 of the checkpoint was trained with normalised=True"):
+        load(dynamic())
+    same = dynamic(normalised=True)
+    load(same)
+    assert torch.equal(same[0].weight, theirs["backbone"][0].weight)
+
+
+def test_names_of_a_model_in_a_wrapper_tell_them_too():
+    theirs = nn.ModuleDict({"module": dynamic(normalised=True)})
+    with pytest.raises(SystemExit, match="trained with normalised=True"):
+        put_into(dynamic(), {"state_dict": theirs.state_dict()}, "net.pth")

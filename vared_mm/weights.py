@@ -128,8 +128,10 @@ def put_into(
     model = unwrapped(model)
     theirs = checkpoint.get("state_dict", checkpoint)
     state = OrderedDict((str(name).removeprefix("module."), v) for name, v in theirs.items())
-    # By it modules tell the weights of their former versions.
-    state._metadata = getattr(theirs, "_metadata", None)  # type: ignore[attr-defined]
+    # By it modules tell the weights of their former versions, and other settings.
+    told = getattr(theirs, "_metadata", None) or {}
+    by_name = {f"{name}.".removeprefix("module.")[:-1]: of for name, of in told.items()}
+    state._metadata = by_name  # type: ignore[attr-defined]
     try:
         missing, left = model.load_state_dict(state, strict=False)
     except DynamicError as error:

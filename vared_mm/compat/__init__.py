@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    checkpoint_parts,
     compiled_operators,
     config_scope,
     data_sets,
@@ -22,6 +23,7 @@ CURES: tuple[Cure, ...] = (
     compiled_operators.CURE,
     localizer_drn.CURE,
     safe_checkpoints.CURE,
+    checkpoint_parts.CURE,
     installed_packages.CURE,
     recompute.CURE,
     numpy2.NAMES,
