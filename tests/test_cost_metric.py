@@ -253,3 +253,28 @@ def test_under_test_time_augmentation_a_sample_costs_what_its_views_do_on_averag
     for name in ("cost/share", "cost/full_gmacs", "cost/full_gmacs_max"):
         assert augmented[name] == pytest.approx(metrics[name])
     assert "merge_preds" not in vars(runner.model)
+
+
+class HeadOfBoxes(toy.ToyRecognizer):
+    """Its head decides for each of three boxes, two of which are of the first image."""
+
+    def __init__(self):
+        super().__init__({})
+        self.roi_head, self.backbone = self.backbone, nn.Identity()
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        self.roi_head(inputs[[0, 0, -1]])
+        return data_samples
+
+
+@torch.no_grad()
+def test_boxes_are_not_divided_among_the_images_of_a_batch():
+    model = HeadOfBoxes().eval()
+    around_forward(model, "predict", CostWatch(model))
+    clips, samples = torch.randn(3, 2, 4, 6, 6), [BaseDataElement() for _ in range(3)]
+    (told,) = model(clips[:1], samples[:1], mode="predict")
+    with record_cost(model) as record:
+        model.roi_head(clips[[0, 0, 0]])
+    assert told.mac_cost.full.sum() == record.per_layer(1)["full"].sum()
+    with pytest.raises(DynamicError, match="one image at a time .batch_size=1., not 3"):
+        model(clips, samples, mode="predict")

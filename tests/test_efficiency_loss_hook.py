@@ -197,6 +197,8 @@ def test_decay_on_the_bias_of_the_gates_is_warned_of(tmp_path):
         (dict(target=(0.8, 0.3)), "two, the lower one first"),
         (dict(target=(0.3, "a")), "between 0 and 1"),
         (dict(weight="5"), "weight is '5'"),
+        (dict(weight=float("inf")), "weight is inf"),
+        (dict(correct=[]), r"correct is \[\]"),
         (dict(ramp=-0.1), "part of the training"),
         (dict(cost="energy"), r"wanted one of \('macs', 'latency'\)"),
         (dict(cost="latency"), r"cost='latency' with the file that vared-mm benchmark"),

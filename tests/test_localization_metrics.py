@@ -353,11 +353,23 @@ def test_noise_on_split_1_scores_what_the_moved_boxes_overlap():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (dict(tubes=0), "tubes=0 has to be at least 1"),
-        (dict(min_score=1), "min_score=1 has to be from 0 to below 1"),
-        (dict(max_gap=-1), "max_gap=-1 has to be 0 or more frames, or None"),
+        (dict(tubes=0), "tubes is 0; wanted a whole number from 1 up"),
+        (dict(tubes=2.5), "tubes is 2.5"),
+        (dict(min_score=1), "min_score is 1; wanted a number from 0 to below 1"),
+        (dict(min_score="a"), "min_score is 'a'"),
+        (dict(max_gap=-1), "max_gap is -1; wanted 0 or more frames, or None"),
+        (dict(max_gap=float("nan")), "max_gap is nan"),
     ],
 )
 def test_links_that_cannot_be_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         LinkConfig(**values)
+
+
+@pytest.mark.parametrize("aps", [frame_aps, lambda *args: video_aps(*args, [0.5])])
+def test_labels_without_a_class_and_frames_that_come_twice_are_refused(aps):
+    for label in (-1, 3):
+        with pytest.raises(ValueError, match=rf"frame 7 of v has the label {label}; wanted 0 to 2"):
+            aps([frame([(BOX, label, 0)], number=7)], 3)
+    with pytest.raises(ValueError, match="frame 7 of v came twice"):
+        aps([frame([(BOX, 0, 0)], [(BOX, 1.0, 0)], number=7)] * 2, 3)

@@ -75,9 +75,9 @@ class CostWatch:
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
         inputs = input_tensors(model_inputs(arguments))
         shape = tuple(x.shape[1:] for x in inputs)
-        # What is not dynamic costs the same for every input of one shape: counted once. But heads
-        # of two-stage detectors run on what the first stage found; of a batch each has its mean.
-        varies = hasattr(self.model, "roi_head")
+        # What is not dynamic costs the same for every input of one shape: counted once. But some
+        # heads run on what others found; of a batch each has its mean.
+        varies = any(hasattr(self.model, head) for head in ("roi_head", "mask_head"))
         counter = None
         zeros: dict[str, int] = {}
         uses: dict[str, int] = {}
@@ -92,6 +92,13 @@ class CostWatch:
                 raise DynamicError(
                     "CostHook tells each predicted data sample its cost, and wants a list of them "
                     f"from mode='predict'; came {type(samples).__name__}"
+                )
+            of_boxes = [name for name in record.names if name.startswith("roi_head.")]
+            if of_boxes and len(samples) > 1:
+                raise DynamicError(
+                    f"{of_boxes[0]} decides for each box, and how many boxes are of which image is "
+                    f"not known: with it predict one image at a time (batch_size=1), not "
+                    f"{len(samples)}"
                 )
             tables = record.per_layer(len(samples))
             decisions = {k: v.cpu().numpy() for k, v in record.decisions(len(samples)).items()}

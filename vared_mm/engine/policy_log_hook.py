@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from vared_mm.engine.around_forward import Finish, LossWatchingHook, unwrapped
+from vared_mm.method.config import is_whole
 from vared_mm.method.cost import CostRecord
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import dynamic_convs, record_cost
@@ -36,8 +37,8 @@ class PolicyLogHook(LossWatchingHook):
     """
 
     def __init__(self, interval: int = 50) -> None:
-        if interval < 1:
-            raise ValueError(f"interval is {interval!r}; wanted at least 1 iteration")
+        if not is_whole(interval, 1):
+            raise ValueError(f"interval is {interval!r}; wanted iterations from 1 up")
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:

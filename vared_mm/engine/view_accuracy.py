@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import Finish, Watch, Watching, around_steps, unwrapped
+from vared_mm.method.config import is_whole
 from vared_mm.method.observe import Look
 from vared_mm.settings import innermost
 
@@ -119,8 +120,8 @@ class ViewAccuracy(BaseMetric):
 
     def __init__(self, crops: int = 3, collect_device: str = "cpu") -> None:
         super().__init__(collect_device=collect_device)
-        if crops < 1:
-            raise ValueError(f"crops is {crops!r}; wanted at least 1")
+        if not is_whole(crops, 1):
+            raise ValueError(f"crops is {crops!r}; wanted a whole number from 1 up")
         self.crops = crops
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

@@ -70,8 +70,14 @@ class Targets:
 
 
 def is_within(value: Any, low: float, high: float = math.inf) -> bool:
-    """Whether it is a number, and no other than from `low` to `high`."""
-    return isinstance(value, int | float) and low <= value <= high
+    """Whether it is a finite number, and no other than from `low` to `high`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and low <= value <= high
+
+
+def is_whole(value: Any, low: int) -> bool:
+    """Whether it is a whole number from `low` up."""
+    return type(value) is int and value >= low
 
 
 def names_in(value: Any) -> tuple[str, ...]:
@@ -137,24 +143,22 @@ class DynamicConfig(Targets):
             raise ValueError(f"pool is {self.pool!r}; wanted one of {POOLS}")
         if not isinstance(self.normalised, bool):
             raise ValueError(f"normalised is {self.normalised!r}; wanted True or False")
-        if (
-            not isinstance(self.cheap_kernel, int)
-            or self.cheap_kernel < 1
-            or not self.cheap_kernel % 2
-        ):
+        if not is_whole(self.cheap_kernel, 1) or not self.cheap_kernel % 2:
             raise ValueError(
                 f"cheap_kernel is {self.cheap_kernel!r}; wanted an odd number, like 1 or 3"
             )
-        if self.gate_hidden < 1:
-            raise ValueError(f"gate_hidden is {self.gate_hidden!r}; wanted at least 1")
+        if not is_whole(self.gate_hidden, 1):
+            raise ValueError(f"gate_hidden is {self.gate_hidden!r}; wanted a number like 16")
         if not 1 <= len(self.gate_bias) <= self.search_space:
             raise ValueError(
                 f"gate_bias has {len(self.gate_bias)} numbers; wanted 1 to {self.search_space}, "
                 f"as search_space is {self.search_space}"
             )
-        if not 0 < self.floor < 1:
+        if not all(map(math.isfinite, self.gate_bias)):
+            raise ValueError(f"gate_bias is {self.gate_bias!r}; wanted finite numbers")
+        if not is_within(self.floor, 0, 1) or self.floor in (0, 1):
             raise ValueError(f"floor is {self.floor!r}; wanted a number between 0 and 1")
-        if self.leak < 0:
+        if not is_within(self.leak, 0):
             raise ValueError(f"leak is {self.leak!r}; wanted 0 or more")
         if self.share == "block" and "block" not in re.compile(self.targets).groupindex:
             raise ValueError(
@@ -166,7 +170,8 @@ class DynamicConfig(Targets):
         """What config files write as a name, a list or whole numbers."""
         try:
             axes, exclude = names_in(self.axes), names_in(self.exclude)
-            bias = tuple(map(float, self.gate_bias))
+            # Of a text each letter would be a number.
+            bias = tuple(map(float, [] if isinstance(self.gate_bias, str) else self.gate_bias))
         except (TypeError, ValueError):
             raise ValueError(
                 f"axes={self.axes!r}, exclude={self.exclude!r} or gate_bias={self.gate_bias!r} is "

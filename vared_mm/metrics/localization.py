@@ -66,6 +66,7 @@ def share(part: int, whole: int) -> float:
 def frame_aps(frames: Sequence[FrameResult], classes: int, pixel_ends: bool = False) -> np.ndarray:
     """AP (C,) of single boxes at IoU 0.5; a box's class is its likeliest, its score the confidence
     times that probability. `pixel_ends` as in `box_iou`."""
+    check_frames(frames, classes)
     totals = np.zeros(classes, dtype=int)
     rows: list[list[np.ndarray]] = [[] for _ in range(4)]
     for frame in frames:
@@ -82,6 +83,24 @@ def frame_aps(frames: Sequence[FrameResult], classes: int, pixel_ends: bool = Fa
         right = right_ones(scores[of], truth[of], overlap[of], OVERLAP)
         aps.append(average_precision(scores[of], right, int(totals[c])))
     return np.array(aps)
+
+
+def check_frames(frames: Sequence[FrameResult], classes: int) -> None:
+    """Raises `ValueError` for labels that are no class, and for a frame that came twice."""
+    seen: set[tuple[str, int]] = set()
+    for frame in frames:
+        labels = frame.truth_labels
+        if other := [int(label) for label in labels if not 0 <= label < classes]:
+            raise ValueError(
+                f"a true box of frame {frame.frame} of {frame.video} has the label {other[0]}; "
+                f"wanted 0 to {classes - 1}, of {classes} classes"
+            )
+        if (frame.video, frame.frame) in seen:
+            raise ValueError(
+                f"frame {frame.frame} of {frame.video} came twice; wanted one result of each "
+                "frame, with all of its boxes"
+            )
+        seen.add((frame.video, frame.frame))
 
 
 def overlapped(frame: FrameResult, pixel_ends: bool = False) -> tuple[np.ndarray, ...]:
@@ -106,6 +125,7 @@ def video_aps(
 
     `pixel_ends` is of their overlap with true tubes; boxes are linked by their plain IoU.
     """
+    check_frames(frames, classes)
     totals = np.zeros(classes, dtype=int)
     rows: list[list[tuple[float, int, float]]] = [[] for _ in range(classes)]
     for video in by_video(frames):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vared_mm.method.config import is_whole, is_within
 from vared_mm.metrics.average_precision import box_iou
 
 
@@ -42,12 +43,12 @@ class LinkConfig:
     max_gap: int | None = None
 
     def __post_init__(self) -> None:
-        if self.tubes < 1:
-            raise ValueError(f"tubes={self.tubes} has to be at least 1")
-        if not 0 <= self.min_score < 1:
-            raise ValueError(f"min_score={self.min_score} has to be from 0 to below 1")
-        if self.max_gap is not None and self.max_gap < 0:
-            raise ValueError(f"max_gap={self.max_gap} has to be 0 or more frames, or None")
+        if not is_whole(self.tubes, 1):
+            raise ValueError(f"tubes is {self.tubes!r}; wanted a whole number from 1 up")
+        if not is_within(self.min_score, 0, 1) or self.min_score == 1:
+            raise ValueError(f"min_score is {self.min_score!r}; wanted a number from 0 to below 1")
+        if self.max_gap is not None and not is_whole(self.max_gap, 0):
+            raise ValueError(f"max_gap is {self.max_gap!r}; wanted 0 or more frames, or None")
 
 
 def link(
