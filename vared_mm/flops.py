@@ -27,7 +27,7 @@ from vared_mm.fast.same_answers import chosen
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.screen import tracked
-from vared_mm.settings import named_missing
+from vared_mm.settings import named_missing, steps_of
 from vared_mm.tensor_form import answer_of, input_of
 from vared_mm.weights import load_weights
 
@@ -150,7 +150,7 @@ def loader_of(
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:
     """Average, minimum and maximum over the first `samples` of the config's test set."""
     loader = loader_of(config, num_batch_per_epoch=samples)
-    end = around_forward(model, "predict", CostWatch(model))
+    end = around_forward(model, "predict", CostWatch(model, steps_of(loader.dataset)))
     try:
         with torch.no_grad():
             costs = [

@@ -78,6 +78,11 @@ def pipelines_in(dataset: Any) -> list[Any]:
     return [steps for one in parts for steps in pipelines_in(one)]
 
 
+def steps_of(dataset: Any) -> list[Any]:
+    """The steps of a built set's pipeline."""
+    return list(getattr(getattr(innermost(dataset), "pipeline", None), "transforms", None) or ())
+
+
 def metainfo_of(config: Config) -> dict[str, Any]:
     """What the test set is about, such as its classes: what its type says, and its settings."""
     dataset = innermost(data_of(config))

@@ -10,6 +10,8 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.engine.views import rows_are_frames
+
 
 class _Reached(Exception):  # noqa: N818
     """The channels that the first convolution wants, and those that came."""
@@ -55,14 +57,6 @@ def random_input(model: BaseModel, shape: tuple[int, ...], channels: int) -> Ten
         return torch.randn(1, shape[0], channels, *shape[1:], generator=generator)
     views = (1,) if hasattr(model.data_preprocessor, "format_shape") else ()
     return torch.randn(1, *views, channels, *shape, generator=generator)
-
-
-def rows_are_frames(model: BaseModel) -> bool:
-    """Whether MMAction2 hands clips over as (N, T, C, H, W), as to 2-D networks, and not as
-    (N, views, C, T, H, W)."""
-    # A preprocessor that has nothing to do keeps its default of 2-D clips before a 3-D network.
-    is_3d = any(kind.__name__ == "Recognizer3D" for kind in type(model).__mro__)
-    return getattr(model.data_preprocessor, "format_shape", None) == "NCHW" and not is_3d
 
 
 def channels_for(model: BaseModel, probe: Tensor) -> int:

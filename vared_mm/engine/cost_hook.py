@@ -18,10 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import Finish, Watching, around_steps, model_inputs, unwrapped
 from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
+from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.files import write_json
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
+from vared_mm.settings import steps_of
 
 
 @HOOKS.register_module()
@@ -37,8 +39,15 @@ class CostHook(Hook):
         self._watching: Watching | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
+        self._watch(runner, runner.val_dataloader.dataset)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._watch(runner, runner.test_dataloader.dataset)
+
+    def _watch(self, runner: Runner, dataset: Any) -> None:
         self._stack.close()  # of an evaluation that failed
-        self._watching = around_steps(runner, "predict", CostWatch(runner.model))
+        watch = CostWatch(runner.model, steps_of(dataset))
+        self._watching = around_steps(runner, "predict", watch)
         self._stack.callback(self._watching)
         self._stack.enter_context(views_summed(runner.model))
 
@@ -49,7 +58,7 @@ class CostHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._stack.close()
 
-    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
+    after_test_iter = after_val_iter
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._stack.close()
@@ -66,10 +75,15 @@ def cost_report(runner: Runner, metrics: dict[str, float] | None) -> dict[str, A
 
 
 class CostWatch:
-    """Watches one forward pass after the other and writes `mac_cost` into its data samples."""
+    """Watches one forward pass after the other and writes `mac_cost` into its data samples.
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    Args:
+        steps: Those of the pipeline, built, which may tell how many frames a view has.
+    """
+
+    def __init__(self, model: torch.nn.Module, steps: Sequence[Any] = ()) -> None:
         self.model = unwrapped(model)
+        self._frames = frames_of_view(self.model, steps)
         self._static: dict[tuple, tuple[float, float]] = {}
 
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
@@ -112,7 +126,7 @@ class CostWatch:
                     frames=record.frames,
                     static=static,
                     zeros=zero,
-                    views=views_of(inputs),
+                    views=by_view(inputs[0], self._frames).shape[1] if inputs else 1,
                     pixels=pixels_of(inputs),
                     gates={name: told[i] for name, told in decisions.items()},
                     **{kind: table[i].numpy() for kind, table in tables.items()},
@@ -169,11 +183,6 @@ def input_tensors(inputs: Any) -> list[torch.Tensor]:
         return [inputs]
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs
     return [x for part in parts for x in input_tensors(part)]
-
-
-def views_of(inputs: Sequence[torch.Tensor]) -> int:
-    """How many clips one sample holds: MMAction2's 3-D input is (N, views, C, T, H, W)."""
-    return inputs[0].shape[1] if inputs and inputs[0].ndim == 6 else 1
 
 
 def pixels_of(inputs: Sequence[torch.Tensor]) -> int | None:

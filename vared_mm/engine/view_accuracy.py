@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vared_mm.engine.around_forward import Finish, Watch, Watching, around_steps, unwrapped
 from vared_mm.method.config import is_whole
 from vared_mm.method.observe import Look
-from vared_mm.settings import innermost
+from vared_mm.settings import steps_of
 
 # Views that steps of MMAction2 make of each clip; all others make one.
 CROPS = {"ThreeCrop": 3, "TenCrop": 10}
@@ -62,8 +62,8 @@ class ViewScoresHook(Hook):
 
 def crops_of(dataset: Any) -> int | None:
     """How many views the pipeline makes of each clip; None where it has steps of other makers."""
-    steps = getattr(getattr(innermost(dataset), "pipeline", None), "transforms", None)
-    makers = {type(step).__module__.partition(".")[0] for step in steps or ()}
+    steps = steps_of(dataset)
+    makers = {type(step).__module__.partition(".")[0] for step in steps}
     if not steps or makers - {"mmaction", "mmcv", "vared_mm"}:
         return None
     return math.prod(CROPS.get(type(step).__name__, 1) for step in steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +13,16 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.export.targets import ExportError
 from vared_mm.fast.engines import Network
 from vared_mm.fast.prepare import tensors_in
 from vared_mm.flops import loader_of
 from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.screen import tracked
+from vared_mm.settings import steps_of
 from vared_mm.tensor_form import answer_of
 
 
@@ -72,11 +75,12 @@ def clips_of(model: BaseModel, config: Config, count: int) -> Iterator[tuple[Ten
     yield from tracked(islice(views_of(model, loader), count), count, "clips")
 
 
-def views_of(model: BaseModel, loader: Iterable[Any]) -> Iterator[tuple[Tensor, int | None]]:
+def views_of(model: BaseModel, loader: DataLoader) -> Iterator[tuple[Tensor, int | None]]:
+    frames = frames_of_view(model, steps_of(loader.dataset))
     for batch in loader:
         data = model.data_preprocessor(batch)
         inputs, label = data["inputs"], label_of(data.get("data_samples"))
-        for view in (inputs.flatten(0, 1) if inputs.ndim == 6 else inputs).split(1):
+        for view in by_view(inputs, frames).flatten(0, 1).split(1):
             yield view, label
 
 

@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.fast.cases import Case, cases_of
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
 from vared_mm.fast.isolated import clocks_of
@@ -32,6 +33,7 @@ from vared_mm.fast.tf32 import round_to_tf32, rounds_to_tf32
 from vared_mm.fast.training_step import StepRow, training_steps
 from vared_mm.flops import build_model, loader_of
 from vared_mm.launch import use_amp
+from vared_mm.settings import steps_of
 from vared_mm.speed import Speed, in_turn
 from vared_mm.tensor_form import answer_of, input_of
 
@@ -113,16 +115,31 @@ def is_on_gpu(settings: Settings) -> bool:
 
 
 def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) -> Tensor:
-    """Random clips of the given shape, or without one the first clips of the test set."""
+    """Random clips of the given shape, or without one those of the test set."""
     if settings.shape is not None:
         one = input_of(model, settings.shape)
         generator = torch.Generator().manual_seed(0)
         return torch.randn(batch, *one.shape[1:], generator=generator).to(settings.device)
-    data = next(iter(loader_of(config, batch, shuffle=True)))
-    try:
-        return model.data_preprocessor(data)["inputs"].to(settings.device)
-    except AssertionError as error:
-        raise ValueError(f"the test set gives no batch of {batch}: {error}") from error
+    return timed_batch(model, config, batch)
+
+
+def timed_batch(model: BaseModel, config: Config, size: int) -> Tensor:
+    """Inputs of the test set in random order, always the same: of a video one view, the middle one
+    of its views; of images those of the first one's size."""
+    device = next(model.parameters()).device
+    loader = loader_of(config, shuffle=True)
+    frames = frames_of_view(model, steps_of(loader.dataset))
+    found: list[Tensor] = []
+    for data in loader:
+        inputs = model.data_preprocessor(data)["inputs"].to(device)
+        views = by_view(inputs, frames)
+        middle = views[:, views.shape[1] // 2]
+        inputs = middle.unsqueeze(1) if inputs.ndim == 6 else middle
+        if not found or inputs.shape == found[0].shape:
+            found.append(inputs)
+        if len(found) == size:
+            break
+    return torch.cat(found)
 
 
 def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:

@@ -20,11 +20,11 @@ from mmengine.registry import init_default_scope
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, together
+from vared_mm.engine.views import rows_are_frames
 from vared_mm.fast import prepare_for_inference
 from vared_mm.infer.recognition import best, one_sample_a_clip, one_score_a_class
 from vared_mm.infer.rows import check_finite
 from vared_mm.settings import kind, pipeline_of
-from vared_mm.tensor_form import rows_are_frames
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SlidingClips:
         self.frames = frames or span
         self.model, self._is_prepared = model, False
         self._choose, self._rest = Compose(choosing), Compose(list(steps[decode + 1 :]))
-        self._watch = CostWatch(model)
+        self._watch = CostWatch(model, self._choose.transforms)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Answer:
         """Of the last BGR frames uint8 (H, W, 3), `self.frames` of them."""

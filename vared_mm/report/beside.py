@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from vared_mm.fast.benchmark import conditions
+from vared_mm.fast.benchmark import conditions, timed_batch
 from vared_mm.fast.engines import Network, prepared
 from vared_mm.fast.sides import Settings
 from vared_mm.report.comparison import check_comparable
 from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
-from vared_mm.report.evaluation_speed import timed_batch
 from vared_mm.report.result import Result
 from vared_mm.speed import interleaved
 

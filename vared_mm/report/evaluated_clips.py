@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from vared_mm.datasets.video_guard import BrokenVideoError
+from vared_mm.engine.views import rows_are_frames
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
 from vared_mm.report.evaluation_samples import describe
@@ -20,7 +21,6 @@ from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
 from vared_mm.shipped import here_or_shipped
-from vared_mm.tensor_form import rows_are_frames
 
 
 class EvaluatedClips:

@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vared_mm.engine.views import rows_are_frames
 from vared_mm.flops import loader_of
 from vared_mm.method import DynamicConfig
 from vared_mm.method.observe import dynamic_convs
@@ -22,7 +23,6 @@ from vared_mm.method.surgery import matching_convs
 from vared_mm.models.presets import PRESETS
 from vared_mm.report.redundancy import LayerTally, Thresholds, maps_of
 from vared_mm.screen import tracked
-from vared_mm.tensor_form import rows_are_frames
 
 AXES = ("time", "channel")
 MEASURES = ("cc", "rmse", "rp")
