@@ -260,6 +260,7 @@ def test_a_whole_config_is_measured_in_bfloat16_too():
     # The head is the one part that cannot choose.
     assert report["rows"][1]["share"] == pytest.approx(0.47, abs=0.01)
     assert report["conditions"]["decoding"] == "not included"
+    assert report["conditions"]["inputs"] == "random"
 
 
 def test_the_command_line_prints_a_table_and_writes_the_numbers(tmp_path, monkeypatch, capsys):

@@ -91,7 +91,8 @@ def benchmark(
                     table = latency_table(network.model, partial(network, inputs))
                     layers[batch] = [layer.as_json() for layer in table]
         report = {
-            "conditions": conditions(settings), "layers": layers, "layers_beside": beside,
+            "conditions": {**conditions(settings), "inputs": origin_of(settings)},
+            "layers": layers, "layers_beside": beside,
             "rows": list(map(asdict, rows)), "training": list(map(asdict, steps)),
         }  # fmt: skip
         after_batch(report)
@@ -175,6 +176,10 @@ def rows_of(
             clips_per_s=speed.median, speedup=speedup, ideal=ideal, efficiency=speedup / ideal,
         ))  # fmt: skip
     return rows
+
+
+def origin_of(settings: Settings) -> str:
+    return "random" if settings.shape else "the first of the test set in one random order"
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
