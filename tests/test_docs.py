@@ -7,7 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from installed import imported
+
+from vared_mm.compat import config_path
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,3 +108,13 @@ def test_every_link_in_the_repository_leads_to_a_file(page):
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", text)
     gone = [target for target in targets if not (page.parent / target).exists()]
     assert not gone
+
+
+def test_the_code_for_deployment_gives_scores_and_a_share_for_each_clip():
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    code = "".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    code = code.replace("mine_dynamic.py", config_path("demo/vared_i3d_motion.py"))
+    names = {"clips": torch.randn(2, 1, 3, 16, 32, 32)}
+    exec(code.replace("'CHECKPOINT'", "None"), names)
+    assert names["scores"].shape == (2, 9)
+    assert names["record"].share(2).shape == (2,)

@@ -65,7 +65,8 @@ def prepare_for_inference(
             takes and gives stay as they are. "bfloat16", for a model in float32 on a CPU;
             "float32", for that of its weights; "auto", bfloat16 where the processor computes in it
             and the model can (`vared_mm.fast.precision`).
-        **call: And by name: `mode="tensor"` of a recognizer or a segmentor.
+        **call: And by name: `mode="tensor"` of a segmentor, with `stage="head"` of a recognizer,
+            which else answers with feature maps.
 
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with
