@@ -109,6 +109,20 @@ def test_infer_takes_a_head_that_does_not_average_and_a_test_set_beside_another(
     assert row["score"] == pytest.approx(wanted[0]["score"], abs=1e-5)
 
 
+def test_infer_tells_probabilities_of_a_head_that_averages_before_the_softmax(run):
+    config, _, checkpoint, _ = run
+    model = build_model(config, str(checkpoint))
+    model.cls_head.fc_cls.weight.data *= 100
+    model.cls_head.average_clips = "score"
+    video = next(Path(config.test_dataloader.dataset.dataset.data_prefix.video).rglob("*.mp4"))
+    (row,) = infer(model, config, [video])
+    heads = {clip["label"]: clip["score"] for clip in row["clips"]}
+    model.cls_head.average_clips = "prob"
+    (wanted,) = infer(model, config, [video])
+    assert heads == pytest.approx({clip["label"]: clip["score"] for clip in wanted["clips"]})
+    assert row["score"] == pytest.approx(wanted["score"], abs=1e-5)
+
+
 def test_infer_tells_no_label_where_scores_are_no_numbers(run, tmp_path):
     config, _, checkpoint, _ = run
     model = build_model(config, str(checkpoint))

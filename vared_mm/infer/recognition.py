@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from vared_mm.datasets.video_faults import fault_in, fault_of_file
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.engine.scores import are_probabilities
 from vared_mm.files import plain_name
 from vared_mm.infer.frame_files import UnreadableFileError, warning_of
 from vared_mm.infer.rows import Row, check_finite, rows_of
@@ -71,9 +72,11 @@ def one_sample_a_clip(inputs: torch.Tensor, sample: Any) -> dict[str, list[Any]]
 
 
 def one_score_a_class(scores: torch.Tensor) -> torch.Tensor:
-    """Of a head that averages its views; without `average_clips` it gives (views, classes), not
-    yet probabilities."""
-    return scores if scores.ndim == 1 else scores.softmax(dim=-1).mean(dim=0)
+    """Probabilities, also of a head whose `average_clips` is None, which gives (views, classes), or
+    'score', which averages before the softmax."""
+    if scores.ndim == 1:
+        return scores if are_probabilities(scores) else scores.softmax(dim=0)
+    return scores.softmax(dim=-1).mean(dim=0)
 
 
 def best(scores: torch.Tensor) -> dict[str, Any]:

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vared_mm.engine.check_labels_hook import is_labelled
-
-# Probabilities add up to 1 as far as float32, or half precision, tells.
-ROUNDING = 1e-2
+from vared_mm.engine.scores import are_probabilities
 
 
 def label_loss(sample: Mapping[str, Any]) -> float:
@@ -27,7 +25,7 @@ def label_loss(sample: Mapping[str, Any]) -> float:
 
 def log_probabilities(scores: Tensor) -> Tensor:
     """Of probabilities, or of what a softmax makes such; never infinite."""
-    if bool((scores >= 0).all()) and abs(float(scores.sum()) - 1) < ROUNDING:
+    if are_probabilities(scores):
         return scores.clamp(min=torch.finfo(torch.float32).tiny).log()
     return scores.log_softmax(0)
 
