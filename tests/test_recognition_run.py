@@ -13,6 +13,7 @@ import vared_mm  # noqa: F401
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 from vared_mm.flops import build_model
 from vared_mm.infer.recognition import infer
+from vared_mm.weights import CheckedRunner
 
 RECOGNITION = Path(__file__).parent.parent / "configs" / "recognition"
 NARROW = "vared-r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py"
@@ -121,6 +122,15 @@ def test_infer_tells_probabilities_of_a_head_that_averages_before_the_softmax(ru
     (wanted,) = infer(model, config, [video])
     assert heads == pytest.approx({clip["label"]: clip["score"] for clip in wanted["clips"]})
     assert row["score"] == pytest.approx(wanted["score"], abs=1e-5)
+
+
+def test_a_head_that_does_not_average_is_tested_by_the_mean_of_its_views(run):
+    config, metrics, checkpoint, _ = run
+    config = config.copy()
+    config.merge_from_dict({"model.cls_head.average_clips": None, "load_from": str(checkpoint)})
+    config.test_evaluator = [dict(type="AccMetric")]
+    config.custom_hooks = []
+    assert CheckedRunner.from_cfg(config).test()["acc/top1"] == metrics["acc/video1"]
 
 
 def test_infer_tells_no_label_where_scores_are_no_numbers(run, tmp_path):

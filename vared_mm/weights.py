@@ -14,12 +14,14 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.engine.check_clip_labels_hook import CheckClipLabelsHook
+from vared_mm.engine.scores import average_views
 from vared_mm.method import DynamicError
 from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.ghost import ghosts
@@ -31,11 +33,16 @@ NEW_PARTS = ("gate", "cheap")
 
 class LabelledRunner(QuietRunner):
     """mmengine's, which looks whether the model has a class for each label, whatever hooks the
-    config has."""
+    config has, and has accuracy measured of one score a class."""
 
     def register_hooks(self, *args: Any, **settings: Any) -> None:
         super().register_hooks(*args, **settings)
         self.register_hook(CheckClipLabelsHook())
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        built = super().build_evaluator(evaluator)
+        average_views(unwrapped(self.model), built.metrics)
+        return built
 
 
 class CheckedRunner(LabelledRunner):
