@@ -93,6 +93,20 @@ def test_a_clip_is_spread_over_a_longer_window_and_one_whatever_their_number(net
     assert inputs[0, 0, :, 0, 0].tolist() == list(range(1, 33, 2))
 
 
+def test_where_a_clip_is_spread_over_the_whole_video_a_window_is_asked_for(network, monkeypatch):
+    model, config = network
+    told = []
+    monkeypatch.setattr("vared_mm.infer.sliding.print_log", lambda text, *_: told.append(text))
+    SlidingClips(model, config)
+    config = deepcopy(config)
+    spread = dict(type="UniformSample", clip_len=16, test_mode=True)
+    config.test_dataloader.dataset.pipeline[1] = spread
+    SlidingClips(model, config, frames=64)
+    assert told == []
+    SlidingClips(model, config)
+    assert "here it is spread over 16 frames. Give --window" in told[0]
+
+
 def test_a_pipeline_of_pictures_is_refused(network):
     model, config = network
     config = deepcopy(config)

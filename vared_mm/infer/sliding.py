@@ -73,11 +73,19 @@ class SlidingClips:
         first = choosing[0]
         if not rows_are_frames(model) and "num_clips" in first:
             first["num_clips"] = 1
-        span = first["clip_len"] * first.get("frame_interval", 1) * first.get("num_clips", 1)
+        taken = first["clip_len"] * first.get("num_clips", 1)
+        span = taken * first.get("frame_interval", 1)
         self.frames = frames or span
         self.model, self._is_prepared = model, False
         self._choose, self._rest = Compose(choosing), Compose(list(steps[decode + 1 :]))
         self._watch = CostWatch(model, self._choose.transforms)
+        # Of a longer video, those of a clip that is no longer lie within its span.
+        if frames is None and np.ptp(self._chosen(4 * span)["frame_inds"][:taken]) >= span:
+            print_log(
+                f"{kind(first)} spreads a clip over all of a video, and the network was trained on "
+                f"whole ones; here it is spread over {span} frames. Give --window as many as those "
+                "videos have", "current", logging.WARNING,
+            )  # fmt: skip
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Answer:
         """Of the last BGR frames uint8 (H, W, 3), `self.frames` of them."""
@@ -91,11 +99,14 @@ class SlidingClips:
         check_finite(scores)
         return Answer(**best(scores), cost=cost, milliseconds=took)
 
+    def _chosen(self, total: int) -> dict[str, Any]:
+        return self._choose(
+            dict(total_frames=total, start_index=0, modality="RGB", label=-1, filename="")
+        )
+
     def _clip(self, frames: Sequence[np.ndarray]) -> dict[str, list[Any]]:
         shape = frames[0].shape[:2]
-        sample = self._choose(
-            dict(total_frames=len(frames), start_index=0, modality="RGB", label=-1, filename="")
-        )
+        sample = self._chosen(len(frames))
         imgs = [cv2.cvtColor(frames[i], cv2.COLOR_BGR2RGB) for i in sample["frame_inds"]]
         packed = self._rest({**sample, "imgs": imgs, "img_shape": shape, "original_shape": shape})
         return one_sample_a_clip(packed["inputs"], packed["data_samples"])
