@@ -1,5 +1,6 @@
 """A recognition config trains and tests on videos, and MMAction2's own functions run it."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -131,6 +132,22 @@ def test_a_head_that_does_not_average_is_tested_by_the_mean_of_its_views(run):
     config.test_evaluator = [dict(type="AccMetric")]
     config.custom_hooks = []
     assert CheckedRunner.from_cfg(config).test()["acc/top1"] == metrics["acc/video1"]
+
+
+def test_infer_reads_videos_where_the_test_set_is_of_frame_folders(run):
+    config, _, checkpoint, _ = run
+    model = build_model(config, str(checkpoint))
+    prefix = Path(config.test_dataloader.dataset.dataset.data_prefix.video)
+    video = next(prefix.rglob("*.mp4"))
+    wanted = infer(model, config, [video])
+    config = copy.deepcopy(config)
+    steps = config.test_dataloader.dataset.pipeline
+    assert [steps[0].type, steps[2].type] == ["DecordInit", "DecordDecode"]
+    steps[2] = dict(type="RawFrameDecode")
+    del steps[0]
+    video_row, folder_row = infer(model, config, [video, prefix])
+    assert [video_row] == wanted
+    assert folder_row["error"] == "is a folder; wanted a video"
 
 
 def test_infer_tells_no_label_where_scores_are_no_numbers(run, tmp_path):

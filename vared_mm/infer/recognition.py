@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from vared_mm.engine.scores import are_probabilities
 from vared_mm.files import plain_name
 from vared_mm.infer.frame_files import UnreadableFileError, warning_of
 from vared_mm.infer.rows import Row, check_finite, rows_of
-from vared_mm.settings import pipeline_of
+from vared_mm.settings import kind, pipeline_of
 
 
 def infer(
@@ -28,12 +28,12 @@ def infer(
 ) -> list[Row]:
     """A row for each video, with one for each of its clips.
 
-    The config's test pipeline takes the clips; the video's scores are their mean. A video that
-    cannot be read has an `error` in place of the rest, one that lacks a few frames a `warning`.
-    There are no pictures to write into `out`.
+    The config's test pipeline takes the clips, also one of frame folders; the video's scores are
+    their mean. A video that cannot be read has an `error` in place of the rest, one that lacks a
+    few frames a `warning`. There are no pictures to write into `out`.
     """
     init_default_scope(config.get("default_scope", "mmaction"))
-    pipeline = Compose(pipeline_of(config))
+    pipeline = Compose(of_videos(pipeline_of(config)))
     end = around_forward(model, "predict", CostWatch(model, pipeline.transforms))
     try:
         return rows_of(files, lambda file: recognize(model, pipeline, file))
@@ -41,11 +41,21 @@ def infer(
         end()
 
 
+def of_videos(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The pipeline of a test set of frame folders as one of videos; others as they are."""
+    kinds = [kind(step) for step in steps]
+    if "RawFrameDecode" not in kinds:
+        return list(steps)
+    place = kinds.index("RawFrameDecode")
+    decode = dict(type="DecordDecode")
+    return [dict(type="DecordInit"), *steps[:place], decode, *steps[place + 1 :]]
+
+
 def recognize(model: BaseModel, pipeline: Compose, file: Path) -> Row:
     with plain_name(file) as name:
         # Of a long video only the frames of the clips are decoded, and all where those fail.
         if fault := fault_of_file(Path(name)):
-            raise UnreadableFileError(fault)
+            raise UnreadableFileError(f"{fault}; wanted a video" if file.is_dir() else fault)
         warning = warning_of(file)
         sample = dict(filename=name, label=-1, start_index=0, modality="RGB")
         try:
