@@ -294,6 +294,16 @@ def test_one_evaluation_counts_once_however_often_it_is_there():
     assert counts(free_board(inputs(one, other))) == ["2"]
 
 
+@pytest.mark.parametrize("device", ["cpu", "a GPU"])
+def test_what_a_former_record_of_an_evaluation_alone_tells_stands_with_the_last(device):
+    full = result(STATIC, weights="cafe", speed={**SPEED, "conditions": HOW}, choices=CHOICES)
+    bare = replace(full, created="2026-02-02T03:04:05+00:00", speed=None, choices=None)
+    row = texts(free_board(inputs(replace(bare, device=device), full)), STATIC)
+    assert row["policies"] == str(CHOICES["policies"])
+    # Of another machine it is no speed of this evaluation.
+    assert row["dynamic/s"] == ("10.0 (9.0 to 11.0)" if device == "cpu" else "–")
+
+
 def test_equal_studies_count_once_and_unlike_ones_stand_apart(tmp_path):
     study_file(tmp_path / "a", "i3d_k400", 0.5, "work/last.pth")
     study_file(tmp_path / "copy", "i3d_k400", 0.5, "work/last.pth")

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import shlex
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from vared_mm.report.result import (
     write_result,
     write_samples,
 )
+from vared_mm.report.same_model import filled
 from vared_mm.settings import kind
 from vared_mm.weights import CheckedRunner
 
@@ -103,21 +104,13 @@ def told_choices(
 
 
 def with_former(result: Result, folder: Path) -> Result:
-    """The result, with speed and judgement of the one in `folder` where they hold and it has none:
-    what took long is not lost to an evaluation that does not ask for it."""
+    """The result, `filled` from the one in `folder`: what took long is not lost to an evaluation
+    that does not ask for it."""
     try:
         former = read_result(folder)
     except ResultError:
         return result
-    if about(former) != about(result):
-        return result
-    if result.speed is None and former.device == result.device:
-        result = replace(result, speed=former.speed)
-    choices, judged = result.choices, (former.choices or {}).get("judged")
-    if choices and judged and not choices["judged"]:
-        kept = {"judged": judged, "verdict": former.choices["verdict"]}
-        result = replace(result, choices={**choices, **kept})
-    return result
+    return filled(result, former) if about(former) == about(result) else result
 
 
 def about(result: Result) -> tuple[str | None, ...]:

@@ -134,8 +134,7 @@ def of_models(
     models: pd.DataFrame, results: Mapping[Path, Result], measures: Mapping[str, Measure]
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row for each model, and notes on what its numbers are of."""
-    models, notes = once_each(models)
-    used = {path: results[path] for path in models.index}
+    models, used, notes = once_each(models, results)
     each = models.join(numbers_of(used, measures))
     rows = averaged(each, list(measures), MODEL)
     for name in measures.keys() & {"speed", *SPEEDS}:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -53,13 +55,34 @@ def models_in(results: Mapping[Path, Result]) -> pd.DataFrame:
     return models
 
 
-def once_each(models: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The last evaluation of each weights, and a note that names the others, if any."""
+def once_each(
+    models: pd.DataFrame, results: Mapping[Path, Result]
+) -> tuple[pd.DataFrame, dict[Path, Result], list[str]]:
+    """The last evaluation of each weights, with what former ones alone tell, and a note that names
+    these, if any."""
     by_time = models.sort_values("created", kind="stable")
-    former = by_time.duplicated(["model", "options", "data", "evaluation"], keep="last")
-    others = ", ".join(map(str, by_time.index[former]))
+    same = by_time.groupby(["model", "options", "data", "evaluation"], sort=False)
+    whole = {
+        own.index[-1]: reduce(filled, [results[path] for path in reversed(own.index)])
+        for _, own in same
+    }
+    others = ", ".join(str(path) for path in by_time.index if path not in whole)
     notes = [f"Counted once, as evaluated again: {others}."] if others else []
-    return models[~former.reindex(models.index)], notes
+    used = {path: whole[path] for path in models.index if path in whole}
+    return models.loc[list(used)].assign(how=list(map(measured_how, used.values()))), used, notes
+
+
+def filled(result: Result, former: Result) -> Result:
+    """The result, with speed, choices and their judgement of a former one of the same evaluation
+    where they hold and it has none."""
+    if result.speed is None and former.device == result.device:
+        result = replace(result, speed=former.speed)
+    if result.choices is None:
+        return replace(result, choices=former.choices)
+    if former.choices and former.choices["judged"] and not result.choices["judged"]:
+        kept = {name: former.choices[name] for name in ("judged", "verdict")}
+        result = replace(result, choices={**result.choices, **kept})
+    return result
 
 
 def refuse_mixed(models: pd.DataFrame, where: str) -> None:
