@@ -85,7 +85,7 @@ def test_rows_that_cannot_be_written_are_printed(run, tmp_path, monkeypatch, cap
     [
         (["--json", "folder"], "folder is a folder"),
         (["--json", "a.mp4/rows.json"], "a.mp4 is no folder"),
-        (["--json", "a.mp4"], "--json would replace a.mp4, which is given to be read"),
+        (["--json", "a.mp4"], "a.mp4 would be replaced, which is given to be read"),
         (["--out", "net.py"], "net.py is no folder"),
         (["--classes", "none.txt"], "there is no file none.txt"),
         (["--checkpoint", "none.pth"], "there is no file none.pth"),

@@ -17,6 +17,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from vared_mm.datasets.video_guard import BrokenVideoError
+from vared_mm.files import new_file
 from vared_mm.launch import (
     RANKS,
     Parser,
@@ -188,6 +189,20 @@ def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
     parser.add_argument("--json")
     found = parser.parse_args(["-h0.mp4", "--json", "a"])
     assert (found.files, found.json) == (["./-h0.mp4"], "a")
+
+
+def test_a_file_to_write_is_none_that_is_given_to_be_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.csv").symlink_to("clips.csv")
+    parser = Parser("")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--format", choices=["csv"])
+    parser.add_argument("--out", type=new_file)
+    found = parser.parse_args(["a.csv", "clips.csv", "--format", "csv", "--out", "csv"])
+    assert found.out == Path("csv")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a.csv", "clips.csv", "--out", "link.csv"])
+    assert "link.csv would be replaced, which is given to be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "value"), [

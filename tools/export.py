@@ -33,7 +33,7 @@ from vared_mm.export.trained import Settings
 from vared_mm.fast.engines import EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
-from vared_mm.files import new_file, new_folder, write_json
+from vared_mm.files import check_kept, new_file, new_folder, write_json
 from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
 
 
@@ -106,14 +106,11 @@ def parsed() -> argparse.Namespace:
         parser.error(f"--policies is {args.policies}; wanted 2 or more, or --policy most-frequent")
     try:
         args.out = out_of(args)
-    except argparse.ArgumentTypeError as error:
+        # OpenVINO's weights lie beside the file.
+        for file in () if args.policies else (args.out, args.out.with_suffix(".bin")):
+            check_kept((args.config, args.checkpoint, args.policy), file)
+    except (argparse.ArgumentTypeError, ValueError) as error:
         parser.error(f"argument --out: {error}")
-    # OpenVINO's weights lie beside the file.
-    made = [args.json, *([] if args.policies else [args.out, args.out.with_suffix(".bin")])]
-    given = {Path(name).resolve() for name in (args.config, args.checkpoint, args.policy)}
-    for file in filter(None, made):
-        if file.resolve() in given:
-            parser.error(f"{file} would be replaced, which is given to be read; give another --out")
     return args
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -85,11 +84,7 @@ def parsed() -> argparse.Namespace:
         "--precision", choices=PRECISIONS, default="auto",
         help="of the maps between layers; default: bfloat16 where the processor computes in it",
     )  # fmt: skip
-    args = parser.parse_args()
-    for file in filter(None, (args.out, args.json)):
-        if file.resolve() == Path(args.source).resolve():
-            parser.error(f"{file} would be replaced, which is given to be read")
-    return args
+    return parser.parse_args()
 
 
 def port(text: str) -> int:

@@ -18,7 +18,7 @@ from mmengine.fileio import dump
 from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import half_written, new_file, write_json
+from vared_mm.files import check_kept, half_written, new_file, write_json
 from vared_mm.launch import extra, processes, read_config, run_parser, told_in_a_line
 from vared_mm.report.evaluation_key import settings_digest
 from vared_mm.weights import CheckedRunner
@@ -33,6 +33,7 @@ def main() -> None:
         "--json", type=new_file, metavar="FILE", help="write metrics and costs there"
     )
     args = parser.parse_args()
+    check_kept([args.checkpoint], args.dump)
     if not Path(args.checkpoint).is_file():
         raise SystemExit(f"there is no checkpoint {args.checkpoint}")
 

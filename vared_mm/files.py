@@ -6,7 +6,7 @@ import json
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,6 +111,18 @@ def new_file(name: str) -> Path:
 def new_folder(name: str) -> Path:
     """For argparse: as `new_file`, a folder to write files into."""
     return _writable(Path(name), os.path.abspath(name))
+
+
+def check_kept(read: Iterable[str | Path], written: str | Path | None) -> None:
+    """Before the work: it replaces no file that it reads.
+
+    Raises:
+        ValueError: It would.
+    """
+    if written and os.path.realpath(written) in map(os.path.realpath, read):
+        raise ValueError(
+            f"{written} would be replaced, which is given to be read; name another file to write"
+        )
 
 
 def _writable(path: Path, folder: str) -> Path:

@@ -32,13 +32,15 @@ from rich.console import Console
 from rich.text import Text
 
 from vared_mm.commands import as_command
+from vared_mm.files import check_kept, new_file
 from vared_mm.screen import quiet
 from vared_mm.settings import kind, named_missing
 from vared_mm.shipped import here_or_shipped
 
 
 class Parser(argparse.ArgumentParser):
-    """One that knows a file that is there for a file, also where its name begins with a dash."""
+    """One that knows a file that is there for a file, also where its name begins with a dash, and
+    has no `new_file` that another option gives to be read."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(
@@ -48,7 +50,20 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words: Sequence[str] = sys.argv[1:] if args is None else args
         named = [f"./{w}" if w.startswith("-") and os.path.isfile(w) else w for w in words]
-        return super().parse_known_args(named, namespace)
+        told, rest = super().parse_known_args(named, namespace)
+        self._check_kept(vars(told))
+        return told, rest
+
+    def _check_kept(self, told: Mapping[str, Any]) -> None:
+        free = [action for action in self._actions if action.choices is None]
+        written = [action.dest for action in free if action.type is new_file]
+        given = [told.get(action.dest) for action in free if action.dest not in written]
+        words = [word for one in given for word in (one if isinstance(one, list) else [one])]
+        try:
+            for name in written:
+                check_kept([word for word in words if isinstance(word, str | Path)], told[name])
+        except ValueError as error:
+            self.error(str(error))
 
 
 class KeyValues(DictAction):
