@@ -1,6 +1,7 @@
 """Channels of least magnitude leave a network, and a config tells what is left of it."""
 
 import copy
+import shutil
 import sys
 from pathlib import Path
 
@@ -98,6 +99,29 @@ def test_the_tool_writes_a_config_and_a_checkpoint_of_the_share(trained, tmp_pat
     backbone = dict(type="VaRedBackbone", backbone=config.model.backbone,
                     dynamic=dict(targets=r"layer\d\.\d\.conv\d\.spatial\.conv"))  # fmt: skip
     assert len(dynamic_convs(MODELS.build(backbone))) == 16
+
+
+@pytest.mark.parametrize(("config", "weights", "file"), [
+    ("pruned.py", "net.pth", "pruned.py"), ("on.py", "net.pth", "pruned.py"),
+    ("net.py", "pruned.pth", "pruned.pth"),
+])  # fmt: skip
+def test_a_second_pruning_keeps_what_it_prunes(
+    trained, tmp_path, monkeypatch, config, weights, file
+):
+    for given in trained:
+        shutil.copy(given, tmp_path / f"pruned{given.suffix}")
+    (tmp_path / "on.py").write_text("_base_ = 'pruned.py'")
+    with pytest.raises(SystemExit, match=rf"{file} would be replaced, which is given to be read"):
+        run(
+            monkeypatch,
+            tmp_path / config,
+            tmp_path / weights,
+            tmp_path,
+            "--share",
+            0.5,
+            "--shape",
+            *SHAPE,
+        )
 
 
 def test_less_than_most_of_all_channels_leave_is_refused_with_the_least_there_is():

@@ -208,6 +208,19 @@ def test_the_tool_measures_a_config_and_writes_one_without_the_gates_that_do_not
     assert "gates that pay: dynamic all 9.0 ms (8.0 to 10.0); static 9.0 ms (8.0 to 10.0)" in told
 
 
+def test_a_config_is_not_replaced_by_what_is_written_of_it(tmp_path, monkeypatch, capsys):
+    """Nor is one that it is based on: either would be its own base."""
+    base, source = tmp_path / "base.py", tmp_path / "mine.py"
+    base.write_text("_base_ = 'vared_mm::demo/vared_i3d_motion.py'\n")
+    source.write_text("_base_ = 'base.py'\n")
+    told = "would be replaced, which is given to be read; name another file to write"
+    with pytest.raises(SystemExit):
+        said(monkeypatch, capsys, source, "--shape", 8, 32, 32, "--out", source)
+    assert f"mine.py {told}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=rf"base\.py {told}"):
+        said(monkeypatch, capsys, source, "--shape", 8, 32, 32, "--out", base)
+
+
 def test_the_tool_wants_a_size_and_a_place_for_a_config_with_one_set_of_gates(
     tmp_path, monkeypatch, capsys
 ):

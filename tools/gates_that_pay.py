@@ -23,10 +23,10 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast.benchmark import benchmark
 from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.fast.sides import Settings
-from vared_mm.files import new_file, write_text
+from vared_mm.files import check_kept, new_file, write_text
 from vared_mm.latency_table import LayerLatency, gates_that_do_not_pay, read_table
 from vared_mm.launch import Parser, config_of, positive, told_in_a_line
-from vared_mm.settings import dynamic_keys
+from vared_mm.settings import bases_of, dynamic_keys
 
 ENGINE_OF = {"float32": "prepared", "bfloat16": "prepared-bf16"}
 
@@ -41,6 +41,7 @@ def main() -> None:
             print(f"dynamic=dict(exclude=[\n{rows}])")
         return
     config = config_of(args.source)
+    check_kept(bases_of(config.filename), args.out)
     keys = dynamic_keys(config.model, "model")
     if len(keys) != 1:
         raise ValueError(

@@ -18,12 +18,13 @@ import torch
 from mmengine.config import Config
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import half_written, new_folder, write_text
+from vared_mm.files import check_kept, half_written, new_folder, write_text
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, config_of, extra, told_in_a_line
 from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.channel_pruning import widths_of, without_channels
 from vared_mm.rivals.ghost import ghosts
+from vared_mm.settings import bases_of
 from vared_mm.tensor_form import answer_of, input_of
 
 
@@ -47,17 +48,19 @@ def main() -> None:
     with extra("prune"):
         import torch_pruning  # noqa: F401
     config = config_of(args.config)
+    written = args.out / "pruned.py", args.out / "pruned.pth"
+    for file in written:
+        check_kept([*bases_of(config.filename), args.checkpoint], file)
     model: Any = build_model(config, args.checkpoint)
     check(model)
     inputs = input_of(model, tuple(args.shape))
     narrow, share = without_channels(model, inputs, answer_of, args.share, args.round_to)
-    checkpoint = args.out / "pruned.pth"
-    with half_written(checkpoint) as half:
+    with half_written(written[1]) as half:
         torch.save(
             {"state_dict": narrow.state_dict(), "meta": {"dataset_meta": model.dataset_meta}}, half
         )
-    write_text(args.out / "pruned.py", text_of(args, config, model, narrow, share))
-    print(f"{args.out / 'pruned.py'} has {share:.3f} of the MACs; train it on")
+    write_text(written[0], text_of(args, config, model, narrow, share))
+    print(f"{written[0]} has {share:.3f} of the MACs; train it on")
 
 
 def check(model: Any) -> None:

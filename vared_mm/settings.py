@@ -38,6 +38,12 @@ def innermost(dataset: Any) -> Any:
     return next(within(dataset))
 
 
+def bases_of(file: str) -> list[str]:
+    """The config file, and those that it is based on, directly or not."""
+    bases = [Config._get_cfg_path(base, file)[0] for base in Config._get_base_files(file)]
+    return [file, *(one for base in bases for one in bases_of(base))]
+
+
 def data_of(config: Config) -> Any:
     """The settings of the config's test set, with its wrappers.
 
