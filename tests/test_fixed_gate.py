@@ -176,6 +176,17 @@ def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_
         freeze.main()
 
 
+@pytest.mark.parametrize("name", ["net.py", "trained.pth", "result.json", "samples.npz"])
+def test_what_is_frozen_is_kept(tmp_path, monkeypatch, name):
+    samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
+    choices = choices_of(samples.share, samples.loss, samples.policies)
+    told = {"config": str(tmp_path / "net.py"), "checkpoint": str(tmp_path / "trained.pth")}
+    write_result(tmp_path, result_of(samples, choices=choices, **told))
+    monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / name)])
+    with pytest.raises(SystemExit, match=f"{name} would be replaced, which is given to be read"):
+        freeze.main()
+
+
 def clips_of_many_policies():
     """What the gates of `network` answer to 60 clips, 30 of each of two kinds.
 

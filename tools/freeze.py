@@ -20,17 +20,18 @@ import torch
 from torch import Tensor, nn
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.files import half_written, new_file
+from vared_mm.files import check_kept, half_written, new_file
 from vared_mm.flops import build_model
 from vared_mm.launch import Parser, extra, told_in_a_line
 from vared_mm.method.frozen import frozen
 from vared_mm.settings import dynamic_keys
+from vared_mm.shipped import here_or_shipped
 
 with extra("report"):
     from vared_mm.report.evaluated_model import evaluated_config, evaluated_model
     from vared_mm.report.policies import Policies
     from vared_mm.report.policy_of_share import policy_of_share
-    from vared_mm.report.result import Samples, read_result, read_samples
+    from vared_mm.report.result import Samples, check_records_kept, read_result, read_samples
 
 
 @told_in_a_line()
@@ -48,6 +49,8 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     result = read_result(args.result)
+    check_records_kept([args.result], args.out)
+    check_kept(map(here_or_shipped, (result.config, result.checkpoint)), args.out)
     if result.choices is None:
         raise SystemExit(
             f"{args.result} tells of no choices: {result.name} is static, or was evaluated by a "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vared_mm.files import write_bytes, write_json
+from vared_mm.files import check_kept, write_bytes, write_json
 from vared_mm.report.choices import Choices
 from vared_mm.report.policies import Policies
 from vared_mm.report.record_types import (
@@ -244,6 +244,13 @@ def inside(path: str | Path, name: str) -> Path:
             f"there is no {file}; wanted a folder that vared-mm evaluate wrote, or its {name}"
         )
     return file
+
+
+def check_records_kept(results: Iterable[Path], written: str | Path | None) -> None:
+    """As `check_kept`, of results that are named by their files or their folders."""
+    for path in results:
+        record = path / RESULT if path.is_dir() else path
+        check_kept([record, record.with_name(SAMPLES)], written)
 
 
 def content_of(result: Result) -> dict[str, Any]:
