@@ -87,12 +87,14 @@ def test_what_is_timed_is_prepared_and_answers_as_the_model(folder, monkeypatch)
     assert torch.equal(runs["static"].args[0], runs["dynamic"].args[0])
 
 
-def test_results_of_other_weights_or_other_data_are_refused(folder, monkeypatch, capsys):
+def test_results_of_other_weights_or_other_data_are_refused_and_kept(folder, monkeypatch, capsys):
     told = read_result(folder / "static")
     write_result(folder / "other", replace(told, weights="0" * 64))
     with pytest.raises(SystemExit) as refused:
         run(monkeypatch, folder / "other")
     assert "static.pth holds other weights than" in str(refused.value)
+    with pytest.raises(SystemExit, match=r"result\.json would be replaced, which is given"):
+        run(monkeypatch, folder / "static", "--json", folder / "static" / "result.json")
     data = replace(told.data, fingerprint="else")
     write_result(folder / "elsewhere", replace(told, data=data))
     with pytest.raises(SystemExit) as refused:

@@ -424,6 +424,15 @@ def test_the_tool_writes_a_table_and_names_what_stands_in_none(tmp_path, monkeyp
     assert "vared-" not in told.err
 
 
+@pytest.mark.parametrize("name", ["result.json", "samples.npz", "redundancy.json"])
+@pytest.mark.parametrize("given", ["", "a"])
+def test_the_tool_replaces_no_record_that_it_reads(tmp_path, monkeypatch, given, name):
+    study_file(tmp_path / "a", "x", 0.5)
+    write_result(tmp_path / "a", result("x"))
+    with pytest.raises(SystemExit, match=f"{name} would be replaced, which is given to be read"):
+        run(monkeypatch, tmp_path / given, "--format", "csv", "--out", tmp_path / "a" / name)
+
+
 def test_the_tool_tells_errors_in_one_line(tmp_path, monkeypatch):
     write_result(tmp_path / "a", result("x"))
     with pytest.raises(SystemExit) as end:

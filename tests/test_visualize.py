@@ -205,6 +205,7 @@ def test_a_static_model_has_a_report_without_policy(call, tmp_path, capsys):
             "of a dynamic network, and the config's has no backbone.mixed_3b.branch_1.1.conv",
         ),
         (("dynamic", "--only", "features", "--clip", "x.mp4"), "x.mp4 is none of the 9 samples"),
+        (("dynamic", "--report", "dynamic/samples.npz"), "samples.npz would be replaced, which is"),
         (("nowhere",), "there is no nowhere; wanted a folder that vared-mm evaluate wrote"),
     ],
 )

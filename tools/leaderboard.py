@@ -27,13 +27,15 @@ from vared_mm.launch import Parser, extra, told_in_a_line, visible
 with extra("report"):
     from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched
     from vared_mm.report.leaderboard_formats import FORMATS, terminal
-    from vared_mm.report.leaderboard_inputs import Inputs, collect
+    from vared_mm.report.leaderboard_inputs import Inputs, collect, files_of
     from vared_mm.report.paper_tables import TABLES
+    from vared_mm.report.result import check_records_kept
 
 
 @told_in_a_line()
 def main() -> None:
     args = parsed()
+    check_records_kept([file for path in args.results for file in files_of(path)], args.out)
     inputs = collect(args.results)
     boards, left = chosen(args.table, inputs, args.mixed_data)
     for condition in args.filter:

@@ -40,6 +40,7 @@ with extra("report"):
         Result,
         ResultError,
         Samples,
+        check_records_kept,
         read_result,
         read_samples,
     )
@@ -50,6 +51,7 @@ SCATTER = "scatter"
 @told_in_a_line()
 def main() -> None:
     args = parsed()
+    check_records_kept(args.results, args.report)
     results = [counted(path) for path in args.results]
     sections = model(args, results[0]) if len(results) == 1 else comparison(args, results)
     if args.report:
