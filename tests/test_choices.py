@@ -53,7 +53,9 @@ class AnswersItsGate(BaseModel):
         self.backbone = nn.Sequential(nn.Conv3d(2, 2, 1, bias=False))
         nn.init.constant_(self.backbone[0].weight[:, 0], 0)
         nn.init.constant_(self.backbone[0].weight[:, 1], 1)
-        if dynamic:
+        if dynamic == "fixed":
+            make_dynamic(self.backbone, DynamicConfig(axes="channel", gate="fixed"))
+        elif dynamic:
             self.make_dynamic()
 
     def make_dynamic(self):
@@ -150,6 +152,13 @@ def test_a_static_model_says_nothing_of_choices(tmp_path):
     assert result.choices is None
     assert read_samples(folder).policies is None
     assert "choices" not in (folder / "result.json").read_text().replace('"choices": null', "")
+
+
+def test_gates_that_are_fixed_are_not_judged_nor_to_be_fixed_again(tmp_path):
+    folder, result = evaluated(tmp_path, dynamic="fixed")
+    assert (result.choices["judged"], result.choices["verdict"]) == (None, None)
+    assert result.choices["policies"] == 1
+    assert read_samples(folder).share.tolist() == [1, 1, 1]
 
 
 class Windows(nn.Module):

@@ -31,6 +31,7 @@ from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
 from vared_mm.launch import KeyValues, Parser, config_of, extra, processes, told_in_a_line, visible
+from vared_mm.method.fixed_gate import has_one_policy
 
 with extra("report"):
     from vared_mm.report.budget import write_at_budget
@@ -66,9 +67,8 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
         if args.needs:
             print(needs_table(read_samples(job.folder), args.needs))
         if job.deals and not (result.choices and result.choices["judged"]):
-            why = (
-                "fewer than two samples tell what is right" if result.choices else "no gate chooses"
-            )
+            chooses = result.choices and not has_one_policy(runner.model)
+            why = "fewer than two samples tell what is right" if chooses else "no gate chooses"
             print(f"the choices are not judged, as {why if result.dynamic else 'it is static'}")
     # The others wait, as they would slow down what is timed.
     barrier()

@@ -37,6 +37,11 @@ class FixedGate(nn.Module):
         return ", ".join(f"{value:.2f}" for value in self.values.flatten().tolist() if value)
 
 
+def has_one_policy(model: nn.Module) -> bool:
+    """Whether its gates are fixed: no sample can get other choices."""
+    return any(type(module) is FixedGate for module in model.modules())
+
+
 class RandomGate(FixedGate):
     """For each sample one row of `values` (rows, axes · S), drawn by `chances` (rows,) anew in
     every pass, in training and evaluation. There are as many rows as in the checkpoint.

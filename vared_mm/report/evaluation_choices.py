@@ -18,6 +18,7 @@ from mmengine.structures import BaseDataElement
 
 from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.forced_shares import Plan, forced
+from vared_mm.method.fixed_gate import has_one_policy
 from vared_mm.report.evaluation_loop import ResumableTestLoop, in_order
 from vared_mm.report.kept_chunks import in_use, read_whole, write_whole
 from vared_mm.report.policies import Gates, by_gate, dealt
@@ -26,11 +27,11 @@ from vared_mm.screen import tracked
 
 def with_other_choices(loop: ResumableTestLoop, deals: int) -> tuple[np.ndarray, np.ndarray] | None:
     """How much of each sample is right with the choices of others, (deals, N), and with the most
-    frequent policy for all, (N,); None of a static model. After the loop has run."""
+    frequent policy for all, (N,); None of a model that chooses nothing. After the loop has run."""
     told: list[Any] = [(loop.gates, loop.samples.policies) if is_main_process() else None]
     broadcast_object_list(told)
     gates, policies = told[0]
-    if policies is None:
+    if policies is None or has_one_policy(loop.runner.model):
         return None
     policy = by_gate(policies.names, policies.answers[0])
     plans = [[gates[i] for i in dealt(gates, seed)] for seed in range(deals)]
