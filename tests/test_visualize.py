@@ -165,6 +165,19 @@ def test_several_models_give_a_scatter_and_a_comparison(call, tmp_path, capsys):
     assert "<title>net, vared_net</title>" in report
 
 
+def test_of_several_folders_those_without_a_result_are_left_out_with_a_word(
+    call, user, tmp_path, capsys
+):
+    (tmp_path / "budget").mkdir()
+    call("static", tmp_path / "budget", "dynamic", "--out", tmp_path)
+    assert f"left out: {tmp_path}/budget has no result.json" in capsys.readouterr().err
+    assert (tmp_path / "scatter.png").exists()
+    with pytest.raises(SystemExit, match=r"there is no .*budget/result\.json; wanted a folder"):
+        call(tmp_path / "budget")
+    with pytest.raises(SystemExit, match="there is no nowhere"):
+        call("static", "nowhere")
+
+
 def test_several_models_are_drawn_one_by_one_where_asked_and_static_ones_told(
     call, tmp_path, capsys
 ):

@@ -20,7 +20,7 @@ with extra("report"):
     import pandas as pd
 
     from vared_mm.report.beside import lines_of, speeds_beside
-    from vared_mm.report.result import check_records_kept, read_result
+    from vared_mm.report.result import check_records_kept, read_result, with_results
 
 
 @told_in_a_line()
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the report there")
     args = parser.parse_args()
     check_records_kept(args.results, args.json)
-    results = {str(path): read_result(path) for path in args.results}
+    results = {str(path): read_result(path) for path in with_results(args.results)}
     report = speeds_beside(results, args.batch, args.repeats)
     if args.json:
         write_json(args.json, report)

@@ -43,6 +43,7 @@ with extra("report"):
         check_records_kept,
         read_result,
         read_samples,
+        with_results,
     )
 
 SCATTER = "scatter"
@@ -52,6 +53,7 @@ SCATTER = "scatter"
 def main() -> None:
     args = parsed()
     check_records_kept(args.results, args.report)
+    args.results = with_results(args.results)
     results = [counted(path) for path in args.results]
     sections = model(args, results[0]) if len(results) == 1 else comparison(args, results)
     if args.report:

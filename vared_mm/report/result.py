@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from vared_mm.files import check_kept, write_bytes, write_json
+from vared_mm.launch import visible
 from vared_mm.report.choices import Choices
 from vared_mm.report.policies import Policies
 from vared_mm.report.record_types import (
@@ -176,6 +178,17 @@ def read_result(path: str | Path) -> Result:
     """
     path = inside(path, RESULT)
     return result_in(path, json_in(path))
+
+
+def with_results(paths: Sequence[Path]) -> list[Path]:
+    """Without folders that have none, as those of checkpoints at a budget or of an evaluation that
+    is not finished; these are told. If that is all of them, the paths as they are."""
+    empty = [path for path in paths if path.is_dir() and not (path / RESULT).is_file()]
+    if len(empty) == len(paths):
+        return list(paths)
+    for path in empty:
+        print(visible(f"left out: {path} has no {RESULT}"), file=sys.stderr)
+    return [path for path in paths if path not in empty]
 
 
 def json_in(path: Path) -> Any:
