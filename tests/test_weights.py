@@ -176,6 +176,18 @@ def test_nobody_is_told_to_run_what_a_file_holds(tmp_path, write, said):
         assert "weights_only" not in str(ended.value)
 
 
+def test_a_training_does_not_go_on_from_weights_alone_and_starts_from_them(tmp_path):
+    file, state = str(tmp_path / "w.pth"), model().state_dict()
+    for content in (state, {"state_dict": state, "meta": {"epoch": 1, "iter": 3}}):
+        torch.save(content, file)
+        told = rf"w\.pth holds weights and no training .*load_from={re.escape(file)}"
+        with pytest.raises(SystemExit, match=told):
+            TrainingRunner(**toy.runner_settings(tmp_path), load_from=file, resume=True).train()
+    runner = TrainingRunner(**toy.runner_settings(tmp_path), load_from=file)
+    runner.load_or_resume()
+    assert torch.equal(runner.model.cls_head.bias, state["cls_head.bias"])
+
+
 def test_a_missing_checkpoint_is_named():
     with pytest.raises(SystemExit, match="there is no checkpoint nowhere.pth"):
         load_weights(model(), "nowhere.pth")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +65,12 @@ class TrainingRunner(SavingRunner, LabelledRunner):
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
         with told_of(filename):
             checkpoint = super().load_checkpoint(filename, *args, **settings)
+        told = {*checkpoint, *(checkpoint.get("meta") or {})}
+        if self._resume and not {"epoch", "iter", "message_hub"} <= told:
+            raise SystemExit(
+                f"{filename} holds weights and no training to go on from; to start from them, in "
+                f"place of --resume give --cfg-options {shlex.quote(f'load_from={filename}')}"
+            )
         state = checkpoint.get("state_dict", checkpoint)
         refuse_other_ghosts(unwrapped(self.model), state, filename)
         return checkpoint
