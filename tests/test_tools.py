@@ -170,6 +170,18 @@ def test_what_a_config_names_wrongly_is_told_in_a_line(
     assert "\n" not in str(end.value)
 
 
+@pytest.mark.parametrize(
+    "options", [["--amp"], ["--cfg-options", "optim_wrapper.type=AmpOptimWrapper"]]
+)
+def test_mixed_precision_without_a_gpu_is_refused_before_the_work(
+    folder, here, monkeypatch, options
+):
+    monkeypatch.setattr("vared_mm.launch.get_device", lambda: "cpu")
+    with pytest.raises(SystemExit, match=r"mixed precision \(AmpOptimWrapper\) needs a GPU"):
+        here("train", "vared_i3d_motion.py", "--work-dir", "amp", *options)
+    assert not (folder / "amp").exists()
+
+
 def test_predictions_that_cannot_be_kept_leave_no_half_file(tmp_path):
     dump = tool_of("test").WholeDump(out_file_path=str(tmp_path / "all.pkl"))
     dump.compute_metrics([1, 2])

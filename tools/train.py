@@ -13,6 +13,7 @@ from contextlib import nullcontext
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.launch import (
     alone_in,
+    check_amp,
     is_first_process,
     last_checkpoint,
     processes,
@@ -45,6 +46,7 @@ def main() -> None:
     config = read_config(args)
     if args.amp or args.amp_dtype:
         use_amp(config, args.amp_dtype)
+    check_amp(config)
     if args.no_validate:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     if args.auto_scale_lr:

@@ -25,6 +25,7 @@ import torch
 # Functions of it take the group that is there when it is imported as their default, for good.
 import torch.distributed.nn
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.dist import barrier
 from mmengine.logging import MMLogger
 from mmengine.runner import find_latest_checkpoint
@@ -353,6 +354,16 @@ def use_amp(config: Config, dtype: str | None = None) -> None:
     if dtype:
         config.optim_wrapper.dtype = dtype
     config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def check_amp(config: Config) -> None:
+    """Refuses mixed precision where mmengine has none."""
+    named = kind({"type": "OptimWrapper", **(config.get("optim_wrapper") or {})})
+    if named == "AmpOptimWrapper" and get_device() == "cpu":
+        raise SystemExit(
+            "error: mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave out "
+            "--amp and --amp-dtype, or take OptimWrapper in the config"
+        )
 
 
 def make_as_told(make: Callable[[str, Any], Path], default: Any, doc: str | None) -> None:
