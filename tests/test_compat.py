@@ -12,16 +12,19 @@ import pytest
 import torch
 from installed import imported
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import vared_mm  # noqa: F401  applies the cures
 from vared_mm import compat, shipped
 from vared_mm.compat import compiled_operators, config_scope, localizer_drn, numpy2, stand_in
 from vared_mm.compat import installed_packages as packages
 from vared_mm.compat.safe_checkpoints import _getattr
+from vared_mm.launch import told_in_a_line
 
 X3D = "recognition/x3d/x3d_s_13x6x1_facebook-kinetics400-rgb.py"
 
@@ -268,6 +271,28 @@ def test_a_hue_turned_back_by_a_third_makes_red_blue():
         turned = processing.ColorJitter.adjust_hue(red, factor)
         assert turned[0, 0].tolist() == colour
         assert numpy2.adjust_hue(red, factor)[0, 0].tolist() == colour
+
+
+# Pipelines
+
+
+class Cropped(list):
+    """A data set whose samples are 40 pixels high and 64 wide."""
+
+    def __getitem__(self, index: int) -> dict:
+        crop = dict(type="mmaction.ThreeCrop", crop_size=48)
+        frames = [np.zeros((40, 64, 3), np.uint8)]
+        sample = dict(filename="a.mp4", imgs=frames, img_shape=(40, 64), modality="RGB")
+        return Compose([dict, Compose([crop])])(sample)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_step_that_asserts_something_of_a_sample_is_told_with_it_in_a_line(workers):
+    told = (
+        r"^error: the pipeline's ThreeCrop does not take a\.mp4: assert crop_h == img_h or crop_w"
+    )
+    with pytest.raises(SystemExit, match=told), told_in_a_line():
+        next(iter(DataLoader(Cropped([1]), num_workers=workers)))
 
 
 # Our configs by name

@@ -10,6 +10,7 @@ from . import (
     installed_packages,
     label_files,
     localizer_drn,
+    named_steps,
     numpy2,
     recompute,
     safe_checkpoints,
@@ -31,6 +32,7 @@ CURES: tuple[Cure, ...] = (
     thin_labels.CURE,
     label_files.CURE,
     data_sets.CURE,
+    named_steps.CURE,
 )
 
 _active: set[str] = set()

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vared_mm.compat.named_steps import PLACES
 from vared_mm.files import plain_name
 
 # Modules whose errors tell of a file, wherever in a pipeline it is read.
@@ -25,8 +26,6 @@ SOURCE = re.compile(
 )
 # decord 0.6 reads videos of these widths with rows of a wrong length, and says nothing.
 MISREAD_WIDTHS = (16, 24, 48, 72)
-# Where the samples of data sets say what they are read from.
-PLACES = ("filename", "frame_dir", "audio_path", "img_path", "feature_path")
 
 
 def open_video(file: str | Path) -> Any:

@@ -1,0 +1,62 @@
+"""The toolboxes' pipelines assert what a sample has to be, mostly without a word.
+
+Where its crop is as long as neither side of a video, `ThreeCrop` says `AssertionError` and nothing
+more, neither which step it was nor which sample.
+"""
+
+from __future__ import annotations
+
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .after_import import after_import
+from .cure import Cure
+
+PIPELINE = "mmengine.dataset.base_dataset"
+# Where the samples of data sets say what they are read from.
+PLACES = ("filename", "frame_dir", "audio_path", "img_path", "feature_path")
+
+
+class StepError(AssertionError, ValueError):
+    """A step of a pipeline does not take a sample."""
+
+
+def name_steps(module: ModuleType) -> None:
+    """Lets `Compose` name the step that fails, and the sample."""
+    compose, call = module.Compose, module.Compose.__call__
+
+    def named(self: Any, data: Any) -> Any:
+        try:
+            return call(self, data)
+        # Of a pipeline within this one.
+        except StepError:
+            raise
+        except AssertionError as error:
+            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+            (steps,) = [frame.f_locals for frame in frames if frame.f_code is call.__code__]
+            step = type(steps["t"]).__name__
+            said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+            place = next((f" {data[key]}" for key in PLACES if data.get(key)), "")
+            raise StepError(f"the pipeline's {step} does not take{place}: {said}") from error
+
+    compose.__call__ = named
+
+
+def is_needed() -> bool:
+    """Whether the installed source still lets errors pass as they are."""
+    spec = find_spec("mmengine")
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    file = Path(spec.submodule_search_locations[0], "dataset/base_dataset.py")
+    return file.is_file() and "            data = t(data)\n" in file.read_text()
+
+
+CURE = Cure(
+    name="named-steps",
+    reason="mmengine tells neither the step of a pipeline that an assertion is of, nor the sample",
+    is_needed=is_needed,
+    apply=lambda: after_import(PIPELINE.__eq__, name_steps),
+)
