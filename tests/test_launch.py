@@ -181,6 +181,25 @@ def test_what_is_no_config_is_named(tmp_path, text, options, message):
         config_of(str(tmp_path / "net.py"), options)
 
 
+@pytest.mark.parametrize(("key", "meant"), [
+    ("load_form", "load_from"), ("workdir", "work_dir"), ("optim_wraper.lr", "optim_wrapp"),
+    ("train_config.max_epochs", "train_cfg"), ("models.backbone.depth", "model"),
+])  # fmt: skip
+def test_a_misspelt_setting_of_the_runner_names_the_one_that_was_meant(tmp_path, key, meant):
+    (tmp_path / "net.py").write_text("model = dict(backbone=dict(depth=18))")
+    with pytest.raises(SystemExit, match=f"^error: --cfg-options sets .* did you mean '{meant}"):
+        config_of(str(tmp_path / "net.py"), {key: 1})
+
+
+@pytest.mark.parametrize("key", [
+    "load_from", "resume", "model.backbone.depth", "train_cfg.max_epochs", "models2", "clips",
+    "find_unused_parameters", "custom_imports.imports", "model_wrapper_cfg.type", "test_pipeline",
+])  # fmt: skip
+def test_settings_that_are_near_to_none_or_in_the_config_are_taken(tmp_path, key):
+    (tmp_path / "net.py").write_text("model = models2 = dict(backbone=dict(depth=18))")
+    config_of(str(tmp_path / "net.py"), {key: 1})
+
+
 def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-h0.mp4").write_text("")

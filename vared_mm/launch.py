@@ -16,6 +16,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from difflib import get_close_matches
+from inspect import signature
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import barrier
 from mmengine.logging import MMLogger
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.text import Text
 
@@ -142,6 +144,7 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     quiet(MMLogger.get_current_instance())
     try:
         config = Config.fromfile(file)
+        unknown = {key.partition(".")[0] for key in options or {}} - set(config)
         config.merge_from_dict(options or {})
     # A config is code, which may end in any way.
     except Exception as error:
@@ -149,7 +152,20 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
         raise SystemExit(
             f"error: {visible(f'{file} cannot be read as a config: {told}')}"
         ) from error
+    for key in unknown:
+        refuse_misspelt(key)
     return config
+
+
+def refuse_misspelt(key: str) -> None:
+    """Of what a config holds mmengine's Runner takes what it knows, and passes over the rest."""
+    known = signature(Runner).parameters
+    near = get_close_matches(key, known, n=1, cutoff=0.8)
+    if near and key not in known:
+        raise SystemExit(
+            f"error: --cfg-options sets {key!r}, which neither the config nor mmengine's Runner "
+            f"has; did you mean {near[0]!r}?"
+        )
 
 
 @contextmanager
