@@ -98,7 +98,7 @@ def test_half_a_picture_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    "name", ["22:57.mp4", "[a] $x %d.mp4", "跳舞.mp4", b"cl\xe4p.mp4", "a\nb.mp4"]
+    "name", ["22:57.mp4", "[a] $x %d.mp4", "跳舞.mp4", b"cl\xe4p.mp4", "a\nb.mp4", "clip"]
 )
 def test_files_of_any_name_are_read_from_the_folder_they_are_in(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

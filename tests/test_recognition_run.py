@@ -150,6 +150,17 @@ def test_infer_reads_videos_where_the_test_set_is_of_frame_folders(run):
     assert folder_row["error"] == "is a folder; wanted a video"
 
 
+def test_infer_reads_a_video_without_a_suffix_by_its_own_name(run, tmp_path):
+    config, _, checkpoint, _ = run
+    model = build_model(config, str(checkpoint))
+    video = next(Path(config.test_dataloader.dataset.dataset.data_prefix.video).rglob("*.mp4"))
+    (tmp_path / "clip").write_bytes(video.read_bytes())
+    (tmp_path / "folder").mkdir()
+    wanted, row, no_video = infer(model, config, [video, tmp_path / "clip", tmp_path / "folder"])
+    assert row == {**wanted, "file": str(tmp_path / "clip")}
+    assert no_video["error"] == "is a folder; wanted a video"
+
+
 def test_infer_tells_no_label_where_scores_are_no_numbers(run, tmp_path):
     config, _, checkpoint, _ = run
     model = build_model(config, str(checkpoint))

@@ -67,17 +67,18 @@ def finite(content: Any) -> Any:
 
 @contextmanager
 def plain_name(path: str | Path) -> Iterator[str]:
-    """A name of the file that OpenCV and FFmpeg understand, which may not be there yet.
+    """A name of the file that OpenCV, FFmpeg and pipelines understand, which may not be there yet.
 
     In a relative name they take a colon for a protocol's end, and none may hold bytes that are no
-    UTF-8.
+    UTF-8; to one without a suffix `DecordInit` adds .mp4.
     """
     whole = os.path.abspath(path)
-    if whole.isprintable():
+    suffix = os.path.splitext(whole)[1]
+    if whole.isprintable() and suffix:
         yield whole
         return
     with TemporaryDirectory() as folder:
-        link = Path(folder, f"link{Path(path).suffix}")
+        link = Path(folder, f"link{suffix or '.mp4'}")
         link.symlink_to(whole)
         yield str(link)
 
