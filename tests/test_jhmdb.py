@@ -207,6 +207,10 @@ FAULTS = {
         dict(gttubes={"walk/a": {1: [WALK + np.array([0, 90, 0, 90, 0])]}, "run/b": {}}),
         "the box 90 0 110 40 .* is outside the frame of 80 x 60 pixels",
     ),
+    "boxes as parts of the frame": (
+        dict(gttubes={"walk/a": {1: [WALK / [1, 80, 60, 80, 60]]}, "run/b": {}}),
+        "all boxes lie within 1 pixel; wanted x1 y1 x2 y2 in pixels",
+    ),
     "a box that is no number": (
         dict(gttubes={"walk/a": {1: [WALK * [1, np.nan, 1, 1, 1]]}, "run/b": {}}),
         "the box nan 0 20 40 .* is empty or inverted",

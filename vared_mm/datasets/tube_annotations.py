@@ -122,6 +122,7 @@ def _faults(annotations: TubeAnnotations) -> Iterator[str]:
     if twice := [name for name in dict.fromkeys(labels) if labels.count(name) > 1]:
         yield f"the label {twice[0]!r} stands twice among the {len(labels)} labels"
     splits = [*annotations.train_videos, *annotations.test_videos]
+    ends: list[float] = []
     for video in dict.fromkeys(name for split in splits for name in split):
         lacking = [
             name
@@ -138,6 +139,13 @@ def _faults(annotations: TubeAnnotations) -> Iterator[str]:
             for tube in tubes:
                 if fault := tube_fault(np.asarray(tube), frames, resolution):
                     yield f"{video}: {fault}"
+                else:
+                    ends.append(np.asarray(tube)[:, 1:].max())
+    if ends and max(ends) <= 1:
+        yield (
+            "all boxes lie within 1 pixel; wanted x1 y1 x2 y2 in pixels, and not as parts of width "
+            "and height, as AVA has them"
+        )
 
 
 def check_form(annotations: TubeAnnotations) -> None:
