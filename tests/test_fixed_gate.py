@@ -18,7 +18,7 @@ from torch import nn
 from vared_mm.fast import prepare_for_inference
 from vared_mm.launch import run_parser
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
-from vared_mm.method.fixed_gate import RandomGate
+from vared_mm.method.fixed_gate import RandomGate, has_one_policy
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
 from vared_mm.report.choices import choices_of
@@ -310,3 +310,13 @@ def test_the_tool_says_what_it_freezes(tmp_path):
     )  # fmt: skip
     assert ran.returncode == 1
     assert "result.json" in ran.stderr
+
+
+def test_a_network_has_one_policy_where_all_gates_are_fixed():
+    fixed, free, drawn = (
+        VaRedConv3d(3, 8, 1, dynamic=dict(gate=kind)) for kind in ("fixed", "input", "random")
+    )
+    assert has_one_policy(nn.Sequential(fixed, nn.ReLU()))
+    for other in (free, drawn):
+        assert not has_one_policy(nn.Sequential(fixed, other))
+    assert not has_one_policy(nn.ReLU())

@@ -357,3 +357,14 @@ def test_a_tool_that_another_one_calls_has_its_settings_and_ends_it_where_it_fai
     assert capsys.readouterr().out == f"$ {tool} 2 'a b'\n"
     with pytest.raises(ValueError, match="tool.py ended with 2; what it says stands above"):
         run_tool(str(tool), "3", env={"LESS": "1"})
+
+
+def test_two_outputs_have_a_file_each(tmp_path, capsys):
+    parser = Parser("")
+    for name in ("--out", "--json"):
+        parser.add_argument(name, type=new_file)
+    both = str(tmp_path / "both")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out", both, "--json", both])
+    assert "both is to be written twice; name a file for each" in capsys.readouterr().err
+    parser.parse_args(["--out", both, "--json", f"{both}.json"])

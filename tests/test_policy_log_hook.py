@@ -168,5 +168,5 @@ def test_a_static_model_is_refused(tmp_path):
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="interval is 0; wanted at least 1"):
+    with pytest.raises(ValueError, match="interval is 0; wanted iterations from 1 up"):
         PolicyLogHook(interval=0)

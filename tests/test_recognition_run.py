@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmaction.evaluation import AccMetric
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
 import vared_mm  # noqa: F401
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
+from vared_mm.engine.scores import average_views, one_score_a_class
 from vared_mm.flops import build_model
 from vared_mm.infer.recognition import infer
 from vared_mm.weights import CheckedRunner
@@ -178,3 +181,14 @@ def test_infer_goes_on_after_a_video_that_cannot_be_read(run):
     config, _, checkpoint, _ = run
     (row,) = infer(build_model(config, str(checkpoint)), config, [Path("nowhere.mp4")])
     assert row == {"file": "nowhere.mp4", "error": "does not exist"}
+
+
+@pytest.mark.parametrize(("several", "wanted"), [(False, [0.25] * 4), (True, [0.5] * 4)])
+def test_classes_that_do_not_exclude_each_other_have_a_probability_each(several, wanted):
+    model = nn.Module()
+    model.cls_head = nn.Module()
+    model.cls_head.multi_class, model.cls_head.average_clips = several, None
+    assert one_score_a_class(torch.zeros(4), model).tolist() == wanted
+    assert one_score_a_class(torch.zeros(3, 4), model).tolist() == wanted
+    average_views(model, [AccMetric()])
+    assert model.cls_head.average_clips == ("score" if several else "prob")

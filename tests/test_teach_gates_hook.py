@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
 from vared_mm.engine import TeachGatesHook
+from vared_mm.engine.around_forward import evaluating
 from vared_mm.engine.correctness import label_losses
 from vared_mm.engine.teach_gates_hook import gate_loss, price_of
 from vared_mm.engine.told_gates import Asked, answering, axes_of
@@ -311,3 +313,42 @@ def test_a_step_with_activation_checkpointing_is_the_one_without(tmp_path, start
         stepped.append(dict(runner.model.named_parameters()))
     for name, stepped_to in stepped[0].items():
         torch.testing.assert_close(stepped[1][name], stepped_to)
+
+
+class Looks(Hook):
+    """Whether the network answers as another one of its weights does."""
+
+    def __init__(self, model):
+        self.model, self.same = dict(model), []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        clips, fresh = torch.randn(3, 2, 4, 6, 6), MODELS.build(dict(self.model)).eval()
+        fresh.load_state_dict(runner.model.state_dict())
+        with evaluating(runner.model), torch.no_grad():
+            self.same.append(torch.equal(runner.model(clips), fresh(clips)))
+
+
+def test_gates_are_told_in_the_passes_of_a_training_and_nowhere_else(tmp_path, start):
+    hooks = [HOOKS["drawn"], dict(type="CostHook")]
+    settings = toy.runner_settings(tmp_path, dict(normalised=True), hooks, load_from=start)
+    looks, runner = Looks(settings["model"]), Runner(**settings)
+    runner.register_hook(looks, priority="HIGHEST")
+    runner.train()
+    assert looks.same == [True] * 3
+
+
+@MODELS.register_module(force=True)
+class TwoPasses(toy.ToyRecognizer):
+    def train_step(self, data, optim_wrapper):
+        data = self.data_preprocessor(data, True)
+        losses = [self(**data, mode="loss") for _ in range(2)]
+        optim_wrapper.update_params(sum(self.parse_losses(own)[0] for own in losses))
+        return {}
+
+
+def test_passes_that_cannot_be_told_from_each_other_are_refused(tmp_path, start):
+    hooks = [HOOKS["drawn"], dict(type="CostHook")]
+    settings = toy.runner_settings(tmp_path, dict(normalised=True), hooks, load_from=start)
+    settings["model"] |= dict(type="TwoPasses", checkpointing="without reentry")
+    with pytest.raises(DynamicError, match=r"2 passes of an iteration .* \(with_cp=False\)"):
+        Runner(**settings).train()

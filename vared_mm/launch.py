@@ -43,7 +43,7 @@ from vared_mm.shipped import here_or_shipped
 
 class Parser(argparse.ArgumentParser):
     """One that knows a file that is there for a file, also where its name begins with a dash, and
-    has no `new_file` that another option gives to be read."""
+    has no `new_file` that another option gives to be read, or to be written too."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(
@@ -59,14 +59,18 @@ class Parser(argparse.ArgumentParser):
 
     def _check_kept(self, told: Mapping[str, Any]) -> None:
         free = [action for action in self._actions if action.choices is None]
-        written = [action.dest for action in free if action.type is new_file]
-        given = [told.get(action.dest) for action in free if action.dest not in written]
+        names = [action.dest for action in free if action.type is new_file]
+        given = [told.get(action.dest) for action in free if action.dest not in names]
         words = [word for one in given for word in (one if isinstance(one, list) else [one])]
+        read = [word for word in words if isinstance(word, str | Path)]
+        written = [told[name] for name in names if told.get(name)]
         try:
-            for name in written:
-                check_kept([word for word in words if isinstance(word, str | Path)], told[name])
+            for file in written:
+                check_kept(read, file)
         except ValueError as error:
             self.error(str(error))
+        if len({*map(os.path.realpath, written)}) < len(written):
+            self.error(f"{written[0]} is to be written twice; name a file for each")
 
 
 class KeyValues(DictAction):

@@ -36,10 +36,11 @@ def name_steps(module: ModuleType) -> None:
             raise
         except AssertionError as error:
             frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-            (steps,) = [frame.f_locals for frame in frames if frame.f_code is call.__code__]
-            step = type(steps["t"]).__name__
+            steps = [frame.f_locals for frame in frames if frame.f_code is call.__code__]
+            step = type(steps[-1]["t"]).__name__
             said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-            place = next((f" {data[key]}" for key in PLACES if data.get(key)), "")
+            told = data if isinstance(data, dict) else {}
+            place = next((f" {told[key]}" for key in PLACES if isinstance(told.get(key), str)), "")
             raise StepError(f"the pipeline's {step} does not take{place}: {said}") from error
 
     compose.__call__ = named

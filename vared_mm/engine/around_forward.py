@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -21,7 +21,6 @@ from torch import nn
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.operators import uncompiled
 
-Told = TypeVar("Told")
 Finish = Callable[[Any], Any]
 # From a stack of contexts and the pass's arguments by name.
 Watch = Callable[[ExitStack, dict[str, Any]], Finish]
@@ -109,17 +108,6 @@ class LossWatchingHook(Hook):
     """A hook that acts on the passes for the loss, from the beginning of a training to its end."""
 
     _watching: Watching | None = None
-    _telling = ExitStack()
-
-    def tell(self, telling: AbstractContextManager[Told]) -> Told:
-        """Enters what changes the answers of a pass, until its iteration ends or another pass
-        begins: in the backward pass activation checkpointing computes parts of it again."""
-        self.let_go()
-        self._telling = ExitStack()
-        return self._telling.enter_context(telling)
-
-    def let_go(self) -> None:
-        self._telling.close()
 
     def watch(self, runner: Runner, watch: Watch) -> None:
         self.after_train(runner)  # of a training that failed
@@ -130,12 +118,10 @@ class LossWatchingHook(Hook):
         return not (self._watching and self._watching.seen)
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self.let_go()
         if self._watching:
             self._watching.refuse_unseen(type(self).__name__)
 
     def after_train(self, runner: Runner) -> None:
-        self.let_go()
         if self._watching:
             self._watching()
         self._watching = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from vared_mm.engine.around_forward import (
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
-from vared_mm.engine.told_gates import IN_TRAINING, shifted
+from vared_mm.engine.told_gates import IN_TRAINING, ToldAgain, shifted
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.config import is_within
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
@@ -88,6 +89,7 @@ class EfficiencyLossHook(LossWatchingHook):
                 "without any"
             )
         self.weight, self.correct, self.ramp = weight, correct, ramp
+        self._again = ToldAgain()
         self.table = None if table is None else read_table(table, batch)
 
     def before_run(self, runner: Runner) -> None:
@@ -103,6 +105,9 @@ class EfficiencyLossHook(LossWatchingHook):
             )
         warn_of_decay(model, runner.optim_wrapper)
         grids = None if self.table is None else grids_for(model, self.table)
+
+        # Of a training that failed.
+        self._again.end()
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if self.is_at_first_pass:
@@ -120,7 +125,9 @@ class EfficiencyLossHook(LossWatchingHook):
             moved: list[Tensor] | None = None
             # A policy that was fixed has nothing to shift.
             if low < high and any(isinstance(m, Gate) for m in model.modules()):
-                moved = self.tell(shifted(model, 2 * drawn - 1))
+                telling = partial(shifted, model, 2 * drawn - 1)
+                moved = stack.enter_context(telling())
+                self._again.by(telling)
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
                 if moved is not None and not moved:
@@ -135,6 +142,10 @@ class EfficiencyLossHook(LossWatchingHook):
             return finish
 
         self.watch(runner, watch)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        self._again.end()
+        super().after_train_iter()
 
     def progress(self, runner: Runner) -> float:
         """How far λ_e has risen, in [0, 1]."""

@@ -32,7 +32,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
-from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
+from vared_mm.engine.told_gates import IN_TRAINING, Asked, ToldAgain, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -115,6 +115,7 @@ class TeachGatesHook(LossWatchingHook):
         self.interval, self.draw = interval, draw
         self.losses: deque[list[float]] = deque(maxlen=window)
         self._norms: list[_BatchNorm] = []
+        self._again = ToldAgain()
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         # Each time: epochs and validations put the whole model back into training.
@@ -145,8 +146,10 @@ class TeachGatesHook(LossWatchingHook):
         self._norms = trained_norms(model)
         axes = axes_of(convs)
 
+        # Of a training that failed.
+        self._again.end()
+
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
-            self.let_go()
             if self.is_at_first_pass:
                 warn_of_frozen(model)
             batches = batches_of(arguments)
@@ -158,7 +161,9 @@ class TeachGatesHook(LossWatchingHook):
             if runner.iter < self.draw * runner.max_iters:
                 # As often all and nothing as anything between.
                 forced = torch.rand(samples, len(axes)) < torch.rand(samples, 1)
-            logits = self.tell(answering(convs, forced))
+            telling = partial(answering, convs, forced)
+            logits = stack.enter_context(telling())
+            self._again.by(telling)
             record = stack.enter_context(record_cost(model))
 
             def finish(losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -180,6 +185,10 @@ class TeachGatesHook(LossWatchingHook):
             return finish
 
         self.watch(runner, watch)
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        self._again.end()
+        super().after_train_iter()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint["teach_gates_losses"] = list(self.losses)

@@ -46,6 +46,8 @@ def frames_of_view(model: nn.Module, steps: Sequence[Any] = ()) -> int | None:
         if hasattr(step, "clip_len") and hasattr(step, "num_clips"):
             is_stack = mean_channels(model) == 2 * step.clip_len
             return step.num_clips if step.clip_len == 1 or is_stack else step.clip_len
+    if not any(kind.__name__ == "Recognizer2D" for kind in type(model).__mro__):
+        return None
     warnings.warn(
         f"all frames of a video count as one clip: {type(model).__name__} has no num_segments, and "
         "its pipeline no step with clip_len and num_clips",

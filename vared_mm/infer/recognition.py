@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from vared_mm.datasets.video_faults import fault_in, fault_of_file
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
-from vared_mm.engine.scores import are_probabilities
+from vared_mm.engine.scores import one_score_a_class
 from vared_mm.files import plain_name
 from vared_mm.infer.frame_files import UnreadableFileError, warning_of
 from vared_mm.infer.rows import Row, check_finite, rows_of
@@ -66,7 +66,7 @@ def recognize(model: BaseModel, pipeline: Compose, file: Path) -> Row:
             raise
     with torch.no_grad():
         samples = model.test_step(one_sample_a_clip(packed["inputs"], packed["data_samples"]))
-    scores = torch.stack([one_score_a_class(sample.pred_score) for sample in samples])
+    scores = torch.stack([one_score_a_class(sample.pred_score, model) for sample in samples])
     check_finite(scores)
     clips = [
         {**best(score), **cost_of(sample)} for score, sample in zip(scores, samples, strict=True)
@@ -79,14 +79,6 @@ def one_sample_a_clip(inputs: torch.Tensor, sample: Any) -> dict[str, list[Any]]
     """A batch from the clips of one video: (clips, C, T, H, W); 2-D networks see (T, C, H, W)."""
     clips = [clip[None] for clip in inputs] if inputs.ndim == 5 else [inputs]
     return {"inputs": clips, "data_samples": [copy.deepcopy(sample) for _ in clips]}
-
-
-def one_score_a_class(scores: torch.Tensor) -> torch.Tensor:
-    """Probabilities, also of a head whose `average_clips` is None, which gives (views, classes), or
-    'score', which averages before the softmax."""
-    if scores.ndim == 1:
-        return scores if are_probabilities(scores) else scores.softmax(dim=0)
-    return scores.softmax(dim=-1).mean(dim=0)
 
 
 def best(scores: torch.Tensor) -> dict[str, Any]:

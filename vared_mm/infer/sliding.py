@@ -20,9 +20,10 @@ from mmengine.registry import init_default_scope
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.engine.cost_metric import SampleCost, together
+from vared_mm.engine.scores import one_score_a_class
 from vared_mm.engine.views import rows_are_frames
 from vared_mm.fast import prepare_for_inference
-from vared_mm.infer.recognition import best, one_sample_a_clip, one_score_a_class
+from vared_mm.infer.recognition import best, one_sample_a_clip
 from vared_mm.infer.rows import check_finite
 from vared_mm.settings import kind, pipeline_of
 
@@ -82,9 +83,9 @@ class SlidingClips:
         # Of a longer video, those of a clip that is no longer lie within its span.
         if frames is None and np.ptp(self._chosen(4 * span)["frame_inds"][:taken]) >= span:
             print_log(
-                f"{kind(first)} spreads a clip over all of a video, and the network was trained on "
-                f"whole ones; here it is spread over {span} frames. Give --window as many as those "
-                "videos have", "current", logging.WARNING,
+                f"{kind(first)} spreads a clip over more of a longer video, as the network was "
+                f"trained, and here over {span} frames. Give --window as many frames as a clip "
+                "was spread over there", "current", logging.WARNING,
             )  # fmt: skip
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Answer:
@@ -119,7 +120,8 @@ class SlidingClips:
                 samples = self.model.test_step(batch)
         finally:
             end()
-        scores = torch.stack([one_score_a_class(sample.pred_score) for sample in samples])
+        each = [one_score_a_class(sample.pred_score, self.model) for sample in samples]
+        scores = torch.stack(each)
         return scores.mean(0).cpu(), together([sample.mac_cost for sample in samples])
 
     def _prepare(self, batch: dict[str, list[Any]]) -> None:

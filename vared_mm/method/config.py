@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from typing_extensions import Self
@@ -71,13 +72,14 @@ class Targets:
 
 def is_within(value: Any, low: float, high: float = math.inf) -> bool:
     """Whether it is a finite number, and no other than from `low` to `high`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and low <= value <= high
+    # numpy's are real ones too.
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and bool(low <= value <= high)
 
 
 def is_whole(value: Any, low: int) -> bool:
     """Whether it is a whole number from `low` up."""
-    return type(value) is int and value >= low
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
 
 
 def names_in(value: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.method.config import DynamicConfig
-from vared_mm.method.gate import HandsOn
+from vared_mm.method.gate import FollowerGate, HandsOn
 
 
 class FixedGate(nn.Module):
@@ -39,7 +39,8 @@ class FixedGate(nn.Module):
 
 def has_one_policy(model: nn.Module) -> bool:
     """Whether its gates are fixed: no sample can get other choices."""
-    return any(type(module) is FixedGate for module in model.modules())
+    kinds = {type(getattr(module, "gate", None)) for module in model.modules()}
+    return FixedGate in kinds <= {FixedGate, FollowerGate, type(None)}
 
 
 class RandomGate(FixedGate):

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,12 @@ from typing_extensions import Self
 
 from vared_mm.method.config import DynamicConfig
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.operators import Operator, wants_torch_alone
+from vared_mm.method.operators import (
+    Operator,
+    is_exported,
+    recomputes,
+    wants_torch_alone,
+)
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -139,40 +146,47 @@ def samples_of(norm: nn.Module, h: Tensor) -> int:
     return len(h) * torch.distributed.get_world_size(norm.process_group)
 
 
-def moved_by_one(mean: Tensor, var: Tensor, last: Tensor, row: Tensor, m: float) -> Tensor:
+def moved_by_one(mean: Tensor, var: Tensor, row: Tensor, m: float) -> Tensor:
     """Running statistics (2, C) after one row (C,), as an exponential average has them.
 
-        δ = row - mean,   mean += m·δ,   var = (1 - m)·(var + m·δ²)
-
-    A row that came `last` is that of a pass that activation checkpointing makes again: they have
-    learned from it.
+    δ = row - mean,   mean += m·δ,   var = (1 - m)·(var + m·δ²)
     """
-    moved = torch.where((row == last).all(), 0.0, m)
     delta = row - mean
-    return torch.stack([mean + moved * delta, (1 - moved) * (var + moved * delta.square())])
+    return torch.stack([mean + m * delta, (1 - m) * (var + m * delta.square())])
 
 
-# As an operator compilers do not compute it again after the statistics were moved.
+# For compilers, which do not compute an operator again after the statistics were moved.
 MOVED_BY_ONE = Operator(
-    "moved_by_one(Tensor mean, Tensor var, Tensor last, Tensor row, float m) -> Tensor",
+    "moved_by_one(Tensor mean, Tensor var, Tensor row, float m) -> Tensor",
     moved_by_one,
     lambda mean, *arguments: mean.new_empty(2, len(mean)),
     lambda *arguments: 0,
 )
+# What norms learned from single rows of late, and the statistics (2, C) after each.
+_learned: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def learn_from_one(norm: _BatchNorm, row: Tensor, last: Tensor) -> Tensor:
-    """Moves the running statistics by one row (C,), and gives them (2, C); `last` becomes it."""
+def learn_from_one(norm: _BatchNorm, row: Tensor) -> Tensor:
+    """Moves the running statistics by one row (C,), and gives them (2, C).
+
+    Where activation checkpointing computes a pass again, they have learned from it.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
+    if recomputes():
+        known = [moved for own, moved in _learned.get(norm, ()) if torch.equal(own, row)]
+        return known[-1] if known else torch.stack([norm.running_mean, norm.running_var])
     norm.num_batches_tracked += 1
     m = 1 / (1 + float(norm.num_batches_tracked)) if norm.momentum is None else norm.momentum
-    moved = MOVED_BY_ONE(norm.running_mean, norm.running_var, last, row, m)
+    exported, compiled = is_exported(), torch.compiler.is_compiling()
+    move = MOVED_BY_ONE if compiled and not exported else moved_by_one
+    moved = move(norm.running_mean, norm.running_var, row, m)
+    if not (exported or compiled):
+        _learned.setdefault(norm, deque(maxlen=16)).append((row, moved))
     norm.running_mean.copy_(moved[0])
     norm.running_var.copy_(moved[1])
-    last.copy_(row)
     return moved
 
 
@@ -199,8 +213,6 @@ class Gate(nn.Module):
     zero, which rounding would turn over, and a sum over a map overflows float16.
     """
 
-    last_row: Tensor
-
     def __init__(self, in_channels: int, axes: int, config: DynamicConfig) -> None:
         super().__init__()
         self.axes, self.floor, self.leak = axes, config.floor, config.leak
@@ -208,8 +220,6 @@ class Gate(nn.Module):
         hidden, answers = config.gate_hidden, axes * config.search_space
         self.weight1 = nn.Parameter(torch.empty(hidden, in_channels * (1 + self.change)))
         self.norm = nn.BatchNorm1d(hidden)
-        # What the norm learned from last, where it was one sample.
-        self.register_buffer("last_row", torch.full((hidden,), math.nan), persistent=False)
         self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
         self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
         self.logits = nn.Identity()  # In training z comes by here, where hooks see it.
@@ -234,7 +244,7 @@ class Gate(nn.Module):
         if not norm.training or samples_of(norm, h) > 1 or norm.running_mean is None:
             return norm(h)
         # One sample has no variance: the running statistics serve instead, and learn from it.
-        mean, var = learn_from_one(norm, h.detach()[0], self.last_row)
+        mean, var = learn_from_one(norm, h.detach()[0])
         return F.batch_norm(h, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -168,6 +168,11 @@ def is_exported() -> bool:
     return torch.jit.is_tracing() or (tracer is not None and tracer.get_proxy_mode() is not None)
 
 
+def recomputes() -> bool:
+    """Whether this is a backward pass, in which activation checkpointing computes parts again."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def uncompiled(run: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
     """What `run` answers, which torch.compile calls as it is and does not look into."""
     if torch.compiler.is_compiling():
