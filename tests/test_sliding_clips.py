@@ -104,7 +104,7 @@ def test_where_a_clip_is_spread_over_the_whole_video_a_window_is_asked_for(netwo
     SlidingClips(model, config, frames=64)
     assert told == []
     SlidingClips(model, config)
-    assert "here it is spread over 16 frames. Give --window" in told[0]
+    assert "here over 16 frames. Give --window" in told[0]
 
 
 def test_a_pipeline_of_pictures_is_refused(network):
