@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,8 @@ def test_a_misspelt_setting_of_the_runner_names_the_one_that_was_meant(tmp_path,
 ])  # fmt: skip
 def test_settings_that_are_near_to_none_or_in_the_config_are_taken(tmp_path, key):
     (tmp_path / "net.py").write_text("model = models2 = dict(backbone=dict(depth=18))")
-    config_of(str(tmp_path / "net.py"), {key: 1})
+    config = config_of(str(tmp_path / "net.py"), {key: 1})
+    assert reduce(getattr, key.split("."), config) == 1
 
 
 def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):

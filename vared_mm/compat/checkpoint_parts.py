@@ -8,13 +8,11 @@ in which modules tell their versions, and ours the settings that change their an
 from __future__ import annotations
 
 from collections import OrderedDict
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .after_import import after_import
-from .cure import Cure
+from .cure import Cure, installed_source
 
 MODULE, FUNCTION = "mmengine.runner.checkpoint", "_load_checkpoint_with_prefix"
 
@@ -38,11 +36,8 @@ def rebind(module: ModuleType) -> None:
 
 
 def is_needed() -> bool:
-    found = find_spec("mmengine")
-    if found is None or found.origin is None:
-        return False
-    text = Path(found.origin).with_name("runner").joinpath("checkpoint.py").read_text()
-    return "_metadata" not in text.partition(f"def {FUNCTION}(")[2].partition("\ndef ")[0]
+    _, _, function = installed_source(MODULE).partition(f"def {FUNCTION}(")
+    return bool(function) and "_metadata" not in function.partition("\ndef ")[0]
 
 
 CURE = Cure(
@@ -50,5 +45,5 @@ CURE = Cure(
     reason="mmengine reads the part of a checkpoint that has a prefix without its metadata, and a "
     "trunk of other settings would be taken without a word",
     is_needed=is_needed,
-    apply=lambda: after_import(lambda name: name == MODULE, rebind),
+    apply=lambda: after_import(MODULE.__eq__, rebind),
 )

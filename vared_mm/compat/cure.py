@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,13 @@ class CureStatus:
     """Whether the fault is in the packages installed here."""
     active: bool
     """Whether the cure was applied; a cure is never applied where its fault is absent."""
+
+
+def installed_source(module: str) -> str:
+    """The text of an installed module, read without importing it; empty where there is none."""
+    package, *parts = module.split(".")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    file = Path(spec.submodule_search_locations[0], *parts).with_suffix(".py")
+    return file.read_text() if file.is_file() else ""

@@ -7,15 +7,13 @@ through its epochs without a step; the second become a class for each letter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .after_import import after_import
-from .cure import Cure
+from .cure import Cure, installed_source
 
-RUNNER = "mmengine.runner.runner"
+RUNNER, PACKED = "mmengine.runner.runner", "mmengine.dataset.base_dataset"
 TELLING = ("ann_file", "data_root", "data_prefix", "img_suffix", "indices")
 
 
@@ -76,12 +74,8 @@ def data_set_named(settings: Any) -> str:
 
 
 def is_needed() -> bool:
-    """Whether the installed source still packs samples without looking whether there are any."""
-    spec = find_spec("mmengine")
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    file = Path(spec.submodule_search_locations[0], "dataset/base_dataset.py")
-    return file.is_file() and "data_bytes = np.concatenate(data_list)" in file.read_text()
+    """Whether samples are still packed without looking whether there are any."""
+    return "data_bytes = np.concatenate(data_list)" in installed_source(PACKED)
 
 
 CURE = Cure(

@@ -7,13 +7,11 @@ more, neither which step it was nor which sample.
 from __future__ import annotations
 
 import traceback
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .after_import import after_import
-from .cure import Cure
+from .cure import Cure, installed_source
 
 PIPELINE = "mmengine.dataset.base_dataset"
 # Where the samples of data sets say what they are read from.
@@ -47,12 +45,8 @@ def name_steps(module: ModuleType) -> None:
 
 
 def is_needed() -> bool:
-    """Whether the installed source still lets errors pass as they are."""
-    spec = find_spec("mmengine")
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    file = Path(spec.submodule_search_locations[0], "dataset/base_dataset.py")
-    return file.is_file() and "            data = t(data)\n" in file.read_text()
+    """Whether errors still pass as they are."""
+    return "            data = t(data)\n" in installed_source(PIPELINE)
 
 
 CURE = Cure(

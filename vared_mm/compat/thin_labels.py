@@ -6,13 +6,11 @@ Their labels then have one dimension or none, and packing fails with "The dim of
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .after_import import after_import
-from .cure import Cure
+from .cure import Cure, installed_source
 
 LOADING = "mmseg.datasets.transforms.loading"
 
@@ -31,12 +29,8 @@ def keep_rows(module: ModuleType) -> None:
 
 
 def is_needed() -> bool:
-    """Whether the installed source still squeezes, read without importing it."""
-    spec = find_spec("mmseg")
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    file = Path(spec.submodule_search_locations[0], *LOADING.split(".")[1:]).with_suffix(".py")
-    return file.is_file() and ".squeeze()" in file.read_text()
+    """Whether label images are still squeezed."""
+    return ".squeeze()" in installed_source(LOADING)
 
 
 CURE = Cure(
