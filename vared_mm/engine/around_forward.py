@@ -18,6 +18,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from vared_mm.engine.told_gates import ToldAgain
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.operators import uncompiled
 
@@ -111,7 +112,7 @@ class LossWatchingHook(Hook):
 
     def watch(self, runner: Runner, watch: Watch) -> None:
         self.after_train(runner)  # of a training that failed
-        self._watching = around_steps(runner, "loss", watch)
+        self._again, self._watching = ToldAgain(), around_steps(runner, "loss", watch)
 
     @property
     def is_at_first_pass(self) -> bool:
@@ -119,10 +120,12 @@ class LossWatchingHook(Hook):
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:
+            self._again.end()
             self._watching.refuse_unseen(type(self).__name__)
 
     def after_train(self, runner: Runner) -> None:
         if self._watching:
+            self._again.end()
             self._watching()
         self._watching = None
 

@@ -21,7 +21,7 @@ from vared_mm.engine.around_forward import (
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
-from vared_mm.engine.told_gates import IN_TRAINING, ToldAgain, shifted
+from vared_mm.engine.told_gates import IN_TRAINING, shifted
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.config import is_within
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
@@ -89,7 +89,6 @@ class EfficiencyLossHook(LossWatchingHook):
                 "without any"
             )
         self.weight, self.correct, self.ramp = weight, correct, ramp
-        self._again = ToldAgain()
         self.table = None if table is None else read_table(table, batch)
 
     def before_run(self, runner: Runner) -> None:
@@ -105,9 +104,6 @@ class EfficiencyLossHook(LossWatchingHook):
             )
         warn_of_decay(model, runner.optim_wrapper)
         grids = None if self.table is None else grids_for(model, self.table)
-
-        # Of a training that failed.
-        self._again.end()
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if self.is_at_first_pass:
@@ -142,10 +138,6 @@ class EfficiencyLossHook(LossWatchingHook):
             return finish
 
         self.watch(runner, watch)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._again.end()
-        super().after_train_iter()
 
     def progress(self, runner: Runner) -> float:
         """How far λ_e has risen, in [0, 1]."""

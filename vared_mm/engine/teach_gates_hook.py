@@ -32,7 +32,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
-from vared_mm.engine.told_gates import IN_TRAINING, Asked, ToldAgain, answering, axes_of
+from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -115,7 +115,6 @@ class TeachGatesHook(LossWatchingHook):
         self.interval, self.draw = interval, draw
         self.losses: deque[list[float]] = deque(maxlen=window)
         self._norms: list[_BatchNorm] = []
-        self._again = ToldAgain()
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         # Each time: epochs and validations put the whole model back into training.
@@ -145,9 +144,6 @@ class TeachGatesHook(LossWatchingHook):
         warn_of_decay(model, runner.optim_wrapper)
         self._norms = trained_norms(model)
         axes = axes_of(convs)
-
-        # Of a training that failed.
-        self._again.end()
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if self.is_at_first_pass:
@@ -185,10 +181,6 @@ class TeachGatesHook(LossWatchingHook):
             return finish
 
         self.watch(runner, watch)
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._again.end()
-        super().after_train_iter()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint["teach_gates_losses"] = list(self.losses)
