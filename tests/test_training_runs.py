@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import mmaction
@@ -75,6 +76,8 @@ def test_an_interrupted_training_says_so_in_a_line_and_keeps_its_last_checkpoint
     process = subprocess.Popen(
         command(TRAIN, *options), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=ENVIRONMENT,
+        # A shell lets what it starts in the background ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     for line in process.stdout:
         if "[2][2/6]" in line:
