@@ -16,11 +16,11 @@ from results_by_hand import result_of, samples_of
 from torch import nn
 
 from vared_mm.fast import prepare_for_inference
-from vared_mm.launch import run_parser
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.fixed_gate import RandomGate, has_one_policy
 from vared_mm.method.frozen import frozen
 from vared_mm.method.observe import dynamic_convs, forced_gates, record_cost
+from vared_mm.options import run_parser
 from vared_mm.report.choices import choices_of
 from vared_mm.report.policies import Policies, policies_of
 from vared_mm.report.policy_of_share import policy_of_share

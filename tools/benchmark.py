@@ -27,7 +27,9 @@ from vared_mm.fast.engines import ENGINES, RIVALS, EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
 from vared_mm.files import new_file, write_json
-from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
+from vared_mm.launch import config_of, told_in_a_line
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import console
 
 
 @told_in_a_line()

@@ -37,7 +37,8 @@ from vared_mm.datasets.motion_clips import CLASSES
 from vared_mm.fast.benchmark import processor_name
 from vared_mm.files import new_folder, read_names
 from vared_mm.jobs import Job, Part, Row, run_parts
-from vared_mm.launch import Parser, told_in_a_line
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import Parser
 
 R2PLUS1D = "configs/recognition/r2plus1d/vared-r2plus1d_r18_8xb12-16x4x1-120e_kinetics400-rgb.py"
 X3D = "configs/recognition/x3d/vared-x3d_m_8xb12-16x5x1-120e_kinetics400-rgb.py"

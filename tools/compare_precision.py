@@ -19,7 +19,8 @@ from mmengine.model import BaseModel
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast import prepare_for_inference
-from vared_mm.launch import extra, processes, read_config, run_parser, told_in_a_line
+from vared_mm.launch import extra, processes, read_config, told_in_a_line
+from vared_mm.options import run_parser
 from vared_mm.weights import CheckedRunner
 
 with extra("report"):

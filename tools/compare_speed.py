@@ -14,7 +14,8 @@ from pathlib import Path
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
-from vared_mm.launch import Parser, extra, positive, told_in_a_line
+from vared_mm.launch import extra, told_in_a_line
+from vared_mm.options import Parser, positive
 
 with extra("report"):
     import pandas as pd

@@ -33,7 +33,9 @@ from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.files import half_written, new_file, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, console, extra, last_checkpoint, run_tool, told_in_a_line
+from vared_mm.launch import extra, last_checkpoint, run_tool, told_in_a_line
+from vared_mm.options import Parser
+from vared_mm.printing import console
 from vared_mm.screen import quiet
 from vared_mm.speed import Speed, interleaved
 from vared_mm.weights import read_checkpoint

@@ -30,8 +30,10 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
-from vared_mm.launch import KeyValues, Parser, config_of, extra, processes, told_in_a_line, visible
+from vared_mm.launch import config_of, extra, processes, told_in_a_line
 from vared_mm.method.fixed_gate import has_one_policy
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import visible
 
 with extra("report"):
     from vared_mm.report.budget import write_at_budget

@@ -34,7 +34,9 @@ from vared_mm.fast.engines import EngineError
 from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
 from vared_mm.files import check_kept, new_file, new_folder, write_json
-from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
+from vared_mm.launch import config_of, told_in_a_line
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import console
 
 
 @told_in_a_line()

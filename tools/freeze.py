@@ -22,8 +22,9 @@ from torch import Tensor, nn
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import check_kept, half_written, new_file
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, extra, told_in_a_line
+from vared_mm.launch import extra, told_in_a_line
 from vared_mm.method.frozen import frozen
+from vared_mm.options import Parser
 from vared_mm.settings import dynamic_keys
 from vared_mm.shipped import here_or_shipped
 

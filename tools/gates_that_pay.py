@@ -25,7 +25,8 @@ from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.fast.sides import Settings
 from vared_mm.files import check_kept, new_file, write_text
 from vared_mm.latency_table import LayerLatency, gates_that_do_not_pay, read_table
-from vared_mm.launch import Parser, config_of, positive, told_in_a_line
+from vared_mm.launch import config_of, told_in_a_line
+from vared_mm.options import Parser, positive
 from vared_mm.settings import bases_of, dynamic_keys
 
 ENGINE_OF = {"float32": "prepared", "bfloat16": "prepared-bf16"}

@@ -14,7 +14,9 @@ from rich.table import Table
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
-from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line
+from vared_mm.launch import config_of, told_in_a_line
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import console
 
 
 @told_in_a_line()

@@ -21,7 +21,8 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_json
 from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.infer.rows import StoppedError
-from vared_mm.launch import console, told_in_a_line, visible
+from vared_mm.launch import told_in_a_line
+from vared_mm.printing import console, visible
 
 
 @told_in_a_line()

@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vared_mm.files import new_file, write_text
-from vared_mm.launch import Parser, extra, told_in_a_line, visible
+from vared_mm.launch import extra, told_in_a_line
+from vared_mm.options import Parser
+from vared_mm.printing import visible
 
 with extra("report"):
     from vared_mm.report.leaderboard import Board, free_board, paper_board, unmatched

@@ -27,7 +27,9 @@ from vared_mm.infer.live_drawing import name_of, share_of
 from vared_mm.infer.network import NetworkParser, network_named
 from vared_mm.infer.sliding import SlidingClips
 from vared_mm.infer.source import source_of
-from vared_mm.launch import positive, told_in_a_line, visible
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import positive
+from vared_mm.printing import visible
 
 
 @told_in_a_line()

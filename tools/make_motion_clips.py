@@ -6,7 +6,8 @@ The folder gets the videos, train.txt, val.txt and classes.txt. One that is ther
 """
 
 from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
-from vared_mm.launch import make_as_told, told_in_a_line
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import make_as_told
 
 
 @told_in_a_line()

@@ -6,7 +6,8 @@ The folder gets the frames and JHMDB-GT.pkl. One that is there already is kept.
 """
 
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
-from vared_mm.launch import make_as_told, told_in_a_line
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import make_as_told
 
 
 @told_in_a_line()

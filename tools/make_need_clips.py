@@ -7,7 +7,8 @@ clip needs. One that is there already is kept.
 """
 
 from vared_mm.datasets.need_clips import NeedClipsConfig, make_need_clips
-from vared_mm.launch import make_as_told, told_in_a_line
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import make_as_told
 
 
 @told_in_a_line()

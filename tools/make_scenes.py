@@ -6,7 +6,8 @@ The folder gets train/ and val/, of pictures and their labels. One that is there
 """
 
 from vared_mm.datasets.scenes import ScenesConfig, make_scenes
-from vared_mm.launch import make_as_told, told_in_a_line
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import make_as_told
 
 
 @told_in_a_line()

@@ -20,8 +20,9 @@ from mmengine.config import Config
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import check_kept, half_written, new_folder, write_text
 from vared_mm.flops import build_model
-from vared_mm.launch import Parser, config_of, extra, told_in_a_line
+from vared_mm.launch import config_of, extra, told_in_a_line
 from vared_mm.method.observe import gated_convs
+from vared_mm.options import Parser
 from vared_mm.rivals.channel_pruning import widths_of, without_channels
 from vared_mm.rivals.ghost import ghosts
 from vared_mm.settings import bases_of

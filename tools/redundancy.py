@@ -26,7 +26,9 @@ from rich.table import Table
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_folder, write_bytes, write_json
 from vared_mm.flops import build_model
-from vared_mm.launch import KeyValues, Parser, config_of, console, told_in_a_line, visible
+from vared_mm.launch import config_of, told_in_a_line
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import console, visible
 from vared_mm.report.plot_style import png
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
 from vared_mm.report.redundancy_plots import layer_lines, pair_histograms

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 
 from vared_mm.fewer_channels import CLIPS, narrower
 from vared_mm.files import new_folder, read_names, write_json, write_text
-from vared_mm.launch import Parser, extra, last_checkpoint, run_tool, told_in_a_line
+from vared_mm.launch import extra, last_checkpoint, run_tool, told_in_a_line
+from vared_mm.options import Parser
 
 with extra("report"):
     from vared_mm.report.evaluation_samples import size_of

@@ -19,7 +19,8 @@ from mmengine.registry import METRICS
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import check_kept, half_written, new_file, write_json
-from vared_mm.launch import extra, processes, read_config, run_parser, told_in_a_line
+from vared_mm.launch import extra, processes, read_config, told_in_a_line
+from vared_mm.options import run_parser
 from vared_mm.report.evaluation_key import settings_digest
 from vared_mm.weights import CheckedRunner
 

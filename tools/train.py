@@ -18,10 +18,10 @@ from vared_mm.launch import (
     last_checkpoint,
     processes,
     read_config,
-    run_parser,
     told_in_a_line,
     use_amp,
 )
+from vared_mm.options import run_parser
 from vared_mm.weights import TrainingRunner
 
 

@@ -26,7 +26,9 @@ from typing import Any
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, new_folder, write_bytes, write_text
-from vared_mm.launch import KeyValues, Parser, extra, told_in_a_line, visible
+from vared_mm.launch import extra, told_in_a_line
+from vared_mm.options import KeyValues, Parser
+from vared_mm.printing import visible
 from vared_mm.shipped import TRAINED
 
 with extra("report"):

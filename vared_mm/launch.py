@@ -1,4 +1,4 @@
-"""What the command lines share: options of mmengine's Runner, configs, tables, and how they end."""
+"""How command lines begin and end: their config, their folder, their processes, their errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ import signal
 import subprocess
 import sys
 import traceback
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from difflib import get_close_matches
 from inspect import signature
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -26,103 +23,17 @@ import torch
 
 # Functions of it take the group that is there when it is imported as their default, for good.
 import torch.distributed.nn
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
-from rich.console import Console
-from rich.text import Text
 
 from vared_mm.commands import as_command
-from vared_mm.files import check_kept, new_file
+from vared_mm.printing import visible
 from vared_mm.screen import quiet
 from vared_mm.settings import kind, named_missing
 from vared_mm.shipped import here_or_shipped
-
-
-class Parser(argparse.ArgumentParser):
-    """One that knows a file that is there for a file, also where its name begins with a dash, and
-    has no `new_file` that another option gives to be read, or to be written too."""
-
-    def __init__(self, description: str | None) -> None:
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words: Sequence[str] = sys.argv[1:] if args is None else args
-        named = [f"./{w}" if w.startswith("-") and os.path.isfile(w) else w for w in words]
-        told, rest = super().parse_known_args(named, namespace)
-        self._check_kept(vars(told))
-        return told, rest
-
-    def _check_kept(self, told: Mapping[str, Any]) -> None:
-        free = [action for action in self._actions if action.choices is None]
-        names = [action.dest for action in free if action.type is new_file]
-        given = [told.get(action.dest) for action in free if action.dest not in names]
-        words = [word for one in given for word in (one if isinstance(one, list) else [one])]
-        read = [word for word in words if isinstance(word, str | Path)]
-        written = [told[name] for name in names if told.get(name)]
-        try:
-            for file in written:
-                check_kept(read, file)
-        except ValueError as error:
-            self.error(str(error))
-        if len({*map(os.path.realpath, written)}) < len(written):
-            self.error(f"{written[0]} is to be written twice; name a file for each")
-
-
-class KeyValues(DictAction):
-    """mmengine's, which keeps the blanks within texts: paths may have them. Those after brackets
-    and commas and before them are none of the texts'."""
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        # No argument of a process has a NUL.
-        kept = re.sub(r"(?<=[^ ,(\[]) +(?=[^ ,)\]])", lambda found: "\0" * len(found[0]), val)
-        return with_blanks(DictAction._parse_iterable(kept))
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        try:
-            super().__call__(parser, namespace, values, option)
-        # Of what has no =, brackets without their others, and commas within brackets within a text.
-        except (ValueError, AssertionError, RecursionError) as error:
-            wanted = f"wanted KEY=VALUE ...; came {' '.join(values)!r}"
-            raise argparse.ArgumentError(self, wanted) from error
-
-
-def with_blanks(value: Any) -> Any:
-    match value:
-        case str():
-            return value.replace("\0", " ")
-        case list() | tuple():
-            return type(value)(map(with_blanks, value))
-    return value
-
-
-def run_parser(description: str) -> argparse.ArgumentParser:
-    """The options that training and test share."""
-    parser = Parser(description)
-    parser.add_argument("config", help="config file")
-    parser.add_argument("--work-dir", help="for logs, checkpoints and results")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=KeyValues,
-        help="settings to override, KEY=VALUE; lists as KEY=a,b or KEY='[(a,b),(c,d)]'",
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    parser.add_argument("--seed", type=int, help="random seed")
-    return parser
-
-
-def positive(text: str) -> int:
-    """The type of options that count something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on; came {text!r}")
-    return int(text)
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -275,7 +186,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
             ) from error
         # Windows, and file systems that lock nothing.
         except (ImportError, OSError):
-            pass
+            del group
         yield
 
 
@@ -294,49 +205,14 @@ def run_tool(tool: str, *options: str, env: Mapping[str, str] | None = None) -> 
         raise ValueError(f"{command} ended with {call.returncode}; what it says stands above")
 
 
-def visible(text: str) -> str:
-    """On one line and letter for letter: what would steer a terminal, or cannot be printed, as an
-    escape."""
-    return "".join(letter if shown(letter) else escape(letter) for letter in text)
-
-
-def shown(letter: str) -> bool:
-    """Not: control characters, directions, bytes that are no UTF-8. But joiners, which some scripts
-    are written with."""
-    return unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} or letter in JOINERS
-
-
-JOINERS = "\u200c\u200d"
-
-
-def escape(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
-
-
-class PlainConsole(Console):
-    """Prints texts letter for letter: no markup, no pictures for `:names:`, nothing that steers."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **settings)
-
-    def render_str(self, text: str, **settings: Any) -> Text:
-        return super().render_str("\n".join(map(visible, text.split("\n"))), **settings)
-
-
-def console() -> Console:
-    """As wide as the terminal; into a file or a pipe, as wide as tables want."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Letters that the encoding of the output has not shall not cost the table.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    return PlainConsole(width=None if sys.stdout.isatty() else 150)
-
-
 @contextmanager
 def processes(config: Config) -> Iterator[None]:
     """Joins the launcher's processes, and leaves them at the end of the work, also by an error.
 
     Threads of gloo that give back tensors while the interpreter ends would abort it. They end with
-    the last reference to the group: a distributed model, and all that holds it, has to be gone.
+    the last reference to the group: a distributed model, and all that holds it, has to be gone. The
+    last one is Python's, which ends it without the interpreter's lock: a model's would keep that,
+    and wait for threads that wait for it.
     """
     start_without_gpu(config)
     try:
@@ -350,8 +226,10 @@ def processes(config: Config) -> Iterator[None]:
         raise
     finally:
         if torch.distributed.is_initialized():
+            group = torch.distributed.group.WORLD
             torch.distributed.destroy_process_group()
             gc.collect()
+            del group
 
 
 def start_without_gpu(config: Config) -> None:
@@ -384,22 +262,3 @@ def check_amp(config: Config) -> None:
             "error: mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave out "
             "--amp and --amp-dtype, or take OptimWrapper in the config"
         )
-
-
-def make_as_told(make: Callable[[str, Any], Path], default: Any, doc: str | None) -> None:
-    """A command line over `make(folder, config)`, an option for each field of the config.
-
-    Args:
-        default: A dataclass of numbers, or of names in a tuple.
-    """
-    parser = Parser(doc)
-    example = Path("data", make.__name__.removeprefix("make_"))
-    parser.add_argument("out", help=f"folder to create, e.g. {example}")
-    for name, value in asdict(default).items():
-        several = isinstance(value, (tuple, list))
-        kind: dict[str, Any] = {"nargs": "+", "metavar": "NAME"} if several else {"metavar": "N"}
-        kind["help"] = f"default: {' '.join(value) if several else value}"
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=str if several else int, default=value, **kind)
-    options = vars(parser.parse_args())
-    print(make(options.pop("out"), type(default)(**options)))

@@ -23,7 +23,9 @@ from vared_mm.datasets.tables import AnnotationError, read_csv, read_lines
 from vared_mm.datasets.tube_annotations import TubeAnnotations, write_tubes
 from vared_mm.datasets.tube_rows import Size, annotations_of, size_of_frames, size_of_video
 from vared_mm.files import new_file, read_names
-from vared_mm.launch import Parser, told_in_a_line, visible
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import Parser
+from vared_mm.printing import visible
 
 # The boxes of asl24 are in pixels of 200 x 200, its videos are smaller and have 32 frames each.
 ASL24_SIZE = (32, (200, 200))

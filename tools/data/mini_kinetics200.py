@@ -16,7 +16,9 @@ from pathlib import Path
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.datasets import annotation_files, video_lists
 from vared_mm.files import read_names
-from vared_mm.launch import Parser, told_in_a_line, visible
+from vared_mm.launch import told_in_a_line
+from vared_mm.options import Parser
+from vared_mm.printing import visible
 
 
 @told_in_a_line()

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vared_mm.engine.cost_metric import SampleCost, summarise
 from vared_mm.fonts import USUAL_FONT, fonts, letters_of
-from vared_mm.launch import escape, visible
+from vared_mm.printing import escape, visible
 
 SIZE = 12
 LINE = 16

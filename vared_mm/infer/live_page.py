@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vared_mm.launch import visible
+from vared_mm.printing import visible
 
 HOST = "127.0.0.1"
 # Seconds that a browser gets to take a picture, and all of them to take the last one.

@@ -13,8 +13,9 @@ from mmengine.model import BaseModel
 from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.files import read_names
 from vared_mm.flops import build_model
-from vared_mm.launch import KeyValues, Parser, config_of
+from vared_mm.launch import config_of
 from vared_mm.models.localization.region_head import RegionHead
+from vared_mm.options import KeyValues, Parser
 from vared_mm.shipped import CONFIG, TRAINED
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vared_mm.launch import visible
+from vared_mm.printing import visible
 from vared_mm.report.plot_style import Picture
 
 # Shown as text, as a number (None and NaN are missing), or as text that sorts as the number beside.

@@ -14,7 +14,7 @@ import pandas as pd
 import tabulate
 from rich.table import Table
 
-from vared_mm.launch import PlainConsole, visible
+from vared_mm.printing import PlainConsole, visible
 from vared_mm.report import html_page
 from vared_mm.report.leaderboard import Board
 from vared_mm.report.same_model import MISSING

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from vared_mm.fonts import fonts, letters_of
-from vared_mm.launch import escape, visible
+from vared_mm.printing import escape, visible
 
 
 def spell_out(figure: Figure) -> None:

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from vared_mm.files import check_kept, write_bytes, write_json
-from vared_mm.launch import visible
+from vared_mm.printing import visible
 from vared_mm.report.choices import Choices
 from vared_mm.report.policies import Policies
 from vared_mm.report.record_types import (
