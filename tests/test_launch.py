@@ -195,7 +195,7 @@ def work(fails):
     model.itself = model  # as mmengine's runner and its loops hold each other
     torch.distributed.all_gather_object([None], "what")
     assert gloo_threads()
-    # A thread of it gives this back, when nobody else has it, and wants the interpreter's lock then.
+    # Whichever thread of it has this last gives it back, and wants the interpreter's lock then.
     large = torch.ones(20_000_000)
     for _ in range(10):
         torch.distributed.all_reduce(large, async_op=True)
