@@ -58,7 +58,8 @@ half = -(-toy.CLIPS // (2 * processes))
 taught = runner_of("taught", half, dynamic=dict(normalised=True), hooks=teach)
 nn.init.ones_(taught.model.module.backbone[2].running_mean)  # The start is not an untrained one.
 taught.train()
-weights = of_each_process([p.tolist() for p in taught.model.module.backbone[1].gate.parameters()])
+state = taught.model.module.backbone[1].gate.state_dict()
+weights = of_each_process([value.tolist() for value in state.values()])
 
 prune = [dict(type="PruneWeightsHook", share=0.5), dict(type="CostHook")]
 pruned = runner_of("pruned", half, hooks=prune)

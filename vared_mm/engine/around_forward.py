@@ -13,6 +13,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce_params
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -20,6 +21,7 @@ from torch import nn
 
 from vared_mm.engine.told_gates import ToldAgain
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.gate import Gate
 from vared_mm.method.operators import uncompiled
 
 Finish = Callable[[Any], Any]
@@ -123,11 +125,27 @@ class LossWatchingHook(Hook):
             self._again.end()
             self._watching.refuse_unseen(type(self).__name__)
 
+    def after_train_epoch(self, runner: Runner) -> None:
+        average_gates(runner.model)
+
+    # Of loops by iterations, too.
+    def before_val_epoch(self, runner: Runner) -> None:
+        average_gates(runner.model)
+
     def after_train(self, runner: Runner) -> None:
         if self._watching:
             self._again.end()
             self._watching()
         self._watching = None
+
+
+def average_gates(model: nn.Module) -> None:
+    """What gates learned of the samples of each process becomes that of all, as mmengine's
+    SyncBuffersHook would have it, which not every config has."""
+    gates = [module for module in model.modules() if isinstance(module, Gate)]
+    all_reduce_params(
+        [b for gate in gates for b in gate.buffers() if b.is_floating_point()], op="mean"
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ it would cost to close it. Here that is measured.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from vared_mm.engine.around_forward import (
     Finish,
@@ -32,6 +34,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
+from vared_mm.engine.merged_groups import optimizers_of
 from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
@@ -115,6 +118,8 @@ class TeachGatesHook(LossWatchingHook):
         self.interval, self.draw = interval, draw
         self.losses: deque[list[float]] = deque(maxlen=window)
         self._norms: list[_BatchNorm] = []
+        self._has_taught = False
+        self._handles: list[RemovableHandle] = []
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         # Each time: epochs and validations put the whole model back into training.
@@ -172,15 +177,34 @@ class TeachGatesHook(LossWatchingHook):
                 losses = {**losses, "mac_share": record.share(samples).detach().mean()}
                 if gained is not None:
                     losses["loss_gates"] = self.weight * gate_loss(logits, gained)
+                    self._has_taught = True
                 elif is_distributed():
                     # Wanted of each process: a loss that each parameter takes part in.
                     unused = [asked.z.sum() for asked in logits]
-                    losses["loss_gates"] = 0 * torch.stack(unused).sum()
+                    losses = joined(losses, 0 * torch.stack(unused).sum())
                 return losses
 
             return finish
 
         self.watch(runner, watch)
+        if is_distributed():
+            gates = [p for m in model.modules() if isinstance(m, Gate) for p in m.parameters()]
+            leave = partial(self._leave_untaught, gates)
+            optimizers = optimizers_of(runner.optim_wrapper)
+            self._handles = [one.register_step_pre_hook(leave) for one in optimizers]
+
+    def after_train(self, runner: Runner) -> None:
+        super().after_train(runner)
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _leave_untaught(self, gates: Sequence[nn.Parameter], *args: Any) -> None:
+        """Before a step: gates that were not taught have no gradient, as in one process, in place
+        of one of zeros, by which momentum and decay would move them."""
+        if not self._has_taught:
+            for parameter in gates:
+                parameter.grad = None
+        self._has_taught = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint["teach_gates_losses"] = list(self.losses)
@@ -274,3 +298,10 @@ def gate_loss(logits: list[Asked], gained: Tensor) -> Tensor:
         towards = g.sign() * torch.stack([by_axis[..., 0], -by_axis[..., -1]])
         losses.append((g.abs() * F.softplus(-2 * towards)).mean())
     return torch.stack(losses).mean()
+
+
+def joined(losses: dict[str, Any], part: Tensor) -> dict[str, Any]:
+    """With `part` in the first of the losses, so that the log has no other one."""
+    names = [name for name, value in losses.items() if "loss" in name and isinstance(value, Tensor)]
+    name = next(iter(names), "loss_gates")
+    return {**losses, name: losses.get(name, 0) + part}
