@@ -109,7 +109,8 @@ def weights(config, path, seed=0):
     for name, parameter in model.named_parameters():
         if name.endswith("gate.weight2"):
             nn.init.normal_(parameter, std=3, generator=generator)
-    torch.save({"state_dict": model.state_dict()}, path)
+    meta = {"cfg": "train_cfg = dict(max_epochs=3)"}
+    torch.save({"state_dict": model.state_dict(), "meta": meta}, path)
     return path
 
 
@@ -137,7 +138,7 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
     assert {k: pytest.approx(v, abs=0, nan_ok=True) for k, v in wanted.items()} == {
         k: np.nan if v is None else v for k, v in result.metrics.items()
     }
-    assert result.task == make.__name__
+    assert (result.task, result.training) == (make.__name__, {"train_cfg.max_epochs": 3})
     assert result.weights == weights_digest(build_model(config, str(checkpoint)).state_dict())
     assert common_accuracy([result]) in wanted, "what pictures and tables judge by is measured"
     assert wanted["cost/full_gmacs_min"] < wanted["cost/full_gmacs_max"]

@@ -262,12 +262,14 @@ APART = {
     "options": (dict(options={"a": 1}), "a=1"),
     "configs": (dict(config="other/net.py"), "other/net.py"),
     "contents of configs": (dict(settings="fedcba9876"), "fedcba98"),
+    "trainings": (dict(training={"hook.target": 0.9}), "hook.target=0.9"),
 }
 
 
 @pytest.mark.parametrize(("change", "told"), APART.values(), ids=APART)
 def test_what_are_no_seeds_of_one_model_stand_apart(change, told):
     one = result(STATIC, settings="abcdef9876" if "settings" in change else None)
+    one = replace(one, training={"hook.target": 0.2} if "training" in change else None)
     both = inputs(one, replace(one, **{**SEED, **change}))
     assert counts(free_board(both)) == ["1", "1"]
     assert free_board(both).texts.map(lambda text: told in text).any(axis=None)

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,7 +48,10 @@ class LabelledRunner(QuietRunner):
 
 
 class CheckedRunner(LabelledRunner):
-    """mmengine's, for tests: its `load_from` has to fit, with all gates of the model."""
+    """mmengine's, for tests: its `load_from` has to fit, with all gates of the model. What that
+    tells beside the weights is its `loaded_meta`."""
+
+    loaded_meta: Mapping[str, Any] = MappingProxyType({})
 
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
@@ -55,6 +59,7 @@ class CheckedRunner(LabelledRunner):
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         put_into(self.model, checkpoint, filename, gates_too=True)
         self._has_loaded = True
+        self.loaded_meta = checkpoint.get("meta") or {}
         return checkpoint
 
 

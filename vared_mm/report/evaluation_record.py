@@ -20,6 +20,7 @@ from vared_mm.fast.benchmark import processor_name
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_samples import describe, known_classes, task_of
 from vared_mm.report.result import Result
+from vared_mm.report.training_settings import training_of
 
 PACKAGES = (
     "torch", "numpy", "mmengine", "mmcv", "mmcv-lite", "mmaction2", "mmsegmentation", "mmdet",
@@ -43,6 +44,7 @@ def recorded(runner: Runner, metrics: dict[str, Any], **told: Any) -> Result:
         cost=report["cost"],
         speed=None,
         weights=weights_digest(model.state_dict()),
+        training=training_of(getattr(runner, "loaded_meta", {})),
         **told,
     )
 

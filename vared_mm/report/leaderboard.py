@@ -118,8 +118,9 @@ def free_board(inputs: Inputs, mixed: bool = False) -> Board:
     rows, notes = of_models(models, inputs.results, measures)
     # What is needed to tell the models apart, and a little more.
     columns = ["name", "checkpoint", "data"]
-    if rows["options"].any():
-        columns.insert(1, "options")
+    for part in ("training", "options"):
+        if rows[part].any():
+            columns.insert(1, part)
     if rows.groupby("name")["model"].nunique().max() > 1:
         rows["config"] = (rows["config"] + " " + rows["settings"]).str.strip()
         columns.insert(1, "config")

@@ -80,6 +80,7 @@ class Result:
         weights, settings: Digests of the model's parameters and buffers, and of its config; None of
             results that were written without.
         choices: None of a static model, and where nothing is kept of single samples.
+        training: As `training_of` has it; None where the checkpoint does not tell it.
     """
 
     name: AnyText
@@ -100,6 +101,7 @@ class Result:
     weights: str | None = None
     settings: str | None = None
     choices: Annotated[Any, checked_as(Choices | None)] = None
+    training: dict[str, Any] | None = None
 
     @property
     def dynamic(self) -> bool:

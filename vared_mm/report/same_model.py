@@ -13,12 +13,13 @@ import pandas as pd
 
 from vared_mm.report.result import Result
 from vared_mm.report.speed_conditions import measured_how, options_of
+from vared_mm.report.training_settings import told_apart
 
 MISSING = "–"
 # Seeds have these alike, and lie in different folders; epochs of one run have not.
-MODEL = ["model", "options", "checkpoint", "data"]
+MODEL = ["model", "options", "training", "checkpoint", "data"]
 # What tells models apart that a reader sees.
-PARTS = ["config", "settings", "options", "checkpoint", "data"]
+PARTS = ["config", "settings", "options", "training", "checkpoint", "data"]
 
 
 class MixedDataError(ValueError):
@@ -36,6 +37,7 @@ def parts_of(result: Result) -> dict[str, str]:
         "config": result.config,
         "settings": (result.settings or "")[:8],
         "options": options_of(result),
+        "training": "",
         "checkpoint": Path(result.checkpoint).stem,
         "set": f"{data.name} {data.fingerprint}",
         "data": f"{data.name} {data.file}, {data.samples} samples [{data.fingerprint[:8]}]",
@@ -52,6 +54,9 @@ def models_in(results: Mapping[Path, Result]) -> pd.DataFrame:
     models = pd.DataFrame(map(parts_of, results.values()), list(results), columns)
     # One set may lie in several places: it is told by the first.
     models["data"] = models.groupby("set")["data"].transform("first")
+    alike = [part for part in MODEL if part != "training"]
+    for _, own in models.groupby(alike):
+        models.loc[own.index, "training"] = told_apart([results[i].training for i in own.index])
     return models
 
 
@@ -61,7 +66,7 @@ def once_each(
     """The last evaluation of each weights, with what former ones alone tell, and a note that names
     these, if any."""
     by_time = models.sort_values("created", kind="stable")
-    same = by_time.groupby(["model", "options", "data", "evaluation"], sort=False)
+    same = by_time.groupby(["model", "options", "training", "data", "evaluation"], sort=False)
     whole = {
         own.index[-1]: reduce(filled, [results[path] for path in reversed(own.index)])
         for _, own in same
