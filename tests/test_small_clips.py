@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import vared_mm  # noqa: F401
-from vared_mm.datasets import small_clips
 from vared_mm.datasets.motion_clips import write_video
 from vared_mm.datasets.small_clips import SmallClipsConfig, make_small_clips, scaled_size
 from vared_mm.datasets.video_lists import AnnotationError
@@ -199,11 +198,23 @@ def test_rows_that_tell_nothing_or_two_things_are_named(source, rows, message):
 
 
 def test_a_clip_that_cannot_be_written_leaves_nothing_behind(source, monkeypatch):
-    def full(path, clip):
-        path.write_bytes(b"half")
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(small_clips, "write_video", full)
-    with pytest.raises(OSError, match="full"):
+    monkeypatch.setattr("vared_mm.datasets.mp4.frames_in", lambda name: 1)
+    with pytest.raises(OSError, match="disk full"):
         make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     assert list((source[2] / "clips_4x40").iterdir()) == []
+
+
+def test_whatever_the_videos_are_called_each_becomes_its_own_clip(source):
+    greys = {f"{half}v{i}": 20 * i for i in range(1, 9) for half in ("", "half-")}
+    for name, grey in greys.items():
+        write_video(source[1] / f"{name}.mp4", np.full((4, 80, 96, 3), grey, np.uint8))
+    told(source, [f"{name}.mp4,a,{2 * (name == 'v1')}" for name in greys])
+    for name, grey in greys.items():
+        clip = decord.VideoReader(str(source[2] / "clips_4x40" / f"{name}.mp4"))
+        assert clip[0].asnumpy().mean() == pytest.approx(grey, abs=8)
+
+
+def test_a_name_that_no_file_system_takes_is_told_before_the_work(source):
+    with pytest.raises(AnnotationError, match=r"name of 304 bytes, .* take 255; give as videos"):
+        told(source, [f"{'deep/' * 60}.mp4,a,0", "deep/v 0.mp4,a,2"])
+    assert not source[2].exists()

@@ -26,6 +26,8 @@ from vared_mm.datasets.video_lists import normalised
 from vared_mm.files import write_json, write_text
 from vared_mm.screen import tracked
 
+LONGEST_NAME = 255
+
 
 @dataclass(frozen=True)
 class SmallClipsConfig:
@@ -145,6 +147,11 @@ def targets_of(names: list[str], folder: Path) -> list[Path]:
         target = (folder / re.sub(r"\s", "_", name.replace("/", "-"))).with_suffix(".mp4")
         if target in targets:
             raise AnnotationError(f"{targets[target]} and {name} would both become {target}")
+        if (length := len(os.fsencode(target.name))) > LONGEST_NAME:
+            raise AnnotationError(
+                f"the clip of {name} would have a name of {length} bytes, of which file systems "
+                f"take {LONGEST_NAME}; give as videos a folder nearer to it, or rename it"
+            )
         targets[target] = name
     return list(targets)
 
@@ -176,7 +183,7 @@ def read_sizes(file: Path) -> dict[str, int]:
 
 
 def shrink(file: Path, target: Path, config: SmallClipsConfig, sizes: dict[str, int]) -> bool:
-    """Writes one clip, unless it is there; under a passing name until it is whole.
+    """Writes one clip, unless it is there.
 
     A video that was exchanged meanwhile is known by its time, which the clip has too, or by its
     size in bytes, which `sizes` tells by the name of the clip; of clips of former versions not.
@@ -194,14 +201,9 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig, sizes: dict[str, 
     if fault:
         raise AnnotationError(f"{file} {fault}; take its row out of the csv")
     small = small_frames(file, config)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f"half-{target.name}")
-    try:
-        write_video(half, small)
-        os.utime(half, ns=(modified_at(file), modified_at(file)))
-        half.replace(target)
-    finally:
-        half.unlink(missing_ok=True)
+    write_video(target, small)
+    # Until then its time is no video's, and an interrupted call makes it anew.
+    os.utime(target, ns=(modified_at(file), modified_at(file)))
     sizes[target.name] = file.stat().st_size
     return True
 
