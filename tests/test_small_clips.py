@@ -190,9 +190,15 @@ def test_what_looks_like_a_slip_is_told_and_blanks_are_none(source, rows, note):
             ["deep/v 0.mp4,a,0", "deep/v 0.mp4,b,2"],
             r"lines 2 and 3 tell two things of deep/v 0.mp4: \['a', '0'\] and \['b', '2'\]",
         ),
+        (
+            ["deep/v 0.mp4,a,0", "link/../deep/v 0.mp4,a,2"],
+            r"lines 2 and 3 tell two things of link/../deep/v 0.mp4: \['a', '0'\] and \['a', '2'\]",
+        ),
+        (["deep/v 0.mp4,a,0", "link/v 0.mp4,a,2"], "lines 2 and 3 tell two things of link/v 0"),
     ],
 )
 def test_rows_that_tell_nothing_or_two_things_are_named(source, rows, message):
+    (source[1] / "link").symlink_to(source[1] / "deep")
     with pytest.raises(AnnotationError, match=message):
         told(source, rows)
 
@@ -218,3 +224,20 @@ def test_a_name_that_no_file_system_takes_is_told_before_the_work(source):
     with pytest.raises(AnnotationError, match=r"name of 304 bytes, .* take 255; give as videos"):
         told(source, [f"{'deep/' * 60}.mp4,a,0", "deep/v 0.mp4,a,2"])
     assert not source[2].exists()
+
+
+@pytest.mark.parametrize("given", ["train.txt", "val.txt", "classes.txt"])
+def test_lists_replace_neither_the_csv_nor_those_of_somebody_else(source, given):
+    labels, videos, out = source
+    out.mkdir()
+    file = labels.rename(out / given)
+    (out / "clips_2x40.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{given} would be replaced, which is given to be read"):
+        make_small_clips(file, videos, out, SmallClipsConfig(**SETTINGS))
+    file.rename(labels)
+    (out / "clips_2x40.json").unlink()
+    file.write_text("mine")
+    with pytest.raises(AnnotationError, match=f"{given} would be replaced, and .* holds no clips"):
+        make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert [path.name for path in out.iterdir()] == [given]
+    assert file.read_text() == "mine"

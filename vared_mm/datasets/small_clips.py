@@ -23,7 +23,7 @@ from vared_mm.datasets.motion_clips import write_video
 from vared_mm.datasets.tables import AnnotationError, read_csv
 from vared_mm.datasets.video_faults import MISREAD_WIDTHS, fault_of, first_line, open_video
 from vared_mm.datasets.video_lists import normalised
-from vared_mm.files import write_json, write_text
+from vared_mm.files import check_kept, write_json, write_text
 from vared_mm.screen import tracked
 
 LONGEST_NAME = 255
@@ -65,14 +65,16 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
         What to tell of it.
 
     Raises:
-        AnnotationError: A column, a split, a label or a video is missing, a video is broken, or
-            two would be one clip.
+        AnnotationError: A column, a split, a label or a video is missing, a video is broken, two
+            would be one clip, or lists that are not ours would be replaced.
     """
-    rows = read_rows(labels, config)
+    rows = read_rows(labels, videos, config)
     names = sorted({row[config.label] for row in rows})
     folder = f"clips_{config.frames}x{config.short_side}"
     targets = targets_of([row[config.file] for row in rows], out / folder)
     files = [videos / row[config.file] for row in rows]
+    lists = {name: out / f"{name}.txt" for name in ("train", "val", "classes")}
+    check_own(out, list(lists.values()), [labels, *files])
     missing = shrink_all(files, targets, config, out / f"{folder}.json")
     counts = []
     for list_name, values in (("train", config.train), ("val", config.val)):
@@ -81,14 +83,25 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
             for row, path in zip(rows, targets, strict=True)
             if row[config.split] in values
         ]
-        write_text(out / f"{list_name}.txt", "".join(lines))
+        write_text(lists[list_name], "".join(lines))
         counts.append(len(lines))
-    write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
+    write_text(lists["classes"], "".join(f"{name}\n" for name in names))
     return (
         f"{out}: {counts[0]} clips to train on, {counts[1]} to validate, {len(names)} classes"
         + "".join(f"; {note}" for note in slips(rows, config))
         + (f"; clips that stay and whose videos are not there: {missing}" if missing else "")
     )
+
+
+def check_own(out: Path, lists: Sequence[Path], read: Sequence[Path]) -> None:
+    """Before the work: the lists replace neither what is read nor those of somebody else."""
+    for file in lists:
+        check_kept(read, file)
+        if file.exists() and not any(out.glob("clips_*x*")):
+            raise AnnotationError(
+                f"{file} would be replaced, and {out} holds no clips of former calls beside it; "
+                "choose another folder"
+            )
 
 
 def slips(rows: Sequence[dict[str, str]], config: SmallClipsConfig) -> list[str]:
@@ -107,7 +120,7 @@ def slips(rows: Sequence[dict[str, str]], config: SmallClipsConfig) -> list[str]
     return notes + [f"the classes {same} are spelt nearly alike" for same in alike]
 
 
-def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
+def read_rows(labels: Path, videos: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
     """The rows of the two splits; refuses what tells no class or split, or two of one video."""
     wanted = (config.file, config.label, config.split)
     # Rows of other splits may well have no label.
@@ -121,10 +134,11 @@ def read_rows(labels: Path, config: SmallClipsConfig) -> list[dict[str, str]]:
     rows: dict[str, tuple[int, dict[str, str]]] = {}
     for line, row in table:
         if row[config.split] in (*config.train, *config.val):
-            name = os.path.normpath(row[config.file])
+            name = row[config.file]
             if not row[config.label]:
                 raise AnnotationError(f"{labels}, line {line} has no {config.label} for {name}")
-            first, before = rows.setdefault(name, (line, row))
+            # However it is spelt, and by way of links.
+            first, before = rows.setdefault(os.path.realpath(videos / name), (line, row))
             if (told := [row[key] for key in wanted[1:]]) != [before[key] for key in wanted[1:]]:
                 raise AnnotationError(
                     f"{labels}, lines {first} and {line} tell two things of {name}: "
