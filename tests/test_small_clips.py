@@ -172,6 +172,11 @@ def told(source, rows):
         (["deep/v 0.mp4,a ,0", "deep/v 1.mp4, a,2", "deep/v 2.mp4,,9"], ""),
         (["deep/v 0.mp4,a,0", "./deep/v 0.mp4,a,0", "deep/v 1.mp4,a,2"], ""),
         (["deep/v 0.mp4,a,0", "deep/v 1.mp4,b,2"], "no clip to train on of ['b']"),
+        (
+            ["deep/v 0.mp4,2,0", "deep/v 1.mp4,10,0", "deep/v 2.mp4,2,2", "deep/v 3.mp4,10,2"],
+            "; the class '2' has the number 0",
+        ),
+        (["deep/v 0.mp4,01,0", "deep/v 1.mp4,0,0", "deep/v 2.mp4,0,2", "deep/v 3.mp4,01,2"], ""),
         (["deep/v 0.mp4,a b,0", "deep/v 1.mp4,A_b,0", "deep/v 2.mp4,a b,2"], "['A_b', 'a b'] are"),
     ],
 )

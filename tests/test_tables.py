@@ -2,7 +2,7 @@
 
 import pytest
 
-from vared_mm.datasets.tables import AnnotationError, read_csv, read_lines, records
+from vared_mm.datasets.tables import AnnotationError, in_order, read_csv, read_lines, records
 
 ROWS = [{"file": "a.mp4", "label": "walk"}, {"file": "b c.mp4", "label": "run, fast"}]
 PLAIN = 'file,label\na.mp4,walk\nb c.mp4,"run, fast"\n'
@@ -16,6 +16,7 @@ PLAIN = 'file,label\na.mp4,walk\nb c.mp4,"run, fast"\n'
         PLAIN.encode("utf-16"),
         PLAIN.replace("\n", "\r\n").encode(),
         b"\n,\n file , label\n a.mp4\t,walk \n\n,,\nb c.mp4 ,\"run, fast\",\n",
+        b'file, label\na.mp4, walk\nb c.mp4, "run, fast"\n',
         b"file;label\na.mp4;walk\nb c.mp4;run, fast\n",
         b"sep=;\r\nfile;label\r\na.mp4;walk\r\nb c.mp4;run, fast\r\n",
         b"file\tlabel\na.mp4\twalk\nb c.mp4\trun, fast",
@@ -56,3 +57,16 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
 def test_a_list_has_no_blank_lines(tmp_path):
     (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbfa \r\n\r\n b\r\n")
     assert read_lines(tmp_path / "l.txt") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["10", "2", "0", "2"], ["0", "2", "10"]),
+        (["07", "10", "-1"], ["-1", "07", "10"]),
+        (["b", "10", "2"], ["10", "2", "b"]),
+        ([], []),
+    ],
+)
+def test_numbers_stand_in_the_order_of_their_values_and_names_in_that_of_letters(names, wanted):
+    assert in_order(names) == wanted

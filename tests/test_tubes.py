@@ -185,6 +185,12 @@ def test_rows_become_tubes_in_the_order_of_their_frames():
     assert (made.nframes["w"], made.resolution["w"]) == (5, (10, 20))
 
 
+def test_labels_that_are_numbers_stand_in_the_order_of_their_values():
+    rows = [TubeRow("v", "0", label, 1, (2, 0, 4, 4)) for label in ("10", "2", "0")]
+    made = annotations_of(rows, lambda video: (5, (10, 20)), [(["v"], [])])
+    assert made.labels == ["0", "2", "10"]
+
+
 def test_labels_and_videos_nobody_knows_are_refused():
     rows = [TubeRow("v", "0", "walk", 1, (2, 0, 4, 4))]
     with pytest.raises(AnnotationError, match=r"the labels \['walk'\] are none of the 1"):

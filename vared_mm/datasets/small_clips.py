@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from vared_mm.datasets.motion_clips import write_video
-from vared_mm.datasets.tables import AnnotationError, read_csv
+from vared_mm.datasets.tables import AnnotationError, are_numbers, in_order, read_csv
 from vared_mm.datasets.video_faults import MISREAD_WIDTHS, fault_of, first_line, open_video
 from vared_mm.datasets.video_lists import normalised
 from vared_mm.files import check_kept, write_json, write_text
@@ -69,7 +69,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
             would be one clip, or lists that are not ours would be replaced.
     """
     rows = read_rows(labels, videos, config)
-    names = sorted({row[config.label] for row in rows})
+    names = in_order(row[config.label] for row in rows)
     folder = f"clips_{config.frames}x{config.short_side}"
     targets = targets_of([row[config.file] for row in rows], out / folder)
     files = [videos / row[config.file] for row in rows]
@@ -106,8 +106,11 @@ def check_own(out: Path, lists: Sequence[Path], read: Sequence[Path]) -> None:
 
 def slips(rows: Sequence[dict[str, str]], config: SmallClipsConfig) -> list[str]:
     """What looks like a slip of who wrote the labels."""
-    names = sorted({row[config.label] for row in rows})
+    names = in_order(row[config.label] for row in rows)
     notes = []
+    if are_numbers(names):
+        others = [(n, name) for n, name in enumerate(names) if int(name) != n]
+        notes += [f"the class {name!r} has the number {n}" for n, name in others[:1]]
     for values, what in ((config.train, "train on"), (config.val, "validate")):
         there = {row[config.label] for row in rows if row[config.split] in values}
         lacking = [name for name in names if name not in there]

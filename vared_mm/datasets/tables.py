@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 DELIMITERS = ",;\t|"
@@ -90,7 +90,9 @@ def records(file: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, list
     mark = max(
         DELIMITERS, key=lambda one: (sum(name in parts[one] for name in columns), len(parts[one]))
     )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True
+    )
     line = 1
     try:
         for values in reader:
@@ -109,3 +111,14 @@ def records(file: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, list
 def is_number(text: str) -> bool:
     """Whether it is written in the digits 0 to 9 alone, and no more of them than a count has."""
     return text.isascii() and text.isdecimal() and len(text) < 19
+
+
+def are_numbers(names: Iterable[str]) -> bool:
+    """Whether all are whole numbers."""
+    return all(is_number(name.removeprefix("-")) for name in names)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each once: by value where all are whole numbers, else by their letters."""
+    each = sorted(set(names))
+    return sorted(each, key=int) if are_numbers(each) else each

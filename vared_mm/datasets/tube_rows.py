@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vared_mm.datasets.tables import AnnotationError, is_number
+from vared_mm.datasets.tables import AnnotationError, in_order, is_number
 from vared_mm.datasets.tube_annotations import TubeAnnotations
 from vared_mm.datasets.video_faults import fault_of, open_video
 
@@ -40,7 +40,7 @@ def annotations_of(
     Args:
         size: number of frames, height and width of a video.
         splits: of each the videos of training and of test.
-        labels: in the order of their numbers; by default those of the rows, sorted.
+        labels: in the order of their numbers; by default those of the rows, as `in_order` has them.
 
     Raises:
         AnnotationError: for a video without boxes, and a label that is not listed.
@@ -50,7 +50,7 @@ def annotations_of(
         tubes = grouped.setdefault(row.video, {})
         tubes.setdefault((row.label, row.tube), []).append((row.frame, *row.box))
     there = {label for tubes in grouped.values() for label, _ in tubes}
-    names = list(labels or sorted(there))
+    names = list(labels or in_order(there))
     if unknown := sorted(there - set(names)):
         raise AnnotationError(f"the labels {unknown} are none of the {len(names)} that are listed")
     videos = dict.fromkeys(video for split in splits for part in split for video in part)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vared_mm.datasets.folders import files_below
-from vared_mm.datasets.tables import AnnotationError, is_number, read_csv, read_lines, records
+from vared_mm.datasets.tables import (
+    AnnotationError,
+    in_order,
+    is_number,
+    read_csv,
+    read_lines,
+    records,
+)
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -63,7 +70,7 @@ def kinetics_rows(source: Path) -> list[dict[str, str]]:
 def class_names(rows: Iterable[Mapping[str, str]]) -> list[str]:
     """The classes of the rows, sorted; of several spellings of one, the first in that order."""
     names = sorted({row["label"] for row in rows}, reverse=True)
-    return sorted({normalised(name): name for name in names}.values())
+    return in_order({normalised(name): name for name in names}.values())
 
 
 def videos_by_stem(folder: Path) -> dict[str, list[str]]:
@@ -133,7 +140,7 @@ def classes_of_ids(annotation: Path, kinetics: Mapping[str, int], ids: Iterable[
         raise AnnotationError(
             f"{annotation} has the label {max(seen)}, but there are names for {len(names)} classes"
         )
-    return sorted(names[label] for label in seen)
+    return in_order(names[label] for label in seen)
 
 
 def read_annotation(file: Path) -> list[tuple[str, int]]:
