@@ -56,6 +56,39 @@ def cut(path, part):
     return path
 
 
+def damaged(path, part):
+    """A whole file with zeros in place of the last part of its frames."""
+    content = bytearray(video(path).read_bytes())
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    begin = start + int((end - start) * (1 - part))
+    content[begin:end] = bytes(end - begin)
+    path.write_bytes(content)
+    return path
+
+
+def edited(path, begin, count):
+    """A whole file whose edit list shows some frames alone, as lossless trimming leaves it."""
+    content = bytearray(video(path).read_bytes())
+    # Of the whole, and of the track: the version, two times and then units a second.
+    film, track = (content.find(box) + 16 for box in (b"mvhd", b"mdhd"))
+    units = [struct.unpack(">I", content[at : at + 4])[0] for at in (film, track)]
+    at = content.find(b"elst") + 12
+    shown = struct.pack(">II", count * units[0] // 25, begin * units[1] // 25)
+    content[at : at + 8] = shown
+    path.write_bytes(content)
+    return path
+
+
+def longer(path, milliseconds):
+    """A Matroska file that tells a duration beyond its last frame, as that of a longer sound."""
+    content = bytearray(video(path).read_bytes())
+    at = content.find(b"\x44\x89\x88") + 3
+    (duration,) = struct.unpack(">d", content[at : at + 8])
+    content[at : at + 8] = struct.pack(">d", duration + milliseconds)
+    path.write_bytes(content)
+    return path
+
+
 def test_a_whole_video_is_told_nothing_of(tmp_path):
     assert warning_of(video(tmp_path / "a.mp4", 5)) == {}
     assert len(list(frames(tmp_path / "a.mp4"))) == 5
@@ -73,6 +106,37 @@ def test_a_video_without_its_last_frame_is_told(tmp_path):
     counted, seen = map(int, re.findall(r"\b\d+\b", told.partition("counts")[2]))
     assert counted == 40
     assert seen == len(list(frames(tmp_path / "cut.mp4"))) in (38, 39)
+
+
+def decoded_and_told(path):
+    """What is said before the frames are decoded, and after."""
+    return warning_of(path), warning_of(path, len(list(frames(path))))
+
+
+def test_a_video_whose_frames_cannot_all_be_decoded_is_told_with_both_numbers(tmp_path):
+    half, end = damaged(tmp_path / "half.mp4", 0.5), damaged(tmp_path / "end.mp4", 0.04)
+    assert warning_of(half) == {}
+    text = r"half\.mp4 is cut or broken: \d\d? of 40 frames can be decoded"
+    with pytest.raises(UnreadableFileError, match=text):
+        decoded_and_told(half)
+    count = len(list(frames(end)))
+    assert 36 <= count < 40
+    told = {"warning": f"{end} is cut or broken: {count} of 40 frames can be decoded"}
+    assert decoded_and_told(end) == ({}, told)
+
+
+@pytest.mark.parametrize(("begin", "count"), [(0, 20), (12, 28), (6, 20), (0, 40)])
+def test_frames_outside_of_an_edit_list_are_not_missing(tmp_path, begin, count):
+    path = edited(tmp_path / "a.mp4", begin, count)
+    assert len(list(frames(path))) == count
+    assert decoded_and_told(path) == ({}, {})
+
+
+def test_a_duration_beyond_the_last_frame_is_a_doubt_and_no_error(tmp_path):
+    assert decoded_and_told(longer(tmp_path / "a.mkv", 10)) == ({}, {})
+    path = longer(tmp_path / "b.mkv", 700)
+    told = {"warning": f"{path} may be cut: it tells 2.3 s, its frames end at 1.6 s"}
+    assert decoded_and_told(path) == (told, told)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])

@@ -131,6 +131,17 @@ def test_a_video_s_row_averages_its_frames_and_its_drawing_has_them_all(trained,
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["drive_segments.mp4"]
 
 
+def test_a_video_that_cannot_be_decoded_to_its_end_is_an_error_and_no_drawing(trained, tmp_path):
+    write_video(tmp_path / "drive.mp4", frames=10)
+    content = (tmp_path / "drive.mp4").read_bytes()
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    half = (start + end) // 2
+    (tmp_path / "drive.mp4").write_bytes(content[:half] + bytes(end - half) + content[end:])
+    (row,) = infer(*trained, [tmp_path / "drive.mp4"], tmp_path / "out")
+    assert re.search(r"drive\.mp4 is cut or broken: \d of 10 frames can be dec", row["error"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_the_drawing_mixes_colours_and_names_the_classes_that_are_there():
     legend = Legend(("a", "b", "c"), np.array([GREEN, BLUE, (9, 9, 9)], np.uint8))
     labels = np.zeros((300, 20), np.int64)

@@ -19,8 +19,9 @@ from vared_mm.datasets.key_frame_clips import key_frame_pipelines
 from vared_mm.datasets.motion_clips import render_clip, write_video
 from vared_mm.datasets.motion_tubes import MotionTubesConfig, make_motion_tubes
 from vared_mm.flops import bounds, build_model
-from vared_mm.infer.localization import clips_around, infer
+from vared_mm.infer.localization import KeyFrame, clips_around, infer, linked
 from vared_mm.metrics.average_precision import box_iou
+from vared_mm.metrics.tubes import LinkConfig
 
 CLASSES = ("move_left", "move_right", "grow", "still")
 FRAMES, SIDE, STEPS = 8, 64, 60
@@ -115,12 +116,15 @@ def test_tubes_are_told_and_drawn_for_a_video_of_another_size_and_length(fitted,
     large = np.stack([cv2.resize(frame, (128, 96)) for frame in clip])
     write_video(tmp_path / "walk.mp4", np.concatenate([large, large[-1:]]))
     (tmp_path / "broken.mp4").write_text("no video")
+    content = (tmp_path / "walk.mp4").read_bytes()
+    start, end = (content.find(b"mdat") + content.find(b"moov")) // 2, content.find(b"moov") - 4
+    (tmp_path / "half.mp4").write_bytes(content[:start] + bytes(end - start) + content[end:])
     config = small(folder)
     model = build_model(config, str(checkpoint))
-    row, fault = infer(
-        model, config, [tmp_path / "walk.mp4", tmp_path / "broken.mp4"], tmp_path / "out"
-    )
+    files = [tmp_path / f"{name}.mp4" for name in ("walk", "broken", "half")]
+    row, fault, half = infer(model, config, files, tmp_path / "out")
     assert "broken.mp4 is no picture or video that OpenCV" in fault["error"]
+    assert "of 9 frames can be decoded" in half["error"]
     best = row["tubes"][0]
     assert (best["label"], best["name"], best["frames"]) == (1, "move_right", list(range(1, 10)))
     overlaps = box_iou(np.array(best["boxes"][:FRAMES]), boxes * scale)
@@ -188,6 +192,18 @@ def test_names_that_do_not_fit_are_refused(fitted, tmp_path):
     model.dataset_meta = dict(classes=["a", "b"])
     with pytest.raises(ValueError, match="has 2 classes, the model 4"):
         infer(model, config, [tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize(("gap", "last"), [(None, 11), (5, 9)])
+def test_a_stretched_tube_ends_with_the_video_and_others_with_their_last_key_frame(gap, last):
+    found = [
+        KeyFrame(frame, np.array([[0, 0, 8, frame]]), np.array([[0.9]]), None)
+        for frame in (1, 5, 9)
+    ]
+    ((label, tube),) = linked(found, LinkConfig(tubes=1, max_gap=gap), total=11)
+    assert label == 0
+    assert tube.frames.tolist() == list(range(1, last + 1))
+    assert tube.boxes[:, 3].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9][:last]
 
 
 @pytest.mark.parametrize("length", [1, 3, 10])

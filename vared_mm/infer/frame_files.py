@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image, ImageSequence
 
 from vared_mm.datasets.mp4 import video_writer
 from vared_mm.datasets.once import write_image
+from vared_mm.datasets.video_faults import fault_of
 from vared_mm.files import plain_name
 
 # A video that lacks more than this part of its frames is not the one that was meant.
@@ -113,9 +115,11 @@ def frames_of_video(file: Path) -> Iterator[np.ndarray]:
         )
 
 
-def warning_of(file: Path) -> dict[str, str]:
-    """What to tell of a video that lacks a few of the frames that its header counts; nothing of it
-    is decoded.
+def warning_of(file: Path, decoded: int | None = None) -> dict[str, str]:
+    """What to tell of a video that lacks a few of its frames.
+
+    Args:
+        decoded: How many could be decoded, where all were asked for; without it none is.
 
     Raises:
         UnreadableFileError: It lacks more, as one does whose download broke off.
@@ -123,36 +127,67 @@ def warning_of(file: Path) -> dict[str, str]:
     check_there(file)
     if is_picture(file) or pages_of(file) > 1:
         return {}
-    seen, counted, missing = looked_through(file)
-    if not seen or missing < 0.5:
+    stored, counted, told, ended = looked_through(file)
+    if decoded is not None and decoded < stored and is_damaged(file):
+        return lacking(file, decoded, stored, f"{decoded} of {stored} frames can be decoded")
+    if is_mp4(file):
+        # Of a whole file an edit list leaves out the others.
+        if stored < counted and is_cut(file):
+            text = f"its header counts {counted} frames, and {stored} are there"
+            return lacking(file, stored, counted, text)
         return {}
-    text = f"{file} is cut or broken: its header counts {counted} frames, and {seen} are there"
-    if missing > SPARED * (seen + missing):
+    # Other formats tell a duration alone, which a longer sound has too.
+    if not stored or told - ended < 0.5 * ended / stored:
+        return {}
+    return {"warning": f"{file} may be cut: it tells {told:.1f} s, its frames end at {ended:.1f} s"}
+
+
+def lacking(file: Path, there: int, wanted: int, told: str) -> dict[str, str]:
+    text = f"{file} is cut or broken: {told}"
+    if wanted - there > SPARED * wanted:
         raise UnreadableFileError(text)
     return {"warning": text}
 
 
-def looked_through(file: Path) -> tuple[int, int, float]:
-    """How many frames are there, how many the header counts, and how many are missing."""
-    seen, last = 0, 0.0
+def is_damaged(file: Path) -> bool:
+    """Whether frames that OpenCV passes over are broken, and not outside of an edit list or never
+    meant to be shown. Where decord is not installed they are taken for it."""
+    return find_spec("decord") is None or fault_of(str(file)) is not None
+
+
+def looked_through(file: Path) -> tuple[int, int, float, float]:
+    """How many frames are there and how many the header counts, how many seconds it tells, and at
+    which those that are there end; zeros for what it does not tell."""
+    stored, last = 0, 0.0
     # Frames as they are stored: to decode them takes a hundred times as long.
     with opened(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]) as video:
         counted, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
         while video.grab():
-            seen, last = seen + 1, max(last, video.get(cv2.CAP_PROP_POS_MSEC))
-    if not seen or not 0 < counted < 1e9 or not 0 < rate < 1e9:
-        return seen, 0, 0
-    if is_mp4(file):
-        return seen, int(counted), counted - seen
-    # Elsewhere the count is OpenCV's guess from the duration, which alone is to be trusted.
-    step = last / (seen - 1) if seen > 1 else 1000 / rate
-    return seen, round(counted), (1000 * counted / rate - last) / step - 1 if step > 0 else 0
+            stored, last = stored + 1, max(last, video.get(cv2.CAP_PROP_POS_MSEC))
+    if not stored or not 0 < counted < 1e9 or not 0 < rate < 1e9:
+        return stored, 0, 0.0, 0.0
+    step = last / (stored - 1) if stored > 1 else 1000 / rate
+    return stored, round(counted), counted / rate, (last + step) / 1000
 
 
 def is_mp4(file: Path) -> bool:
     """Or QuickTime, its like: formats with a table of all frames."""
     with file.open("rb") as stream:
         return stream.read(8)[4:] == b"ftyp"
+
+
+def is_cut(file: Path) -> bool:
+    """Whether a box of an MP4 reaches beyond the file's end."""
+    size, at, length = file.stat().st_size, 0, 8
+    with file.open("rb") as stream:
+        # One without a length has the rest.
+        while at < size and length >= 8:
+            stream.seek(at)
+            head = stream.read(16)
+            large = head[:4] == b"\0\0\0\1"
+            length = int.from_bytes(head[8:] if large else head[:4], "big")
+            at += length
+    return at > size
 
 
 def frame_rate(file: Path) -> float:

@@ -74,9 +74,11 @@ def infer(
 def localize(
     model: BaseModel, config: Config, names: list[str], file: Path, drawing: Path | None
 ) -> Row:
-    warning = warning_of(file)
-    found = list(key_frames(model, config, file))
-    tubes = best_tubes(linked(found, link_config(config)))
+    warning_of(file)  # before the work
+    pictures = Counted(frames(file))
+    found = list(key_frames(model, config, pictures))
+    warning = warning_of(file, pictures.count)
+    tubes = best_tubes(linked(found, link_config(config), pictures.count))
     if drawing is not None:
         draw(file, drawing, tubes, names, found)
     cost = summarise([key.cost for key in found])
@@ -105,9 +107,24 @@ def localize(
     }
 
 
-def key_frames(model: BaseModel, config: Config, file: Path) -> Iterator[KeyFrame]:
+class Counted:
+    """Goes through pictures once, and tells how many there were."""
+
+    def __init__(self, pictures: Iterable[np.ndarray]) -> None:
+        self.pictures, self.count = pictures, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for picture in self.pictures:
+            self.count += 1
+            yield picture
+
+
+def key_frames(
+    model: BaseModel, config: Config, images: Iterable[np.ndarray]
+) -> Iterator[KeyFrame]:
+    """Of BGR frames uint8 (H, W, 3)."""
     sample, pipeline = after_decoding(pipeline_of(config))
-    pictures = (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames(file))
+    pictures = (cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in images)
     every = innermost(data_of(config)).get("every", 1)
     for key, clip in clips_around(pictures, sample.clip_len, sample.intervals[0], every):
         shape = clip[0].shape[:2]
@@ -175,19 +192,22 @@ def link_config(config: Config) -> LinkConfig:
     return LinkConfig()
 
 
-def linked(found: Sequence[KeyFrame], config: LinkConfig) -> list[tuple[int, Tube]]:
-    """All tubes with the number of their class, with a box in each frame that they span."""
+def linked(found: Sequence[KeyFrame], config: LinkConfig, total: int) -> list[tuple[int, Tube]]:
+    """All tubes with the number of their class, with a box in each frame that they span; that of
+    the last key frame holds to the end of the `total` frames where tubes are stretched."""
     by_class = link(
         [key.frame for key in found],
         [key.boxes for key in found],
         [key.scores for key in found],
         config,
     )
-    return [(c, in_every_frame(tube)) for c, tubes in enumerate(by_class) for tube in tubes]
+    end = total if config.max_gap is None else 0
+    return [(c, in_every_frame(tube, end)) for c, tubes in enumerate(by_class) for tube in tubes]
 
 
-def in_every_frame(tube: Tube) -> Tube:
-    frames = np.arange(tube.frames[0], tube.frames[-1] + 1)
+def in_every_frame(tube: Tube, end: int = 0) -> Tube:
+    """At least to the frame `end`, counted from 1, with the last box."""
+    frames = np.arange(tube.frames[0], max(tube.frames[-1], end) + 1)
     boxes = [np.interp(frames, tube.frames, corner) for corner in tube.boxes.T]
     return Tube(frames, np.stack(boxes, axis=1), tube.score)
 

@@ -105,7 +105,7 @@ def segment(
     drawing: Path | None,
 ) -> Row:
     """The row of one file, without its name."""
-    warning = warning_of(file)
+    warning_of(file)  # before the work
     part: list[np.ndarray] = []
     costs: list[SampleCost] = []
     with drawn_into(drawing, file) as draw:
@@ -116,6 +116,7 @@ def segment(
             costs.append(cost)
             if drawing is not None:
                 draw(draw_overlay(image, labels, legend, note(cost)))
+        warning = warning_of(file, len(part))
     return {**row(drawing, legend, np.mean(part, axis=0), costs), **warning}
 
 
