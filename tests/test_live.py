@@ -1,6 +1,7 @@
 """A video while it plays: sources, clips that slide, the page in a real browser, and the tool."""
 
 import json
+import re
 import socket
 import struct
 import time
@@ -324,12 +325,45 @@ def test_the_network_that_comes_along_knows_motions_and_live_draws_them(tmp_path
     assert lines[-1].startswith("grow.mp4 ended: 3 clips, ")
 
 
+def with_its_end_lost(path, part):
+    """A file of 24 frames with zeros in place of the last part of them."""
+    write_video(path, render_clip("grow", [9, 9])[0])
+    content = path.read_bytes()
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    begin = end - round((end - start) * part)
+    path.write_bytes(content[:begin] + bytes(end - begin) + content[end:])
+
+
+def test_a_video_that_ends_too_early_is_told_at_its_end(tmp_path, tool, capsys):
+    with_its_end_lost(tmp_path / "a.mp4", 0.05)
+    tool("live", "a.mp4", "--out", "drawn.mp4")
+    assert re.search(r"a\.mp4 is cut or broken: 2\d of 24 frames can", capsys.readouterr().out)
+    with_its_end_lost(tmp_path / "a.mp4", 0.25)
+    with pytest.raises(SystemExit, match=r"a\.mp4 is cut or broken: \d\d of 24 frames can be dec"):
+        tool("live", "a.mp4", "--out", "again.mp4", "--json", "live.json")
+    # What could be seen is there all the same.
+    assert 16 <= len(list(frames(tmp_path / "again.mp4"))) < 22
+    assert json.loads((tmp_path / "live.json").read_text())[0]["frame"] == 16
+    with_its_end_lost(tmp_path / "a.mp4", 0.7)
+    with pytest.raises(SystemExit, match=r"is cut or broken: \d of 24 frames can be decoded"):
+        tool("live", "a.mp4", "--out", "short.mp4")
+
+
+def test_the_rows_are_written_also_where_the_video_cannot_be(tmp_path, tool, monkeypatch):
+    write_video(tmp_path / "a.mp4", render_clip("grow", [9, 9])[0])
+    monkeypatch.setattr("vared_mm.datasets.mp4.frames_in", lambda name: 1)
+    with pytest.raises(SystemExit, match=r"1 of 24 frames are in it; is the disk full\?"):
+        tool("live", "a.mp4", "--out", "drawn.mp4", "--json", "live.json")
+    assert len(json.loads((tmp_path / "live.json").read_text())) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["a.mp4", "--checkpoint", "a.pth"], "--config and --checkpoint belong together"),
         (["a.mp4", "--every", "0"], "wanted a whole number from 1 on; came '0'"),
         (["a.mp4", "--out", "b.mp4", "--serve"], "not allowed with argument --out"),
+        (["a.mp4", "--out", "b.gif"], "b.gif would hold MPEG-4, which its format does not take"),
         (["a.mp4", "--out", "a.mp4"], "a.mp4 would be replaced, which is given to be read"),
     ],
 )

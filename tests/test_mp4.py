@@ -38,6 +38,24 @@ def test_frames_that_the_disk_did_not_take_are_noticed_and_nothing_stays(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".jpg", ".PNG", ".webm", ".ts"])
+def test_a_format_that_takes_no_mpeg4_is_refused_before_the_first_frame(tmp_path, suffix):
+    with (
+        pytest.raises(
+            ValueError, match=rf"v\{suffix} would hold MPEG-4, .* ends in \.mp4, \.m4v, "
+        ),
+        video_writer(tmp_path / f"v{suffix}", 10),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["", ".mp4", ".M4V", ".mov", ".mkv", ".avi"])
+def test_every_format_that_is_taken_holds_all_frames(tmp_path, suffix):
+    written(tmp_path / f"v{suffix}", 10, np.zeros((3, 32, 48, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == [f"v{suffix}"]
+
+
 def test_a_frame_of_another_size_is_refused(tmp_path):
     frames = [np.zeros((32, 48, 3), np.uint8), np.zeros((32, 64, 3), np.uint8)]
     with pytest.raises(ValueError, match=r"a frame of \(64, 32\) pixels follows"):

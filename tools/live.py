@@ -19,7 +19,7 @@ from statistics import fmean, median
 from typing import Any
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
-from vared_mm.datasets.mp4 import USUAL_RATE
+from vared_mm.datasets.mp4 import USUAL_RATE, check_suffix
 from vared_mm.fast.precision import PRECISIONS
 from vared_mm.files import new_file, write_json
 from vared_mm.infer.live import Said, check_display, live, shown_in
@@ -46,6 +46,9 @@ def main() -> None:
                 f"wanted a recognizer, and this model does {network.task}: vared-mm infer draws "
                 "what it finds"
             )
+        if args.json:
+            # Also where the video cannot be written to its end.
+            stack.callback(write_json, args.json, rows)
         clips = SlidingClips(network.model, network.config, args.window, args.precision)
         show = stack.enter_context(shown_in(source, args.out, args.serve))
         every = args.every or max(1, clips.frames // 4)
@@ -56,8 +59,8 @@ def main() -> None:
                 if len(rows) == 1 or rows[-1]["label"] != rows[-2]["label"]:
                     print(line_of(rows[-1]), flush=True)
     print(visible(f"{source.name} ended: {summary(rows)}"))
-    if args.json:
-        write_json(args.json, rows)
+    if warning := source.warning():
+        print(visible(warning))
 
 
 def parsed() -> argparse.Namespace:
@@ -86,7 +89,13 @@ def parsed() -> argparse.Namespace:
         "--precision", choices=PRECISIONS, default="auto",
         help="of the maps between layers; default: bfloat16 where the processor computes in it",
     )  # fmt: skip
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out:
+        try:
+            check_suffix(args.out)
+        except ValueError as error:
+            parser.error(str(error))
+    return args
 
 
 def port(text: str) -> int:

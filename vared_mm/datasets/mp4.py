@@ -14,6 +14,8 @@ from vared_mm.files import half_written, plain_name
 # MPEG-4 has rates as fractions of two numbers of 16 bits, and OpenCV makes them of decimals.
 LARGEST, LEAST_RATE = 65535, 0.002
 USUAL_RATE = 25.0
+# Of formats that take MPEG-4; for others FFmpeg fails with the second frame, or at the end.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
 
 
 @contextmanager
@@ -24,8 +26,10 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
         rate: frames per second; the nearest that MPEG-4 has is taken, 25 for what is none.
 
     Raises:
+        ValueError: The format that the suffix tells takes no MPEG-4.
         OSError: The file cannot be written, or OpenCV was built without the encoder.
     """
+    check_suffix(path)
     writer = cv2.VideoWriter()
     sizes: list[tuple[int, int]] = []
     with half_written(path) as half, plain_name(half) as name:
@@ -45,6 +49,15 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
         # The writer is silent of what it could not write.
         if (whole := frames_in(name)) != len(sizes):
             raise OSError(f"{whole} of {len(sizes)} frames are in it; is the disk full?")
+
+
+def check_suffix(path: Path) -> None:
+    """A file without a suffix is MPEG-4's own."""
+    if path.suffix and path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path} would hold MPEG-4, which its format does not take; wanted a name that ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
 
 
 def open_writer(writer: cv2.VideoWriter, name: str, rate: float, size: tuple[int, int]) -> None:

@@ -70,6 +70,7 @@ def live(
             if show(picture):
                 return
     if said is None:
+        source.warning()  # of a damaged one this is the cause
         raise ValueError(
             f"{source.name} ends after {came} frames, and a clip has {clips.frames}; give a longer "
             "video, or a smaller --window"

@@ -13,24 +13,44 @@ from threading import Condition, Thread
 import cv2
 import numpy as np
 
-from vared_mm.infer.frame_files import UnreadableFileError, captured, check_there, opened
+from vared_mm.infer.frame_files import (
+    UnreadableFileError,
+    captured,
+    check_there,
+    opened,
+    warning_of,
+)
 
 # Milliseconds after which a stream that says nothing is given up.
 PATIENCE = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """An open video.
 
     Args:
         name: As its user wrote it, without the password of a stream.
         waits: Whether frames stay there until they are asked for, as those of a file do.
+        file: Of one on this machine.
+        frames: How many it had, once it has ended.
     """
 
     name: str
     video: cv2.VideoCapture
     waits: bool
+    file: Path | None = None
+    frames: int | None = None
+
+    def warning(self) -> str | None:
+        """What to tell of a file that ended before all of its frames came.
+
+        Raises:
+            UnreadableFileError: Many are missing.
+        """
+        if self.file is None or self.frames is None:
+            return None
+        return warning_of(self.file, self.frames).get("warning")
 
     @property
     def rate(self) -> float:
@@ -44,8 +64,11 @@ class Source:
         return (([frame], 1) for frame in self._frames()) if self.waits else self._newest(keep)
 
     def _frames(self) -> Iterator[np.ndarray]:
+        count = 0
         while (read := self.video.read())[0]:
+            count += 1
             yield read[1]
+        self.frames = count
 
     def _newest(self, keep: int) -> Iterator[tuple[list[np.ndarray], int]]:
         came, ended, count = Condition(), False, 0
@@ -87,6 +110,7 @@ def source_of(text: str) -> Iterator[Source]:
     Raises:
         UnreadableFileError: It cannot be opened.
     """
+    file = None
     if "://" in text:
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
@@ -102,8 +126,9 @@ def source_of(text: str) -> Iterator[Source]:
         video, name, waits = captured(int(text)), f"camera {text}", False
         doubt = "OpenCV finds no camera of that number, or may not use it"
     else:
-        check_there(Path(text))
-        video, name, waits = opened(Path(text)), text, True
+        file = Path(text)
+        check_there(file)
+        video, name, waits = opened(file), text, True
         doubt = f"it is no video that OpenCV {cv2.__version__} can read"
     with video as one:
         if not one.isOpened():
@@ -111,7 +136,7 @@ def source_of(text: str) -> Iterator[Source]:
         if waits is None:
             # A video file on a server stays there, too.
             waits = one.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        yield Source(name, one, waits)
+        yield Source(name, one, waits, file)
 
 
 def without_password(address: str) -> str:
