@@ -270,10 +270,13 @@ def test_the_channel_pruned_form_goes_on_from_what_is_left_of_the_start(calls, c
     assert testing[0] == f"{left}/pruned.py"
 
 
-@pytest.mark.parametrize("form", ["random", "narrow", "pruned", "channel-pruned"])
-def test_what_takes_over_needs_the_dynamic_run(form, calls, clips, monkeypatch):
-    with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
-        start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", form)
+@pytest.mark.parametrize("form", ["one-policy", "random", "narrow", "pruned", "channel-pruned"])
+def test_what_takes_over_needs_the_dynamic_run_before_it(form, calls, clips, monkeypatch):
+    options = ("--networks", "i3d", "--seeds", "7", "--forms", "static", form)
+    for forms in ([], ["dynamic"]):
+        with pytest.raises(SystemExit, match="i3d-dynamic-7 learned to do, which is not finished"):
+            start(monkeypatch, clips, *options, *forms)
+    assert not calls
 
 
 def test_all_finished_forms_of_a_seed_are_timed_beside_each_other(calls, clips, monkeypatch):

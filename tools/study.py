@@ -120,6 +120,7 @@ def main() -> None:
         raise SystemExit(f"there is no {' and no '.join(none)}; leave out the form or the network")
     settings = ("start_steps", "steps", "start_options", "dynamic_options")
     keep_settings(out, {**{name: getattr(args, name) for name in settings}, "clips": clips.digest})
+    check_led(runs, args.like, out)
     motion = Clips(Path("data/motion_clips"))
     run_tool("tools/make_motion_clips.py", str(motion.folder))
     for number, run in enumerate(runs, 1):
@@ -253,6 +254,14 @@ def trained(
         )  # fmt: skip
         write_text(done, f"{time.time() - begin:.0f}\n")
     return Path(str(last_checkpoint(folder)))
+
+
+def check_led(runs: Sequence[Run], like: str, out: Path) -> None:
+    """Before the work: what others take after is finished, or comes before them."""
+    for number, run in enumerate(runs):
+        led = run.form in LED and not finished(out / run.name)
+        if led and run._replace(form=like) not in runs[:number]:
+            leading(run._replace(form=like), out)
 
 
 def leading(like: Run, out: Path) -> Result:
