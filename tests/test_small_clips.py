@@ -55,6 +55,8 @@ def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
     assert scaled_size(128, 172, short_side=64) == (86, 64)
     assert scaled_size(172, 128, short_side=64) == (64, 86)
     assert scaled_size(80, 96, short_side=40) == (50, 40)
+    assert scaled_size(64, 64, short_side=8) == (10, 8)
+    assert scaled_size(96, 64, short_side=12) == (14, 18)
 
 
 def test_clips_that_are_there_are_not_made_again(source):

@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
 import vared_mm  # noqa: F401
-from vared_mm.datasets.video_faults import fault_in, fault_of_frames, first_line
+from vared_mm.datasets.video_faults import MISREAD_WIDTHS, fault_in, fault_of_frames, first_line
 from vared_mm.datasets.video_guard import BrokenVideoError, VaRedVideoGuard, fault_of
 
 
@@ -123,7 +123,7 @@ def test_a_whole_video_has_no_fault(files):
     assert fault_of(str(files[0])) is None
 
 
-@pytest.mark.parametrize("width", [16, 24, 48, 72])
+@pytest.mark.parametrize("width", MISREAD_WIDTHS)
 def test_a_width_that_decord_misreads_is_a_fault(tmp_path, width):
     file = write_video(tmp_path / "narrow.mp4", width=width)
     assert fault_of(str(file)) == (

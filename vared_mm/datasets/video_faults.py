@@ -25,7 +25,7 @@ SOURCE = re.compile(
     r"^(\[[\d:]+\] )?(OpenCV\(\S+\) )?\S+\.(cc|cpp|h|hpp):\d+: (error: |\[BytesIO\] )?"
 )
 # decord 0.6 reads videos of these widths with rows of a wrong length, and says nothing.
-MISREAD_WIDTHS = (16, 24, 48, 72)
+MISREAD_WIDTHS = (2, 4, 6, 8, 12, 16, 24, 48, 72)
 
 
 def open_video(file: str | Path) -> Any:
