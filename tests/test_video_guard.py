@@ -114,6 +114,14 @@ def test_skipping_in_a_test_set_is_refused(files):
         guard(files, "skip", test_mode=True)
 
 
+def test_a_setting_of_the_data_set_within_is_refused_with_its_place(files):
+    settings = dict(type="VaRedVideoGuard", dataset=Videos(files), ann_file="a.txt", test_mode=True)
+    with pytest.raises(
+        ValueError, match=r"takes no ann_file, test_mode: .* as dataset\.dataset\.ann"
+    ):
+        DATASETS.build(settings)
+
+
 def test_an_unknown_policy_is_refused(files):
     with pytest.raises(ValueError, match=r"broken is 'ignore'; wanted one of \('raise', 'skip'\)"):
         guard(files, "ignore")

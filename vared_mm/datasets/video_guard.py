@@ -37,6 +37,9 @@ class VaRedVideoGuard(BaseDataset):
             instead, for training alone.
         pipeline: That of each data set inside, in place of what its settings hold; MMAction2's
             inferencer looks for it in the outermost data set.
+
+    Raises:
+        ValueError: `others` are given, which are settings of the data set within.
     """
 
     _fully_initialized: bool
@@ -46,7 +49,15 @@ class VaRedVideoGuard(BaseDataset):
         dataset: Any,
         broken: str = "raise",
         pipeline: list[Any] | None = None,
+        **others: Any,
     ) -> None:
+        if others:
+            # As `--cfg-options test_dataloader.dataset.ann_file=...` gives them to the outermost.
+            named = ", ".join(f"dataset.dataset.{name}" for name in others)
+            raise ValueError(
+                f"VaRedVideoGuard takes no {', '.join(others)}: a setting of the data set within "
+                f"it stands one dataset deeper, as {named}"
+            )
         if broken not in BROKEN:
             raise ValueError(f"broken is {broken!r}; wanted one of {BROKEN}")
         if isinstance(dataset, Mapping):
