@@ -16,6 +16,7 @@ from . import (
     safe_checkpoints,
     scopes,
     thin_labels,
+    video_lists,
 )
 from .config_scope import config_path
 from .cure import Cure, CureStatus
@@ -33,6 +34,7 @@ CURES: tuple[Cure, ...] = (
     label_files.CURE,
     data_sets.CURE,
     named_steps.CURE,
+    video_lists.CURE,
 )
 
 _active: set[str] = set()
