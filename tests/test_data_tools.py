@@ -290,6 +290,24 @@ def test_mini_kinetics_is_the_part_with_these_names_and_ids(listed, monkeypatch,
     assert ("eeeeeeeeeee" in left) == ("ids" in by)
 
 
+@pytest.mark.parametrize(("delimiter", "written"), [
+    ("tab", "\t"), ("\\t", "\t"), (",", ","), (";", ";"), (" ", " "),
+])  # fmt: skip
+def test_lists_that_were_written_with_any_delimiter_are_read(
+    kinetics, monkeypatch, delimiter, written
+):
+    arguments = (*kinetics_arguments(kinetics), "--no-decode", "--delimiter", delimiter)
+    run(monkeypatch, "kinetics400.py", *arguments)
+    names = kinetics / "classes.txt"
+    run(
+        monkeypatch, "mini_kinetics200.py", kinetics / "train.txt", kinetics / "mini.txt",
+        "--kinetics-classes", names, "--names", names, "--num-classes", 2,
+    )  # fmt: skip
+    first = f"riding_a_bike/{RIDE}_000010_000020.mp4"
+    assert (kinetics / "train.txt").read_text().splitlines()[0] == f"{first}{written}0"
+    assert (kinetics / "mini.txt").read_text().splitlines()[0] == f"{first} 0"
+
+
 def test_mini_kinetics_refuses_another_number_of_classes_and_unknown_ones(listed, monkeypatch):
     arguments = (
         "mini_kinetics200.py", listed / "kinetics.txt", listed / "mini.txt",

@@ -112,7 +112,7 @@ def fault_of_name(path: str) -> str | None:
 
 def check_delimiter(paths: Iterable[str], delimiter: str) -> str:
     """The delimiter as it is written; refuses one that a path holds."""
-    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     if not delimiter:
         raise AnnotationError("--delimiter is empty; wanted what stands between path and label")
     for path in paths:

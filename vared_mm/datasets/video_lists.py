@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vared_mm.datasets.folders import files_below
 from vared_mm.datasets.tables import (
+    DELIMITERS,
     AnnotationError,
     in_order,
     is_number,
@@ -22,6 +23,10 @@ SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 # Seconds as a csv may have them: 12, 12.5 or 1.2e1.
 TIME = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+# Whichever delimiter the list was written with.
+PATH_AND_LABEL = re.compile(
+    rf"(?P<path>.*[^\s{DELIMITERS}])[\s{DELIMITERS}]+(?P<label>[0-9]{{1,18}})"
+)
 # YouTube's ids have 11 characters, of which some may be "_"; the times follow in most downloads.
 YOUTUBE_STEM = re.compile(r"(?P<id>.{11})(_\d+_\d+)?")
 
@@ -146,10 +151,13 @@ def classes_of_ids(annotation: Path, kinetics: Mapping[str, int], ids: Iterable[
 def read_annotation(file: Path) -> list[tuple[str, int]]:
     pairs = []
     for line in read_lines(file):
-        path, *label = line.rsplit(maxsplit=1)
-        if not (label and is_number(label[0])):
-            raise AnnotationError(f"{file} has the line {line!r}, wanted a path and its label")
-        pairs.append((path, int(label[0])))
+        found = PATH_AND_LABEL.fullmatch(line)
+        if not found:
+            raise AnnotationError(
+                f"{file} has the line {line!r}, wanted a path and its label, separated by a blank "
+                f"or one of {DELIMITERS!r}"
+            )
+        pairs.append((found["path"], int(found["label"])))
     return pairs
 
 
