@@ -258,6 +258,9 @@ def test_the_tool_makes_a_pickle_from_videos_and_a_table(tmp_path, tool):
     tubes = read_tubes(tmp_path / "o.pkl")
     assert (tubes.train_videos, tubes.test_videos) == ([["a"]], [["b"]])
     assert tubes.gttubes["b"][0][0].tolist() == [[4, 1, 2, 11, 12]]
+    (tmp_path / "test.txt").write_text("\n")
+    with pytest.raises(SystemExit, match=r"test\.txt names no video; wanted the test videos"):
+        tool(*options, tmp_path / "test.txt")
 
 
 def test_the_tool_ends_with_what_is_wrong_and_writes_nothing(tmp_path, tool):

@@ -62,6 +62,8 @@ def converted(args: Namespace) -> TubeAnnotations:
         "csv": lambda: convert.rows_of_table(args.source),
     }[args.kind]())  # fmt: skip
     test = dict.fromkeys(read_lines(args.test))
+    if not test:
+        raise AnnotationError(f"{args.test} names no video; wanted the test videos, one a line")
     train = [video for video in dict.fromkeys(row.video for row in rows) if video not in test]
 
     def size(video: str) -> Size:
