@@ -414,8 +414,10 @@ def test_a_run_like_another_form_is_not_told_as_this_one_s(calls, clips, monkeyp
     options = ("--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "taught", "same-macs")
     start(monkeypatch, clips, *options)
     start(monkeypatch, clips, *options)
+    calls.clear()
     with pytest.raises(SystemExit, match="i3d-same-macs-7 is a run like dynamic, wanted is taught"):
         start(monkeypatch, clips, *options, "--like", "taught")
+    assert not calls
 
 
 def test_a_form_that_a_network_has_not_is_told_before_the_first_training(calls, clips, monkeypatch):

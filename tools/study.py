@@ -126,7 +126,7 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
         if run.form in LED:
-            keep_like(out / run.name, args.like)
+            write_text(out / run.name / "like", f"{args.like}\n")
         if not finished(out / run.name):
             static, like = run._replace(form="static"), run._replace(form=args.like)
             options = options_of(run, like, out, args.dynamic_options)
@@ -218,14 +218,12 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     write_json(file, settings)
 
 
-def keep_like(folder: Path, like: str) -> None:
+def check_like(folder: Path, like: str) -> None:
     """Refuses a run that was begun after another form: it would be told as this one's."""
     file = folder / "like"
     former = file.read_text().strip() if file.exists() else like
     if former != like:
         raise SystemExit(f"{folder} is a run like {former}, wanted is {like}; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, f"{like}\n")
 
 
 def finished(folder: Path) -> bool:
@@ -257,11 +255,14 @@ def trained(
 
 
 def check_led(runs: Sequence[Run], like: str, out: Path) -> None:
-    """Before the work: what others take after is finished, or comes before them."""
+    """Before the work: what others take after is finished, or comes before them, and none of them
+    was begun after another form."""
     for number, run in enumerate(runs):
-        led = run.form in LED and not finished(out / run.name)
-        if led and run._replace(form=like) not in runs[:number]:
-            leading(run._replace(form=like), out)
+        if run.form in LED:
+            check_like(out / run.name, like)
+            before = finished(out / run.name) or run._replace(form=like) in runs[:number]
+            if not before:
+                leading(run._replace(form=like), out)
 
 
 def leading(like: Run, out: Path) -> Result:
