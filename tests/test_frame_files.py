@@ -139,6 +139,19 @@ def test_a_duration_beyond_the_last_frame_is_a_doubt_and_no_error(tmp_path):
     assert decoded_and_told(path) == (told, told)
 
 
+def test_a_stream_that_tells_neither_a_duration_nor_a_number_is_told_nothing_of(tmp_path):
+    # The frames of an AVI without anything around them.
+    content, bare = video(tmp_path / "a.avi", 6).read_bytes(), b""
+    at = content.find(b"movi") + 4
+    while content[at : at + 4] == b"00dc":
+        (length,) = struct.unpack("<I", content[at + 4 : at + 8])
+        bare += content[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    (tmp_path / "a.m4v").write_bytes(bare)
+    assert len(list(frames(tmp_path / "a.m4v"))) == 6
+    assert decoded_and_told(tmp_path / "a.m4v") == ({}, {})
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
 def test_an_animated_picture_is_played_whole(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"

@@ -137,7 +137,7 @@ def warning_of(file: Path, decoded: int | None = None) -> dict[str, str]:
             return lacking(file, stored, counted, text)
         return {}
     # Other formats tell a duration alone, which a longer sound has too.
-    if not stored or told - ended < 0.5 * ended / stored:
+    if not ended or told - ended < 0.5 * ended / stored:
         return {}
     return {"warning": f"{file} may be cut: it tells {told:.1f} s, its frames end at {ended:.1f} s"}
 
