@@ -1,6 +1,7 @@
 """What choices are worth, by hand: a network that answers what its gate chose."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -312,5 +313,22 @@ def test_losses_by_hand():
     )
     assert pixel_loss(Head, image, 0.5) == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
     assert pixel_loss(Head, {}, 0.75) == 0.25
-    two = dict(image, seg_logits=dict(data=torch.tensor([[[0.0, 7, math.log(3)]]])))
-    assert pixel_loss(Head, two, 0.5) == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("score", "loss"), [(math.log(3), math.log(4 / 3)), (-math.log(3), math.log(4)), (-30, 30)]
+)
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_loss_of_a_single_score_is_of_what_mmsegmentation_makes_of_it(score, loss, label):
+    from mmseg.models.segmentors.base import BaseSegmentor
+    from mmseg.structures import SegDataSample
+
+    head = SimpleNamespace(ignore_index=9, threshold=0.4)
+    model = SimpleNamespace(decode_head=head, align_corners=False)
+    scores = torch.tensor([[[[score, 7.0]]]]) * (2 * label - 1)
+    sample = SegDataSample(metainfo=dict(ori_shape=(1, 2)))
+    (sample,) = BaseSegmentor.postprocess_result(model, scores, [sample])
+    sample = {**sample.to_dict(), "gt_sem_seg": dict(data=torch.tensor([[[label, 9]]]))}
+    # Of a score of 30 float32 makes 1, whose loss would be infinite.
+    wanted = loss if label or score > -30 else -math.log(2**-24)
+    assert pixel_loss(head, sample, 0.5) == pytest.approx(wanted)

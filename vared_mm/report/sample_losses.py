@@ -13,6 +13,9 @@ from torch import Tensor
 from vared_mm.engine.check_labels_hook import is_labelled
 from vared_mm.engine.scores import are_probabilities
 
+# As near to 1 as float32 comes: of 1, which a sigmoid rounds to, the loss would be infinite.
+BELOW_ONE = 1 - 2**-24
+
 
 def label_loss(sample: Mapping[str, Any]) -> float:
     """The negative log likelihood of the label; NaN without a single one, or without scores."""
@@ -38,7 +41,8 @@ def pixel_loss(head: Any, sample: Mapping[str, Any], correct: float) -> float:
     scores = sample["seg_logits"]["data"].float()
     label = sample["gt_sem_seg"]["data"].to(scores.device)[0]
     known = is_labelled(label, head)
-    if len(scores) == 1:  # A single score stands for two classes.
-        truth = label[known].float()
-        return float(F.binary_cross_entropy_with_logits(scores[0, known], truth))
+    if len(scores) == 1:
+        # A single score stands for two classes, and MMSegmentation made a probability of it.
+        sure = scores[0, known].clamp(max=BELOW_ONE)
+        return float(F.binary_cross_entropy(sure, label[known].float()))
     return float(F.cross_entropy(scores[:, known].T, label[known].long()))
