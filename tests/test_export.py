@@ -6,6 +6,8 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,17 +18,24 @@ from torch import nn
 
 import vared_mm  # noqa: F401
 from vared_mm.export import exported, one_policy, policy, targets
-from vared_mm.export.clips import look, network_of
+from vared_mm.export.clips import Seen, look, network_of
 from vared_mm.export.exported import export
 from vared_mm.export.fixed_conv import fixed
 from vared_mm.export.paying import LayerTime
 from vared_mm.export.targets import TARGETS, ExportError
-from vared_mm.export.trained import Settings, refuse_rivals
+from vared_mm.export.trained import Settings, Trained, refuse_rivals
 from vared_mm.export.trial import accuracy, compared, side_of
 from vared_mm.fast.engines import EngineError
 from vared_mm.fast.sides import DifferentFunctionError
 from vared_mm.method import VaRedConv2d, VaRedConv3d
 from vared_mm.rivals.cgnet import CGNetConfig, make_cgnet
+
+
+def binary(threshold):
+    """A head for two classes that gives one score."""
+    head = nn.Identity()
+    head.ignore_index, head.threshold = 255, threshold
+    return head
 
 
 def two_clips():
@@ -132,17 +141,35 @@ def test_what_cannot_be_exported_is_refused_with_what_would_do(tmp_path, monkeyp
 
 def test_top_1_agreement_is_over_clips_and_pixels():
     a, b = torch.eye(3)[[0, 1, 2, 0]], torch.eye(3)[[0, 1, 2, 1]]
-    assert compared(a, b) == {
+    top_1 = partial(torch.argmax, dim=1)
+    assert compared(a, b, top_1) == {
         "agreement": 0.75, "difference": 1.0, "largest_score": 1.0
     }  # fmt: skip
     maps = torch.zeros(1, 2, 2, 2)
     other = maps.clone()
     other[0, 1, 0, 0] = 2.0
-    assert compared(other, maps)["agreement"] == 0.75
+    assert compared(other, maps, top_1)["agreement"] == 0.75
     # Boxes have no top-1.
-    assert compared(other, maps, scores=False)["agreement"] is None
+    assert compared(other, maps, None)["agreement"] is None
     assert accuracy(a, [0, 1, 2, 2]) == 0.75
     assert accuracy(a, [0, 1, 2, None]) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "agreement"),
+    [
+        # Scores of 0, 0.5, 1 and -1 against 2, 0.5, -1 and -1.
+        pytest.param(dict(decode_head=binary(0.4)), 0.75, id="probabilities above 0.4"),
+        pytest.param(dict(decode_head=binary(0.6)), 0.5, id="above 0.6"),
+        pytest.param(dict(decode_head=nn.ModuleList([binary(0), binary(0.6)])), 0.5, id="cascade"),
+        pytest.param(dict(cls_head=nn.Identity()), 1.0, id="a single class"),
+        pytest.param(dict(bbox_head=nn.Identity()), None, id="boxes"),
+    ],
+)
+def test_a_single_score_agrees_where_the_threshold_says_the_same_of_it(head, agreement):
+    of = Trained(SimpleNamespace(model=SimpleNamespace(**head)), Seen(), Seen())
+    came, wanted = torch.tensor([[[[0, 0.5, 1, -1]]], [[[2, 0.5, -1, -1]]]])
+    assert compared(came[None], wanted[None], of.best)["agreement"] == agreement
 
 
 @pytest.mark.parametrize("slower", [False, True], ids=["faster", "slower than static"])

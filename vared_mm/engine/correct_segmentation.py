@@ -58,8 +58,13 @@ def predicted(head: Any, scores: Tensor, size: Sequence[int]) -> Tensor:
     full = F.interpolate(
         scores.float(), tuple(size), mode="bilinear", align_corners=head.align_corners
     )
+    return best(head, full)
+
+
+def best(head: Any, scores: Tensor) -> Tensor:
+    """(N, ...) classes from scores (N, classes, ...)."""
     # A single score stands for two classes.
-    return full[:, 0].sigmoid() > head.threshold if full.shape[1] == 1 else full.argmax(1)
+    return scores[:, 0].sigmoid() > head.threshold if scores.shape[1] == 1 else scores.argmax(1)
 
 
 def upper_half(accuracy: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,9 @@ from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.screen import tracked
 from vared_mm.settings import steps_of
 from vared_mm.tensor_form import answer_of
+
+# From scores (clips, classes, ...) to the class of each clip or pixel.
+Best = Callable[[Tensor], Tensor]
 
 
 class OneView(Network):

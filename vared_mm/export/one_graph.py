@@ -52,8 +52,8 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
     macs["graph"] = macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     report = {
         "file": str(out), **conditions(of, settings),
-        "dynamic": compared(came, of.answers, of.scores),
-        "rows": rows_of(macs, speeds, answers, of.others.labels, of.scores),
+        "dynamic": compared(came, of.answers, of.best),
+        "rows": rows_of(macs, speeds, answers, of.others.labels, of.best),
     }  # fmt: skip
     return {**report, "inputs": [1, *report["inputs"][1:]]}
 

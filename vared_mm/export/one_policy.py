@@ -65,9 +65,9 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         "file": str(out), **conditions(of, settings), "policy": policy,
         "frozen": list(snap.kept), "fell_back": fell_back, "layers": [*map(asdict, layers)],
         "coverage": None if policy is None else covered([policy], of.others.gates),
-        "dynamic": compared(came, of.answers, of.scores),
+        "dynamic": compared(came, of.answers, of.best),
         "policy_model": policy_parity(of, snap.rows, came),
-        "rows": rows_of(macs, speeds, answers, of.others.labels, of.scores),
+        "rows": rows_of(macs, speeds, answers, of.others.labels, of.best),
     }  # fmt: skip
 
 
@@ -93,4 +93,4 @@ def policy_parity(of: Trained, rows: Rows | None, came: Tensor) -> dict[str, Any
     if rows is None:
         return None
     with forced_gates(of.model, of_convs(rows, of.model)):
-        return compared(came, answers_to(of.others.clips, of.network), of.scores)
+        return compared(came, answers_to(of.others.clips, of.network), of.best)

@@ -90,7 +90,7 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
             "shares": [float((routes == i).float().mean()) for i in range(len(policies))],
             "agreement": float((alike & (routes.numpy() == chosen)).mean()),
         },
-        "rows": rows_of(macs, speeds, came, of.others.labels, of.scores),
+        "rows": rows_of(macs, speeds, came, of.others.labels, of.best),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from vared_mm.export.clips import Seen, clips_of, look, network_of
+from vared_mm.engine.check_labels_hook import decode_head
+from vared_mm.engine.correct_segmentation import best
+from vared_mm.export.clips import Best, Seen, clips_of, look, network_of
 from vared_mm.export.targets import TARGETS, ExportError, Target
 from vared_mm.fast.engines import Network
 from vared_mm.method.observe import dynamic_convs, gated_convs
@@ -49,9 +52,13 @@ class Trained:
         return self.network.model
 
     @property
-    def scores(self) -> bool:
-        """Whether it answers with scores of classes, as a recogniser and a segmentor do."""
-        return not any(hasattr(self.model, head) for head in ("bbox_head", "roi_head"))
+    def best(self) -> Best | None:
+        """None where it does not answer with scores of classes, as a recogniser and a segmentor
+        do."""
+        if hasattr(self.model, "decode_head"):
+            return partial(best, decode_head(self.model))
+        has_boxes = any(hasattr(self.model, head) for head in ("bbox_head", "roi_head"))
+        return None if has_boxes else partial(torch.argmax, dim=1)
 
     @property
     def answers(self) -> Tensor:

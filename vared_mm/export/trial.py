@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vared_mm.export.clips import Best
 from vared_mm.export.targets import TARGETS, Target
 from vared_mm.fast.engines import Network, Run, prepared
 from vared_mm.fast.isolated import Job, isolated
@@ -56,10 +57,10 @@ def checked(
     return answers_to(clips, target.load(file))
 
 
-def compared(came: Tensor, expected: Tensor, scores: bool = True) -> dict[str, float | None]:
-    """The share of equal top-1 answers (of pixels, where each has one), None where what is answered
-    are no `scores` of classes; and the largest difference of any number."""
-    same = float((came.argmax(1) == expected.argmax(1)).float().mean()) if scores else None
+def compared(came: Tensor, expected: Tensor, best: Best | None) -> dict[str, float | None]:
+    """The share of equal top-1 answers (of pixels, where each has one), None where nothing is
+    `best`, as what is answered are no scores; and the largest difference of any number."""
+    same = float((best(came) == best(expected)).float().mean()) if best else None
     largest, scale = (came - expected).abs().max(), expected.abs().max()
     return {"agreement": same, "difference": float(largest), "largest_score": float(scale)}
 
@@ -119,13 +120,13 @@ def kept(file: Path, folder: Path) -> None:
 
 def rows_of(
     macs: Mapping[str, float], speeds: Mapping[str, Speed], answers: Mapping[str, Tensor],
-    labels: Sequence[Any], scores: bool,
+    labels: Sequence[Any], best: Best | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The lines of the table, in the order of `macs`.
 
     Args:
         answers: (clips, ...) of each, "dynamic" among them.
-        scores: Whether they are of classes.
+        best: None where they are no scores of classes.
     """
     rows = []
     for side, own in macs.items():
@@ -133,7 +134,7 @@ def rows_of(
         rows.append({
             "network": side, "gmacs": own / 1e9, "ms": 1000 / speed.median,
             "ms_quartiles": [1000 / speed.high, 1000 / speed.low],
-            "agreement": compared(came, answers["dynamic"], scores)["agreement"],
-            "accuracy": accuracy(came, labels) if scores else None,
+            "agreement": compared(came, answers["dynamic"], best)["agreement"],
+            "accuracy": accuracy(came, labels) if best else None,
         })  # fmt: skip
     return rows
