@@ -134,19 +134,27 @@ AVA = "localization/ava/vared-slowonly_k400-pre-r50_8xb16-4x16x1-20e_ava21-rgb.p
 
 
 @pytest.mark.parametrize(
-    ("config", "shape", "name"),
+    ("config", "shape", "name", "wanted"),
     [
         (
             lambda: get_config("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"),
             (64, 64),
-            "Faster",
+            "FasterRCNN",
+            "boxes",
         ),
-        (lambda: Config.fromfile(config_path(AVA)), (4, 64, 64), "Fast"),
+        (lambda: Config.fromfile(config_path(AVA)), (4, 64, 64), "FastRCNN", "boxes"),
+        (
+            lambda: get_config("mmseg::point_rend/pointrend_r50_4xb2-80k_cityscapes-512x1024.py"),
+            (64, 64),
+            "CascadeEncoderDecoder",
+            "points",
+        ),
     ],
-    ids=["pictures", "clips"],
+    ids=["pictures", "clips", "segmentor"],
 )
-def test_a_model_that_wants_boxes_is_named(config, shape, name):
-    with pytest.raises(ValueError, match=f"a {name}RCNN does not run on .* wants boxes; .*--data"):
+def test_a_model_that_wants_more_than_any_shape_is_named(config, shape, name, wanted):
+    told = f"a {name} does not run on .* wants {wanted}; count it on its own data .*--data N$"
+    with pytest.raises(ValueError, match=told):
         bounds(build_model(config()), shape)
 
 

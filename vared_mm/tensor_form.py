@@ -33,12 +33,22 @@ def answer_of(model: nn.Module, inputs: Tensor) -> Any:
     except _Reached:
         raise
     except Exception as error:
-        why = "its second stage wants boxes" if hasattr(model, "roi_head") else str(error)
+        wanted = wanted_besides(model)
+        why = f"its second stage wants {wanted}" if wanted else str(error)
         raise ValueError(
             f"a {type(model).__name__} does not run on inputs of shape {tuple(inputs.shape)} "
-            f"alone: {why}; give another --shape, or count it on its own data by "
-            "vared-mm get-flops --data N"
+            f"alone: {why}; {'' if wanted else 'give another --shape, or '}count it on its own "
+            "data by vared-mm get-flops --data N"
         ) from error
+
+
+def wanted_besides(model: nn.Module) -> str | None:
+    """What a stage takes that another one found, whatever the shape of the inputs."""
+    if hasattr(model, "roi_head"):
+        return "boxes"
+    # Of MMSegmentation's PointRend.
+    kinds = {kind.__name__ for part in model.modules() for kind in type(part).__mro__}
+    return "points" if "PointHead" in kinds else None
 
 
 def input_of(model: BaseModel, shape: tuple[int, ...]) -> Tensor:
