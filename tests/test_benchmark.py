@@ -1,20 +1,26 @@
 """Forced shares, the engines' agreement, and the command line, on a network small enough."""
 
 import json
+import re
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from results_by_hand import result_of, samples_of
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.compat import config_path
-from vared_mm.fast.benchmark import benchmark, measure
+from vared_mm.datasets.scenes import ScenesConfig, make_scenes
+from vared_mm.fast import benchmark as measuring
+from vared_mm.fast.benchmark import benchmark, measure, timed_batch
 from vared_mm.fast.cases import cases_of, share_named
 from vared_mm.fast.engines import RIVALS, EngineError, Network
 from vared_mm.fast.forced_shares import (
@@ -27,9 +33,11 @@ from vared_mm.fast.forced_shares import (
 from vared_mm.fast.prepare import prepare_for_inference
 from vared_mm.fast.sides import DifferentFunctionError, Settings, refuse_difference, sides
 from vared_mm.fast.static_twin import static_twin
+from vared_mm.flops import build_model
 from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.speed import Speed
 
+SEGMENTOR = "segmentation/fcn/vared-fcn_r18w16-d8_1xb8-200_scenes-96x96.py"
 SHAPE = (8, 32, 32)
 SETTINGS = Settings(shape=SHAPE, shares=("0.6",), batches=(2,), repeats=1, warm_up=0)
 
@@ -232,6 +240,84 @@ def test_a_model_that_wants_boxes_is_named_before_it_is_timed():
         settings = replace(SETTINGS, shape=(64, 64), batches=(1,), train=train)
         with pytest.raises(ValueError, match="FasterRCNN does not run .* wants boxes"):
             benchmark(config, None, settings)
+
+
+@pytest.mark.parametrize("share", ["paper", "most"])
+def test_shares_that_say_nothing_of_the_network_are_refused_before_anything_is_timed(
+    share, monkeypatch
+):
+    config = Config.fromfile(config_path(SEGMENTOR))
+    monkeypatch.setattr(measuring, "layers_beside", lambda *args: pytest.fail("timed"))
+    settings = replace(SETTINGS, shape=(32, 32), shares=("0.6", share), layers_beside=True)
+    with pytest.raises(ValueError, match=f"no share for ResNetV1c|came {share!r}"):
+        benchmark(config, None, settings)
+
+
+POINTS = dict(
+    type="PointHead", in_channels=[16], in_index=[0], channels=8, num_fcs=1, num_classes=5,
+    coarse_pred_each_layer=True,
+)  # fmt: skip
+RATES = {"median": 2.0, "low": 1.0, "high": 3.0}
+PACK = [dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+FLIPPED = [dict(type="RandomFlip", prob=p) for p in (0.0, 1.0)]
+
+
+def scenes(folder, **options):
+    """The config of a segmentor with two pictures of 32 x 32."""
+    make_scenes(folder / "scenes", ScenesConfig(train=1, val=2, size=32))
+    config = Config.fromfile(config_path(SEGMENTOR))
+    config.merge_from_dict({
+        "test_dataloader.dataset.data_root": str(folder / "scenes"), **options
+    })  # fmt: skip
+    return config
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param(
+            {"model.test_cfg": dict(mode="slide", crop_size=(24, 32), stride=(8, 8))},
+            "windows of 24 x 32, .*over 32 x 32; vared-mm benchmark --shape 24 32",
+            id="windows",
+        ),
+        pytest.param(
+            {"test_dataloader.dataset.pipeline": [
+                dict(type="LoadImageFromFile"),
+                dict(type="TestTimeAug", transforms=[FLIPPED, PACK[:1], PACK[1:]]),
+            ]},
+            "augments each sample .* prediction is several passes",
+            id="augmentations",
+        ),
+        pytest.param(
+            {"model.type": "CascadeEncoderDecoder", "model.num_stages": 2,
+             "model.auxiliary_head": None,
+             "model.train_cfg": {}, "model.backbone.out_indices": (0, 3)},
+            "second stage wants points; count it on its own data by vared-mm get-flops --data N$",
+            id="points",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_that_predicts_by_no_single_pass_has_no_speed(options, told, tmp_path, capsys):
+    config = scenes(tmp_path, **options)
+    if config.model.type == "CascadeEncoderDecoder":
+        head = dict(config.model.decode_head, in_index=1)
+        config.model.decode_head = [head, POINTS]
+    model, evaluation = build_model(config), tool_of("evaluate")
+    with pytest.raises(ValueError, match=told):
+        timed_batch(model, config, 2)
+    # What a former version told of it is no longer told.
+    former = result_of(
+        samples_of(["a.jpg"], [0], [], np.ones(1)), speed=dict(static=RATES, conditions={})
+    )
+    args = SimpleNamespace(batch=2, engine="prepared", repeats=1)
+    assert evaluation.with_speed(former, model, config, args).speed is None
+    assert re.search(told, capsys.readouterr().out.strip())
+
+
+def test_a_window_as_large_as_the_pictures_is_one_pass(tmp_path):
+    slide = dict(mode="slide", crop_size=(32, 48), stride=(8, 8))
+    config = scenes(tmp_path, **{"model.test_cfg": slide})
+    assert timed_batch(build_model(config), config, 2).shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize(

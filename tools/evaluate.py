@@ -135,7 +135,7 @@ def parsed() -> argparse.Namespace:
 def with_speed(
     result: Result, model: BaseModel, config: Config, args: argparse.Namespace
 ) -> Result:
-    """The result as it is, with a word why, where the speed cannot be measured."""
+    """Without a speed, and with a word why, where it cannot be measured."""
     settings = Settings(
         shape=None,
         shares=("data",),
@@ -147,8 +147,8 @@ def with_speed(
     try:
         return replace(result, speed=speeds(model, config, settings))
     except (RuntimeError, ValueError) as error:
-        print(f"no speed is measured, as --engine {args.engine} cannot run this model: {error}")
-        return result
+        print(f"no speed is measured with --engine {args.engine}: {error}")
+        return replace(result, speed=None)
 
 
 def tell(result: Result, folder: Path) -> None:

@@ -22,7 +22,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from vared_mm.engine.views import by_view, frames_of_view
-from vared_mm.fast.cases import Case, cases_of
+from vared_mm.fast.cases import Case, cases_of, check_shares
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
 from vared_mm.fast.isolated import clocks_of
 from vared_mm.fast.latency import latency_table
@@ -65,6 +65,8 @@ def benchmark(
         torch.set_num_threads(settings.threads)
     set_up_device(settings)
     model = build_model(config, checkpoint).to(settings.device)
+    if not settings.train:
+        check_shares(model, settings.shares)
     rows: list[Row] = []
     layers: dict[int, list[dict]] = {}
     beside: dict[int, list[dict]] = {}
@@ -72,8 +74,6 @@ def benchmark(
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
         if settings.train:
-            with torch.no_grad():
-                answer_of(model, inputs[:1])
             if settings.precision == "bf16":
                 use_amp(config, "bfloat16")
             wrapper = config.optim_wrapper
@@ -116,9 +116,15 @@ def is_on_gpu(settings: Settings) -> bool:
 
 
 def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) -> Tensor:
-    """Random clips of the given shape, or without one those of the test set."""
+    """Random clips of the given shape, or without one those of the test set.
+
+    Raises:
+        ValueError: The model does not run on them.
+    """
     if settings.shape is not None:
         one = input_of(model, settings.shape)
+        with torch.no_grad():
+            answer_of(model, one.to(settings.device))
         generator = torch.Generator().manual_seed(0)
         return torch.randn(batch, *one.shape[1:], generator=generator).to(settings.device)
     return timed_batch(model, config, batch)
@@ -126,13 +132,18 @@ def inputs_of(model: BaseModel, config: Config, settings: Settings, batch: int) 
 
 def timed_batch(model: BaseModel, config: Config, size: int) -> Tensor:
     """Inputs of the test set in random order, always the same: of a video one view, the middle one
-    of its views; of images those of the first one's size."""
+    of its views; of images those of the first one's size.
+
+    Raises:
+        ValueError: The model does not predict by one pass over them.
+    """
     device = next(model.parameters()).device
     loader = loader_of(config, shuffle=True)
     frames = frames_of_view(model, steps_of(loader.dataset))
     found: list[Tensor] = []
     for data in loader:
-        inputs = model.data_preprocessor(data)["inputs"].to(device)
+        refuse_augmented(data)
+        inputs = only_tensor(model.data_preprocessor(data)["inputs"]).to(device)
         views = by_view(inputs, frames)
         middle = views[:, views.shape[1] // 2]
         inputs = middle.unsqueeze(1) if inputs.ndim == 6 else middle
@@ -140,12 +151,55 @@ def timed_batch(model: BaseModel, config: Config, size: int) -> Tensor:
             found.append(inputs)
         if len(found) == size:
             break
+    refuse_windows(model, found[0])
+    with torch.no_grad():
+        answer_of(model, found[0])
     return torch.cat(found)
+
+
+def refuse_augmented(data: Any) -> None:
+    """
+    Raises:
+        ValueError: Of each sample of the batch there are several views.
+    """
+    inputs = data.get("inputs") if isinstance(data, dict) else None
+    if isinstance(inputs, list | tuple) and isinstance(inputs[0], list | tuple):
+        raise ValueError(
+            "the test pipeline augments each sample (TestTimeAug), and a prediction is several "
+            "passes; one pass is wanted, of a pipeline without"
+        )
+
+
+def only_tensor(inputs: Any) -> Tensor:
+    """
+    Raises:
+        ValueError: They are several.
+    """
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"a pass over one tensor is timed; inputs came as {type(inputs).__name__}")
+    return inputs
+
+
+def refuse_windows(model: nn.Module, inputs: Tensor) -> None:
+    """
+    Raises:
+        ValueError: A segmentor predicts by windows, and no pass of it is over a whole image.
+    """
+    settings, size = getattr(model, "test_cfg", None) or {}, tuple(inputs.shape[-2:])
+    if not str(settings.get("mode")).startswith("slide"):
+        return
+    window = tuple(settings["crop_size"])
+    if any(least < side for least, side in zip(window, size, strict=True)):
+        raise ValueError(
+            f"a {type(model).__name__} of test_cfg.mode={settings['mode']!r} predicts by windows "
+            f"of {window[0]} x {window[1]}, and what is timed is one pass, which would be over "
+            f"{size[0]} x {size[1]}; vared-mm benchmark --shape {window[0]} {window[1]} times one "
+            "over a window"
+        )
 
 
 def measure(model: nn.Module, inputs: Tensor, settings: Settings) -> list[Row]:
     """All engines, networks and gates on one batch, in turn in one run."""
-    answer_of(model, inputs[:1])
     cases = cases_of(model, inputs, settings.shares)
     engines = dict.fromkeys((*settings.engines, *settings.against))
     jobs = {engine: partial(sides, engine, model, inputs, settings, cases) for engine in engines}

@@ -51,6 +51,16 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
     return [Case(name, plan, reached(model, inputs, plan, total)) for name, plan in plans.items()]
 
 
+def check_shares(model: nn.Module, shares: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: One is none, or nothing tells it of this model.
+    """
+    for name in shares if dynamic_convs(model) else ():
+        if name not in ("data", "all"):
+            share_named(name, model)
+
+
 def placed(plan: Plan, inputs: Tensor) -> Plan:
     """Where the network is: the host would wait for each answer that it has to send there."""
     return {name: answers.to(inputs.device) for name, answers in plan.items()}
