@@ -9,6 +9,7 @@ bfloat16 the same roundings take longer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from torch import Tensor
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.fast import prepare_for_inference
+from vared_mm.fast.benchmark import refuse_augmented
 from vared_mm.launch import extra, processes, read_config, told_in_a_line
 from vared_mm.options import run_parser
+from vared_mm.tensor_form import answer_of
 from vared_mm.weights import CheckedRunner
 
 with extra("report"):
@@ -66,15 +70,15 @@ def compared(config: Config) -> str:
     runner = CheckedRunner.from_cfg(config)
     # Also where a GPU is: on it there is nothing to prepare in another precision.
     runner.model = runner.model.cpu()
+    inputs = inputs_of(runner.model, next(iter(runner.test_loop.dataloader)))
     single, half = Told(), Told()
     runner.register_hook(single)
     metrics = {"float32": runner.test()}
     runner.hooks.remove(single)
     runner.register_hook(half)
-    runner.model = prepared(runner.model, next(iter(runner.test_loop.dataloader)))
+    runner.model = prepared(runner.model, inputs)
     metrics["bfloat16, prepared"] = runner.test()
-    # What is static and prepared runs in kernels that no counter sees.
-    names = [name for name in metrics["float32"] if not name.endswith(("gmacs", "_min", "_max"))]
+    names = comparable(metrics["float32"])
     lines = [pd.DataFrame(metrics).loc[names].to_markdown(floatfmt=".4f")]
     if single.answers:
         lines.append(f"another answer: {differ(single.answers, half.answers)}")
@@ -83,11 +87,28 @@ def compared(config: Config) -> str:
     return "\n".join(lines)
 
 
-def prepared(model: BaseModel, batch: Any) -> BaseModel:
+def comparable(metrics: Mapping[str, float]) -> list[str]:
+    """The names of those that stay what they are: what is static and prepared runs in kernels that
+    no counter sees."""
+    return [n for n in metrics if "gmacs" not in n and not n.endswith(("_min", "_max"))]
+
+
+def inputs_of(model: BaseModel, batch: Any) -> Tensor:
+    """What the model is prepared for.
+
+    Raises:
+        ValueError: It does not run on them alone.
+    """
+    refuse_augmented(batch)
     model.eval()
     with torch.no_grad():
         inputs = model.data_preprocessor(batch)["inputs"]
-    inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        answer_of(model, inputs)
+    return inputs
+
+
+def prepared(model: BaseModel, inputs: Tensor) -> BaseModel:
     call = {"stage": "head"} if hasattr(model, "cls_head") else {}
     fast: Any = prepare_for_inference(model, inputs, precision="bfloat16", mode="tensor", **call)
     return fast
