@@ -19,6 +19,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
+from results_by_hand import result_of, samples_of
 from test_localization_run import small
 from test_segmentation_run import DYNAMIC
 from torch import nn
@@ -464,6 +465,13 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path, break_it, message):
 def test_a_model_without_a_head_is_refused():
     with pytest.raises(ValueError, match="wanted a model with a cls_head, .*; Linear has none"):
         task_of(nn.Linear(1, 1), "mmaction")
+
+
+def test_a_metric_that_is_no_number_is_told_as_none(tmp_path, capsys):
+    samples = samples_of(["a.mp4"], [0], [], np.ones(1))
+    result = result_of(samples, metrics={"mIoU": 61.25, "mAcc": float("nan")})
+    tool_of("evaluate").tell(result, tmp_path)
+    assert capsys.readouterr().out.splitlines()[1:3] == ["  mIoU 61.25", "  mAcc none"]
 
 
 def test_a_missing_checkpoint_is_named(monkeypatch, capsys):

@@ -152,7 +152,8 @@ def with_speed(
 
 
 def tell(result: Result, folder: Path) -> None:
-    lines = [f"  {name} {value:.4g}" for name, value in result.metrics.items()]
+    metrics = result.metrics.items()
+    lines = [f"  {name} {'none' if value is None else f'{value:.4g}'}" for name, value in metrics]
     lines += [f"  parameters {result.parameters}"]
     for network in ("static", "dynamic"):
         if speed := (result.speed or {}).get(network):
