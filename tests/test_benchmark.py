@@ -16,9 +16,9 @@ from mmengine.registry import MODELS
 from results_by_hand import result_of, samples_of
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from two_scenes import AUGMENTED, SEGMENTOR, scenes
 
 from vared_mm.compat import config_path
-from vared_mm.datasets.scenes import ScenesConfig, make_scenes
 from vared_mm.fast import benchmark as measuring
 from vared_mm.fast.benchmark import benchmark, measure, timed_batch
 from vared_mm.fast.cases import cases_of, share_named
@@ -37,7 +37,6 @@ from vared_mm.flops import build_model
 from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.speed import Speed
 
-SEGMENTOR = "segmentation/fcn/vared-fcn_r18w16-d8_1xb8-200_scenes-96x96.py"
 SHAPE = (8, 32, 32)
 SETTINGS = Settings(shape=SHAPE, shares=("0.6",), batches=(2,), repeats=1, warm_up=0)
 
@@ -258,18 +257,6 @@ POINTS = dict(
     coarse_pred_each_layer=True,
 )  # fmt: skip
 RATES = {"median": 2.0, "low": 1.0, "high": 3.0}
-PACK = [dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
-FLIPPED = [dict(type="RandomFlip", prob=p) for p in (0.0, 1.0)]
-
-
-def scenes(folder, **options):
-    """The config of a segmentor with two pictures of 32 x 32."""
-    make_scenes(folder / "scenes", ScenesConfig(train=1, val=2, size=32))
-    config = Config.fromfile(config_path(SEGMENTOR))
-    config.merge_from_dict({
-        "test_dataloader.dataset.data_root": str(folder / "scenes"), **options
-    })  # fmt: skip
-    return config
 
 
 @pytest.mark.parametrize(
@@ -281,10 +268,7 @@ def scenes(folder, **options):
             id="windows",
         ),
         pytest.param(
-            {"test_dataloader.dataset.pipeline": [
-                dict(type="LoadImageFromFile"),
-                dict(type="TestTimeAug", transforms=[FLIPPED, PACK[:1], PACK[1:]]),
-            ]},
+            {"test_dataloader.dataset.pipeline": AUGMENTED},
             "augments each sample .* prediction is several passes",
             id="augmentations",
         ),

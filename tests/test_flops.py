@@ -2,15 +2,17 @@
 
 import pytest
 import torch
+from command_lines import tool_of
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from two_scenes import augmented, scenes
 
 from vared_mm.compat import config_path
-from vared_mm.flops import bounds, build_model, loader_of
+from vared_mm.flops import bounds, build_model, loader_of, measured
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.tensor_form import input_of
@@ -180,6 +182,28 @@ def test_a_missing_file_of_the_data_is_told_with_its_setting(part, tmp_path, mon
     told = rf"'clips\.txt', which the config names in {part}_dataloader\.dataset\.ann_file$"
     with pytest.raises(FileNotFoundError, match=told):
         loader_of(config, part=part)
+
+
+def test_an_image_costs_what_all_its_augmented_views_do(tmp_path):
+    plain, flipped = scenes(tmp_path / "plain"), augmented(tmp_path / "flipped")
+    one, both = (measured(build_model(config), config, 2) for config in (plain, flipped))
+    assert both["samples"] == one["samples"] == 2
+    assert both["dense_gmacs"] == pytest.approx(2 * one["dense_gmacs"])
+    for name in ("full_gmacs", "full_gmacs_per_megapixel"):
+        assert both[name]["avg"] == pytest.approx(2 * one[name]["avg"], rel=0.2)
+    assert 0.4 < both["share"]["avg"] <= 1
+
+
+def test_the_dense_cost_of_images_of_several_sizes_is_told_as_a_mean_alone(capsys):
+    spread = {"avg": 2.0, "min": 1.0, "max": 3.0}
+    report = dict(dense_gmacs=4.0, paper_gmacs=spread, full_gmacs=spread, params_m=1.0)
+    tool_of("get_flops").show(report)
+    lines = capsys.readouterr().out.splitlines()
+    dense, paper = (
+        next(line for line in lines if name in line).split("│") for name in ("dense", "paper")
+    )
+    assert [cell.strip() for cell in dense[2:5]] == ["4.00", "", ""]
+    assert [cell.strip() for cell in paper[2:5]] == ["2.00", "1.00", "3.00"]
 
 
 def macs_of(model, shape, name):

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import around_forward
-from vared_mm.engine.cost_hook import CostWatch
+from vared_mm.engine.around_forward import around_forward, unwrapped
+from vared_mm.engine.cost_hook import CostWatch, views_summed
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.fast.same_answers import chosen
 from vared_mm.method.observe import record_cost
@@ -150,9 +150,10 @@ def loader_of(
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:
     """Average, minimum and maximum over the first `samples` of the config's test set."""
     loader = loader_of(config, num_batch_per_epoch=samples)
-    end = around_forward(model, "predict", CostWatch(model, steps_of(loader.dataset)))
+    watch = CostWatch(model, steps_of(loader.dataset))
+    end = around_forward(unwrapped(model), "predict", watch)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), views_summed(model):
             costs = [
                 sample.mac_cost
                 for batch in tracked(loader, min(samples, len(loader)), "samples")

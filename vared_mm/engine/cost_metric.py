@@ -1,6 +1,6 @@
 """What the evaluated samples cost, as a metric beside the accuracy.
 
-The unit is the MAC. A sample is one clip: of several views of a video, their mean.
+The unit is the MAC. A sample is one clip, of several views of a video their mean, or an image.
 """
 
 from __future__ import annotations
@@ -69,14 +69,15 @@ def costs_of(results: Iterable[SampleCost | dict[str, Any]]) -> list[SampleCost]
 
 
 def together(costs: Sequence[SampleCost]) -> SampleCost:
-    """That of a sample from those of its augmented views; `pixels` is the mean over them."""
+    """That of a sample from those of its augmented views. Those of a video are more clips of it;
+    those of an image are what it costs, as windows are, and `pixels` is the mean over them."""
     sizes = [cost.pixels for cost in costs if cost.pixels]
     return SampleCost(
         names=costs[0].names,
         frames=costs[0].frames,
         static=sum(cost.static for cost in costs),
         zeros=sum(cost.zeros for cost in costs),
-        views=sum(cost.views for cost in costs),
+        views=1 if sizes else sum(cost.views for cost in costs),
         pixels=round(sum(sizes) / len(sizes)) if sizes else None,
         gates={name: np.concatenate([c.gates[name] for c in costs]) for name in costs[0].gates},
         **{k: np.sum([getattr(c, k) for c in costs], axis=0) for k in ("dense", "paper", "full")},
