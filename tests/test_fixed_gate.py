@@ -165,14 +165,24 @@ def test_a_policy_of_as_many_macs_closes_what_the_fewest_clips_opened():
     ] * 2
 
 
-def test_of_a_config_that_was_edited_after_the_evaluation_nothing_is_frozen(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "settings", "told"),
+    [
+        ("dict(type='Edited')", "0" * 64, r"net\.py says something else than when vared_net was"),
+        ("dict(type='TTA', module=dict())", None, "a TTA augments what another model predicts"),
+    ],
+    ids=["edited", "augmented"],
+)
+def test_of_another_config_than_the_model_s_own_nothing_is_frozen(
+    model, settings, told, tmp_path, monkeypatch
+):
     samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
     choices = choices_of(samples.share, samples.loss, samples.policies)
-    (tmp_path / "net.py").write_text("model = dict(type='Edited')")
-    told = dict(config=str(tmp_path / "net.py"), choices=choices, settings="0" * 64)
-    write_result(tmp_path, result_of(samples, **told))
+    (tmp_path / "net.py").write_text(f"model = {model}")
+    of = dict(config=str(tmp_path / "net.py"), choices=choices, settings=settings)
+    write_result(tmp_path, result_of(samples, **of))
     monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / "out.pth")])
-    with pytest.raises(SystemExit, match=r"net\.py says something else than when vared_net was"):
+    with pytest.raises(SystemExit, match=told):
         freeze.main()
 
 

@@ -58,6 +58,11 @@ def main() -> None:
             "former version; run vared-mm evaluate again on a dynamic model"
         )
     config = evaluated_config(result)
+    if "module" in config.model:
+        raise SystemExit(
+            f"a {config.model.type} augments what another model predicts: evaluate that model's "
+            "own config, and freeze its policy"
+        )
     model = evaluated_model(config, result)
     if args.random or args.same_macs:
         samples = read_samples(args.result)

@@ -6,7 +6,7 @@ no class covers as nobody's, or those that the heads ignore as wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -84,12 +84,18 @@ class CheckLabelsHook(Hook):
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict[str, Any] | None = None
     ) -> None:
-        for sample in (data_batch or {}).get("data_samples", []):
+        for sample in flat((data_batch or {}).get("data_samples", [])):
             check_labels(decode_head(unwrapped(runner.model)), sample)
             # The answer is brought to the size of the picture as it was read.
             check_size(sample, sample.get("ori_shape"))
 
     before_test_iter = before_val_iter
+
+
+def flat(samples: Sequence[Any]) -> Iterator[Any]:
+    """Those of a batch; under test-time augmentation of each augmentation in turn."""
+    for sample in samples:
+        yield from flat(sample) if isinstance(sample, list | tuple) else [sample]
 
 
 def check_classes(model: nn.Module, dataset: Any) -> None:

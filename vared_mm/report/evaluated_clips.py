@@ -65,12 +65,16 @@ class EvaluatedClips:
         return dataset
 
     def packed(self, place: int) -> dict[str, Any]:
-        """A sample as the test pipeline gives it, before it is normalised."""
+        """A sample as the test pipeline gives it, before it is normalised; of augmented views the
+        first."""
         try:
-            return self.dataset[place]
+            packed = self.dataset[place]
         except (OSError, BrokenVideoError) as error:
             file = self.samples.file[place]
             raise NoPictureError(f"{file} cannot be read: {error}") from error
+        if not isinstance(packed["inputs"], list):
+            return packed
+        return {name: views[0] for name, views in packed.items()}
 
     def strip(self, place: int, group: str) -> Strip:
         frames = frames_seen(self.packed(place), is_bgr(self.config))
@@ -109,6 +113,8 @@ class EvaluatedClips:
 
 def is_bgr(config: Config) -> bool:
     """Whether the test pipeline's pictures are in OpenCV's order of colours."""
-    settings = config.model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+    # Of a model that augments, that of what it runs.
+    model = config.model.get("module") or config.model
+    settings = model.get("data_preprocessor") or config.get("data_preprocessor") or {}
     # As MMSegmentation and MMDetection, and as MMAction2 names it.
     return bool(settings.get("bgr_to_rgb") or settings.get("to_rgb"))

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
+from vared_mm.engine.around_forward import unwrapped
 from vared_mm.flops import build_model
 from vared_mm.launch import config_of
 from vared_mm.report.evaluation_key import settings_digest, weights_digest
@@ -41,7 +42,8 @@ def evaluated_model(config: Config, result: Result) -> BaseModel:
     checkpoint = here_or_shipped(result.checkpoint)
     if not checkpoint.is_file():
         raise ValueError(f"the checkpoint {result.checkpoint} is not here")
-    model = build_model(config, str(checkpoint))
+    # Of a model that augments, the evaluation told of what it runs.
+    model: Any = unwrapped(build_model(config, str(checkpoint)))
     if result.weights not in (None, weights_digest(model.state_dict())):
         raise ValueError(
             f"{result.checkpoint} holds other weights than {result.name} was evaluated with; "
