@@ -24,7 +24,10 @@ def test_what_is_augmented_is_evaluated_and_shown_by_its_first_view(tmp_path):
     job = Evaluation(str(file), {}, checkpoint, tmp_path / "out")
     result = evaluate(config, job)[1]
     assert result.task == "segmentation"
-    clips = EvaluatedClips(result, read_samples(job.folder))
+    samples = read_samples(job.folder)
+    # Of the views' scores MMSegmentation keeps those of the last alone.
+    np.testing.assert_array_equal(samples.loss, 1 - samples.correct)
+    clips = EvaluatedClips(result, samples)
     strip = clips.strip(0, "most")
     np.testing.assert_array_equal(strip.frames[0], cv2.imread(strip.file)[..., ::-1])
     kept = clips.maps(0, r".*layer4\.0.*")

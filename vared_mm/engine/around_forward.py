@@ -36,6 +36,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def augmenting(model: nn.Module) -> BaseTTAModel | None:
+    """The test-time augmentation inside distributed wrappers, if there is one."""
+    while is_model_wrapper(model):
+        model = model.module  # type: ignore[assignment]
+    return model if isinstance(model, BaseTTAModel) else None
+
+
 class Watching:
     """The watching of a model's passes in one mode. Calling it ends it; `seen` counts passes."""
 

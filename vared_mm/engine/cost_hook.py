@@ -10,13 +10,19 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import Finish, Watching, around_steps, model_inputs, unwrapped
+from vared_mm.engine.around_forward import (
+    Finish,
+    Watching,
+    around_steps,
+    augmenting,
+    model_inputs,
+    unwrapped,
+)
 from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
 from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.files import write_json
@@ -156,12 +162,11 @@ def attached(sample: Any) -> SampleCost:
 @contextmanager
 def views_summed(model: torch.nn.Module) -> Iterator[None]:
     """Under test-time augmentation a merged sample has the cost of all its views together."""
-    while is_model_wrapper(model):
-        model = model.module  # type: ignore[assignment]
-    if not isinstance(model, BaseTTAModel):
+    augmentation: Any = augmenting(model)
+    if augmentation is None:
         yield
         return
-    merge = model.merge_preds
+    merge = augmentation.merge_preds
 
     def merge_with_costs(lists: list[Any]) -> list[Any]:
         costs = [together([attached(view) for view in views]) for views in lists]
@@ -170,11 +175,11 @@ def views_summed(model: torch.nn.Module) -> Iterator[None]:
             attach(sample, cost)
         return merged
 
-    model.merge_preds = merge_with_costs
+    augmentation.merge_preds = merge_with_costs
     try:
         yield
     finally:
-        del model.merge_preds
+        del augmentation.merge_preds
 
 
 def input_tensors(inputs: Any) -> list[torch.Tensor]:

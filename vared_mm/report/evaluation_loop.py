@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from vared_mm.compat.safe_checkpoints import allowed
 from vared_mm.datasets.video_faults import place_of
-from vared_mm.engine.around_forward import unwrapped
+from vared_mm.engine.around_forward import augmenting, unwrapped
 from vared_mm.engine.check_clip_labels_hook import check_clip_labels
 from vared_mm.engine.cost_metric import CostMetric, costs_of
 from vared_mm.metrics.localization import FrameResult
@@ -76,7 +76,7 @@ class ResumableTestLoop(TestLoop):
         classes = known_classes(dataset, classes)
         self.task = task_of(model, runner.default_scope.scope_name)
         self.data, self.files = describe(dataset, classes)
-        self.answer = answers(self.task, model, classes)
+        self.answer = answers(self.task, model, classes, augmenting(runner.model) is not None)
         self.evaluator.metrics.append(SampleAnswers(self.answer))
         infos = map(dataset.get_data_info, range(len(dataset)))
         places = [place_of(info) or "" for info in infos]

@@ -65,11 +65,12 @@ class SampleAnswers(BaseMetric):
 
 
 def answers(
-    task: str, model: nn.Module, classes: Sequence[str] | None
+    task: str, model: nn.Module, classes: Sequence[str] | None, is_merged: bool = False
 ) -> Callable[[Mapping[str, Any]], Answer]:
-    """The function from a predicted data sample, as a mapping, to its `Answer`."""
+    """The function from a predicted data sample, `is_merged` of augmented views, as a mapping, to
+    its `Answer`."""
     if task == "segmentation":
-        return partial(right_pixels, decode_head(model))
+        return partial(right_pixels, decode_head(model), is_merged=is_merged)
     if task == "localization":
         return partial(right_boxes, len(classes or ()))
     return right_label if task == "recognition" else untold
@@ -90,14 +91,15 @@ def right_label(sample: Mapping[str, Any]) -> Answer:
     return known, best, correct, label_loss(sample)
 
 
-def right_pixels(head: Any, sample: Mapping[str, Any]) -> Answer:
+def right_pixels(head: Any, sample: Mapping[str, Any], is_merged: bool = False) -> Answer:
     """The share of the labelled pixels."""
     if "gt_sem_seg" not in sample:
         return untold(sample)
     label = sample["gt_sem_seg"]["data"].cpu()
     right = (sample["pred_sem_seg"]["data"].cpu() == label)[is_labelled(label, head)]
     correct = float(right.double().mean())  # NaN where no pixel is labelled
-    return -1, -1, correct, pixel_loss(head, sample, correct)
+    # MMSegmentation merges views into the last one, whose own scores stay on it.
+    return -1, -1, correct, pixel_loss(head, {} if is_merged else sample, correct)
 
 
 def right_boxes(classes: int, sample: Mapping[str, Any]) -> Answer:

@@ -34,8 +34,8 @@ def log_probabilities(scores: Tensor) -> Tensor:
 
 
 def pixel_loss(head: Any, sample: Mapping[str, Any], correct: float) -> float:
-    """The mean negative log likelihood over the labelled pixels; 1 - correct where views were
-    merged to labels without scores."""
+    """The mean negative log likelihood over the labelled pixels; 1 - correct without scores,
+    as where views were merged to labels."""
     if "seg_logits" not in sample or math.isnan(correct):
         return 1 - correct
     scores = sample["seg_logits"]["data"].float()
