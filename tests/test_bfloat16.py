@@ -253,6 +253,61 @@ def test_several_filters_for_each_channel_are_right_for_one_frame_too(kernel, in
         assert error(prepared(x), copy.deepcopy(model).double()(x.double())) < 3 * HALF, size
 
 
+def grey(*size):
+    """One channel that lies channels last, by its strides too."""
+    return torch.empty(size, memory_format=torch.channels_last).normal_()
+
+
+class Twice(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return self.conv(x) + self.conv(x + 1)
+
+
+def hooked(conv):
+    conv.register_forward_pre_hook(lambda module, args: None)
+    return conv
+
+
+KEPT = {
+    "prepared": lambda make: make(),
+    "padded by a word": lambda make: make(padding="valid"),
+    "padded otherwise": lambda make: make(padding=(1, 0), padding_mode="replicate"),
+    "called twice": lambda make: Twice(make()),
+    "with a hook": lambda make: hooked(make()),
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", KEPT)
+@torch.no_grad()
+def test_one_channel_of_a_few_columns_is_read_rightly(name, precision):
+    torch.manual_seed(0)
+    conv = KEPT[name](lambda **how: nn.Conv2d(1, 8, 3, (1, 3), **how))
+    model = nn.Sequential(conv, nn.Conv2d(8, 8, 1)).eval().to(memory_format=torch.channels_last)
+    exact, prepared = copy.deepcopy(model).double(), None
+    for size in [(3, 1, 14, 12), (3, 1, 14, 3), (3, 1, 14, 4), (3, 1, 64, 3)] * 2:
+        x = grey(*size)
+        prepared = prepared or prepare_for_inference(model, x, precision=precision)
+        assert error(prepared(x), exact(x.double())) < 4 * HALF, size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_the_plain_form_reads_one_channel_rightly_too(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, (1, 3))).eval()
+    make_dynamic(model, DynamicConfig())
+    exact = copy.deepcopy(model).double()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        for width in (3, 4, 12):
+            x = grey(3, 1, 14, width)
+            assert error(model(x), exact(x.double())) < 2 * HALF, width
+
+
 @pytest.mark.parametrize("size", [(5, 6, 7), (1, 5, 8)])
 @torch.no_grad()
 def test_pooling_changes_no_number(size):

@@ -5,14 +5,15 @@ Weights are folded and packed for evaluation: no gradient passes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.equations import CONVOLUTIONS, LAYOUTS
+from vared_mm.method.equations import LAYOUTS, convolved, in_planes, reads_one_channel
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.suitable import is_plain
 
@@ -57,6 +58,17 @@ def is_itself(conv: nn.Conv2d | nn.Conv3d) -> bool:
     return is_plain(conv)
 
 
+def read_in_planes(conv: _ConvNd) -> None:
+    """Lets torch read rightly what it would misread where the convolution is not prepared."""
+    is_plain = hasattr(conv, "_conv_forward") and not isinstance(conv, GatedConv)
+    if is_plain and reads_one_channel(conv.weight, conv.groups):
+        conv._conv_forward = partial(_convolved_in_planes, conv._conv_forward)
+
+
+def _convolved_in_planes(run: Callable, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return run(in_planes(x), in_planes(weight), bias)
+
+
 class PackedConv:
     """y = activate(conv(x) + other), channels last.
 
@@ -70,10 +82,8 @@ class PackedConv:
         self.weight, self.geometry = weight.to(maps).contiguous(), geometry
         self.bias = None if bias is None else bias.to(maps)
         self._packed: Tensor | None = None
-        # Where filters read one channel, and are not one for each, oneDNN makes numbers of any size
-        # in bfloat16, of a single frame or a few pixels.
-        is_depthwise = len(weight) == geometry.groups > 1
-        self._in_float32 = maps == torch.bfloat16 and weight.shape[1] == 1 and not is_depthwise
+        # oneDNN misreads such maps channels last.
+        self._in_planes = reads_one_channel(weight, geometry.groups)
         self._settings = [list(v) for v in (geometry.padding, geometry.stride, geometry.dilation)]
 
     def __call__(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -82,11 +92,9 @@ class PackedConv:
         x = as_channels_last(x if x.shape[1] == inputs else x[:, :inputs])
         if x.dtype != self.weight.dtype or not runs_on_onednn(x):
             return self._by_torch(x, other, relu)
-        if self._in_float32:
+        if self._in_planes:
             with torch.autocast("cpu", enabled=False):
-                bias = None if self.bias is None else self.bias.float()
-                y = self._convolved(x.float(), self.weight.float(), bias)
-            return followed(as_channels_last(y.to(x.dtype)), other, relu)
+                return self._by_torch(x, other, relu)
         if self._packed is None:
             if not self._fits(x):
                 # To be refused in torch's words: oneDNN lays out no weight for it.
@@ -107,11 +115,9 @@ class PackedConv:
         )
 
     def _by_torch(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
-        return followed(self._convolved(x, self.weight, self.bias), other, relu)
-
-    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         g = self.geometry
-        return CONVOLUTIONS[x.ndim](x, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+        y = convolved(x, self.weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
+        return followed(as_channels_last(y), other, relu)
 
     def _fits(self, x: Tensor) -> bool:
         """Whether something comes of maps of this size."""

@@ -27,7 +27,7 @@ from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import chains, fuse, fuse_silu
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
-from vared_mm.fast.packed_conv import output_size
+from vared_mm.fast.packed_conv import output_size, read_in_planes
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
@@ -100,6 +100,8 @@ def prepared_for(
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
             elif half and type(module) is nn.Linear and "forward" not in vars(module):
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
+            elif isinstance(module, _ConvNd):
+                read_in_planes(module)
         for part, graph in traced_parts(prepared):
             prepare_part(part, graph, maps)
         refuse_other_answers(answers_of(prepared, example, call, half), expected, half)

@@ -26,6 +26,27 @@ CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
+def convolved(x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
+    """torch's convolution; settings are its bias, stride, padding, dilation and groups."""
+    if reads_one_channel(weight, settings[-1]):
+        x, weight = in_planes(x), in_planes(weight)
+    return CONVOLUTIONS[x.ndim](x, weight, *settings)
+
+
+def reads_one_channel(weight: Tensor, groups: int) -> bool:
+    """Whether each filter reads one channel, and is not the only one to read it.
+
+    Where such maps or weights lie channels last, or only seem to by their strides, oneDNN may read
+    other memory and make numbers of any size.
+    """
+    return weight.shape[1] == 1 and (groups == 1 or weight.shape[0] > groups)
+
+
+def in_planes(x: Tensor) -> Tensor:
+    """Contiguous, also by the strides of what has one channel."""
+    return x.contiguous().flatten().view(x.shape)
+
+
 class OpenPath(NamedTuple):
     """A choice of an axis.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.method.equations import CONVOLUTIONS, LAYOUTS
+from vared_mm.method.equations import LAYOUTS, convolved
 
 
 def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
@@ -28,26 +28,18 @@ def prefix_conv(conv: _ConvNd, x: Tensor, width: int, step: int = 1) -> Tensor:
     stride = (conv.stride[0] * step, *conv.stride[1:]) if step > 1 else conv.stride
     filters, inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups
     whole, rest = divmod(width, filters)
-    run = CONVOLUTIONS[x.ndim]
 
     def part(start: int, count: int, groups: int) -> Tensor:
         bias = None if conv.bias is None else conv.bias[start : start + count]
         first = start // filters * inputs
-        source = x if groups == conv.groups else channels_of(x, first, first + groups * inputs)
+        source = x if groups == conv.groups else x[:, first : first + groups * inputs]
         weight = conv.weight[start : start + count]
-        return run(source, weight, bias, stride, padding, conv.dilation, groups)
+        return convolved(source, weight, bias, stride, padding, conv.dilation, groups)
 
     parts = [part(0, whole * filters, whole)] if whole else []
     if rest:
         parts.append(part(whole * filters, rest, 1))
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-
-def channels_of(x: Tensor, first: int, end: int) -> Tensor:
-    """Those channels of maps, or of a weight, as convolutions can read them."""
-    part = x[:, first:end]
-    # Where one of several that lie channels last is alone, oneDNN may read other memory.
-    return part.contiguous() if end - first == 1 else part
 
 
 def _padded(conv: _ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.config import Targets
+from vared_mm.method.equations import in_planes
 from vared_mm.method.gated_conv import GatedConv
-from vared_mm.method.prefix_conv import channels_of
 from vared_mm.method.suitable import check_exchange, refuse
 from vared_mm.method.surgery import exchange_each
 from vared_mm.method.told_settings import keep_settings
@@ -183,6 +183,12 @@ def check_inputs(conv: _ConvNd, config: CGNetConfig) -> None:
             "it out of the targets, as a stem is"
             + (f", or give partitions={conv.in_channels} or less" if conv.in_channels > 1 else ""),
         )  # fmt: skip
+
+
+def channels_of(x: Tensor, first: int, end: int) -> Tensor:
+    """Those channels of maps, or of a weight, as convolutions can read them."""
+    part = x[:, first:end]
+    return in_planes(part) if end - first == 1 else part
 
 
 def channel_gated(model: nn.Module) -> dict[str, _ChannelGated]:
