@@ -1,5 +1,6 @@
 """What we count is what runs: by hand and by torch's own counter."""
 
+import copy
 import itertools
 import math
 import threading
@@ -11,6 +12,7 @@ from convolutions import CASES, gates_of, make_case, patterns
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vared_mm.fast import prepare_for_inference
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.cost import CostRecord, Pass, efficiency_loss, expected_ratio
 from vared_mm.method.observe import forced_gates, record_cost
@@ -190,6 +192,32 @@ def test_nothing_is_left_on_the_modules_after_the_block_even_after_an_error():
     assert before == {n: set(vars(m)) for n, m in model.named_modules()}
     tensors = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
     assert not tensors
+
+
+COPIED = {
+    "copied": lambda model, x: copy.deepcopy(model),
+    "prepared": lambda model, x: prepare_for_inference(model, x, precision="float32"),
+    "copied and prepared": lambda model, x: prepare_for_inference(
+        copy.deepcopy(model), x, precision="float32"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", COPIED)
+@torch.no_grad()
+def test_a_copy_that_is_made_within_the_block_is_not_looked_at(how):
+    model, x = two_layers().eval(), torch.randn(2, 2, 4, 5, 5)
+    wanted = model(x)
+    with forced_gates(model, (0, 1, 0, 1)), record_cost(model) as record:
+        made = COPIED[how](model, x)
+        assert not record.seen
+        torch.testing.assert_close(made(x), wanted)
+        assert not torch.allclose(model(x), wanted)
+    assert len(record.seen) == 2
+    torch.testing.assert_close(made(x), wanted)
+    assert len(record.seen) == 2
+    if how != "copied":
+        assert not any(made.forward.hooks)
 
 
 def test_a_static_model_has_no_cost():

@@ -91,6 +91,7 @@ def prepared_for(
 ) -> nn.Module:
     """The copy, with maps of that type; None for the model's own."""
     keep_memory()
+    model = observe.unwatched(model)
     with torch.no_grad():
         half = maps == torch.bfloat16
         expected = answers_of(model, example, call, half)

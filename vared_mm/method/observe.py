@@ -1,11 +1,12 @@
 """Looks at a model while it runs, and makes its gates answer as told; within `with` blocks.
 
 Hooks do it, and are gone with the block: nothing is left on the modules. They act on the passes of
-the thread that the block is in, for several threads may share a model.
+the thread that the block is in, for several threads may share a model, and on none of a copy.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,8 +49,9 @@ class Look:
     def __init__(self, module: nn.Module, hook: Hook, prepend: bool = False) -> None:
         thread = get_ident()
 
-        def of_this_thread(module: nn.Module, args: tuple, out: Any) -> Any:
-            return hook(module, args, out) if get_ident() == thread else None
+        def of_this_thread(asked: nn.Module, args: tuple, out: Any) -> Any:
+            # Copies that are made meanwhile have the hook too, and nobody takes it from them.
+            return hook(asked, args, out) if asked is module and get_ident() == thread else None
 
         self._handle = module.register_forward_hook(of_this_thread, prepend=prepend)
         with self._lock:
@@ -61,6 +63,22 @@ class Look:
         with self._lock:
             self._looks.discard(self)
             gated_conv.is_watched = bool(self._looks)
+
+
+def unwatched(model: nn.Module) -> nn.Module:
+    """The model, or, where it or what it was copied from is looked at, a copy without that."""
+    if not any(map(_looks_at, model.modules())):
+        return model
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        for key in _looks_at(module):
+            del module._forward_hooks[key]
+    return model
+
+
+def _looks_at(module: nn.Module) -> list[int]:
+    hooks = module._forward_hooks.items()
+    return [key for key, hook in hooks if getattr(hook, "__module__", None) == __name__]
 
 
 @contextmanager
