@@ -5,6 +5,8 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks.wrappers import Linear as MmcvLinear
 from mmengine.registry import MODELS
 from prepared import lively
 from test_bfloat16 import HALF
@@ -100,6 +102,47 @@ def test_what_autocast_leaves_in_float32_is_fused_too_and_scores_are_float32(mon
     assert run.call_count == 1
     assert error(came, model(x).double()) < 3 * HALF
     assert not torch.equal(came, came.bfloat16().float())
+
+
+class OwnLinear(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Scoring(nn.Module):
+    def __init__(self, score):
+        super().__init__()
+        self.conv, self.score = nn.Conv3d(3, 16, 1), score
+        self.weight = nn.Parameter(torch.randn(400, 16))
+        self.linear = MmcvLinear(16, 400)
+        self.own = OwnLinear(16, 400)
+
+    def forward(self, x):
+        return self.score(self, self.conv(x).relu().mean((2, 3, 4)))
+
+
+SCORES = {
+    "mmcv's": lambda model, y: model.linear(y),
+    "derived": lambda model, y: model.own(y),
+    "a function": lambda model, y: F.linear(y, model.weight),
+    "of angles": lambda model, y: 20 * F.normalize(y) @ F.normalize(model.weight).t(),
+    "a method": lambda model, y: y.matmul(model.weight.t()),
+    "a sum": lambda model, y: torch.einsum("nc,kc->nk", y, model.weight),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@torch.no_grad()
+def test_scores_are_float32_however_a_linear_layer_is_written(name):
+    torch.manual_seed(0)
+    model, x = Scoring(SCORES[name]).eval(), torch.randn(4, 3, 4, 6, 6)
+    prepared = prepare_for_inference(model, x, precision="bfloat16")
+    for _ in range(2):
+        came = prepared(x)
+        assert error(came, model(x).double()) < 3 * HALF
+        assert not torch.equal(came, came.bfloat16().float())
+    if name in ("mmcv's", "derived"):
+        assert any(prepared.forward.recorded._first.values()) == (name == "mmcv's")
 
 
 class Boxed(nn.Module):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map_only
 
 from vared_mm.fast.prepared_forward import PreparedForward
+from vared_mm.fast.recorder import unrepeatable
 from vared_mm.method.equations import LAYOUTS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -58,8 +63,46 @@ class ExactLinear(PreparedForward):
     """A linear layer in float32: scores of bfloat16 have 8 bits, and classes would tie."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        self.linear = linear
+        self.plain = exactly(linear.forward)
+        # Derived classes may do more, which no recording sees.
+        known = type(linear).__module__.startswith(("torch.", "mmcv."))
+        self.is_known = known or type(linear).forward is nn.Linear.forward
 
-    def compute(self, x: Tensor) -> Tensor:
+    def compute(self, *inputs: Any, **settings: Any) -> Any:
+        if not self.is_known:
+            unrepeatable()
+        return self.plain(*inputs, **settings)
+
+
+def exactly(run: Callable) -> Callable:
+    """The same in float32, whatever precision surrounds it."""
+
+    def exact(*inputs: Any, **settings: Any) -> Any:
+        inputs, settings = tree_map_only(Tensor, as_answer, (inputs, settings))
         with torch.autocast("cpu", enabled=False):
-            return F.linear(x.to(self.linear.weight.dtype), self.linear.weight, self.linear.bias)
+            return run(*inputs, **settings)
+
+    exact.__name__ = f"exact_{getattr(run, '__name__', '')}"
+    return exact
+
+
+PRODUCTS = {
+    target: exactly(run)
+    for run in (F.linear, torch.matmul, torch.mm, torch.addmm, torch.einsum)
+    for target in (run, run.__name__)
+}
+PRODUCTS[operator.matmul] = PRODUCTS[torch.matmul]
+
+
+def keep_products_exact(graph: fx.GraphModule) -> None:
+    """Linear layers that are written as products with a parameter stay in float32 too."""
+    for node in graph.graph.nodes:
+        called = node.op in ("call_function", "call_method")
+        if called and node.target in PRODUCTS and any(map(_is_parameter, node.all_input_nodes)):
+            node.op, node.target = "call_function", PRODUCTS[node.target]
+
+
+def _is_parameter(node: fx.Node) -> bool:
+    """Whether it is made of parameters alone."""
+    made_of = node.all_input_nodes
+    return node.op == "get_attr" or (bool(made_of) and all(map(_is_parameter, made_of)))

@@ -28,7 +28,7 @@ from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import chains, fuse, fuse_silu
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size, read_in_planes
-from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, maps_of
+from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, keep_products_exact, maps_of
 from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.recorded import Recorded
@@ -99,7 +99,7 @@ def prepared_for(
         for module in prepared.modules():
             if is_plain_pool(module):
                 module.forward = MaxPool(module)  # type: ignore[arg-type]
-            elif half and type(module) is nn.Linear and "forward" not in vars(module):
+            elif half and isinstance(module, nn.Linear) and "forward" not in vars(module):
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
             elif isinstance(module, _ConvNd):
                 read_in_planes(module)
@@ -302,6 +302,8 @@ def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | N
     made = fuse_expansions(graph)
     fuse_silu(graph, made.union(n for n in graph.graph.nodes if n.kwargs.get("fused")))
     fuse_squeeze_excite(graph)
+    if maps is not None:
+        keep_products_exact(graph)
     graph.graph.lint()
     graph.recompile()
     module.forward = Traced(graph, module, maps)

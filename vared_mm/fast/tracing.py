@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.fast.packed_conv import is_packable
-from vared_mm.fast.prepared_forward import has_hooks
+from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
 
 # Whose contents can be put back.
 CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
@@ -60,7 +60,9 @@ class ConvTracer(fx.Tracer):
         return Writable(node, self)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, _ConvNd | _BatchNorm) or super().is_leaf_module(module, name)
+        is_exact = isinstance(module, nn.Linear) and isinstance(module.forward, PreparedForward)
+        known = isinstance(module, _ConvNd | _BatchNorm) or is_exact
+        return known or super().is_leaf_module(module, name)
 
     def create_arg(self, a: Any) -> Any:
         arg = super().create_arg(a)
