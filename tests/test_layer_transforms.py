@@ -112,14 +112,17 @@ EXPORTS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["clips", "images"])
 @pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
-@torch.no_grad()
-def test_what_is_written_down_or_mapped_answers_other_samples_that_choose_otherwise(export, kind):
+@pytest.mark.parametrize("gradients", [True, False])
+def test_what_is_written_down_or_mapped_answers_other_samples_that_choose_otherwise(
+    export, kind, gradients
+):
     net, x, other = chosen_apart(kind)
-    run = export(net, x)
-    for clips in (x, other, other[:2]):
-        # A graph of a batch of six, made with its size.
-        if export is not by_make_fx or len(clips) == 6:
-            torch.testing.assert_close(run(clips), net(clips), rtol=1e-10, atol=1e-10)
+    with torch.set_grad_enabled(gradients):
+        run = export(net, x)
+        for clips in (x, other, other[:2]):
+            # A graph of a batch of six, made with its size.
+            if export is not by_make_fx or len(clips) == 6:
+                torch.testing.assert_close(run(clips), net(clips), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("training", [True, False])

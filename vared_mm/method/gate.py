@@ -44,19 +44,21 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     passes `leak` times tanh's gradient, else nothing could ever open it again.
     """
     t = z.tanh()
+    # `torch.jit.trace` traces again without gradients, and wants the same graph.
+    learns = t.requires_grad and not torch.jit.is_tracing()
     # Where there is no gradient, also not the context: torch's exporter makes a graph of it.
-    with torch.no_grad() if t.requires_grad else nullcontext():
+    with torch.no_grad() if learns else nullcontext():
         # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
         # for whoever reads the gate to refuse.
         largest, place = t.max(-1, keepdim=True)
         v = t.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
-    if t.requires_grad:
+    if learns:
         passed = F.leaky_relu(t, leak)
         v = v + (passed - passed.detach())
     if not normalised:
         return v
     total = v.sum(-1, keepdim=True)
-    if not t.requires_grad:
+    if not learns:
         return v / total
     # The gradient, (dv - share · dtotal) / total, has no bound where all that is open is nearly
     # closed: there the floor divides it.
