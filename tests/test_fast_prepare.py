@@ -9,6 +9,7 @@ import torch
 import toy
 from prepared import Scaling, assert_close, lively
 from torch import nn
+from torch.autograd import forward_ad
 
 from vared_mm.fast import fused, prepare_for_inference
 from vared_mm.fast.fused_conv import DynamicConv
@@ -296,7 +297,11 @@ def test_a_prepared_model_is_no_trace_s_and_runs_within_compiled_code_as_it_is(d
         make_dynamic(model, DynamicConfig())
     x = torch.randn(2, 16, 4, 5, 6)
     prepared = prepare_for_inference(model, x)
-    for export in (torch.jit.trace, lambda net, x: torch.onnx.export(net, (x,), dynamo=False)):
+    for export in (
+        torch.jit.trace,
+        lambda net, x: torch.onnx.export(net, (x,), dynamo=False),
+        lambda net, x: torch.export.export(net, (x,)),
+    ):
         with pytest.raises(RuntimeError, match="a prepared model cannot be traced or exported"):
             export(prepared, x)
     with warnings.catch_warnings():
@@ -304,6 +309,28 @@ def test_a_prepared_model_is_no_trace_s_and_runs_within_compiled_code_as_it_is(d
         # torch's own of that Python.
         warnings.filterwarnings("ignore", "Guards may run slower on Python 3.13.0")
         assert_close(torch.compile(prepared, backend="eager")(2 * x), model(2 * x))
+
+
+def with_derivatives(model, x):
+    with forward_ad.dual_level():
+        model(forward_ad.make_dual(x, x))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda model, x: torch.func.vmap(model)(x[:, None]),
+        lambda model, x: torch.func.functionalize(model)(x),
+        lambda model, x: torch.func.jvp(model, (x,), (x,)),
+        with_derivatives,
+    ],
+    ids=["vmap", "functionalize", "jvp", "dual numbers"],
+)
+@torch.no_grad()
+def test_what_no_kernel_knows_is_refused_by_name(transform):
+    model, x = nn.Sequential(nn.Conv2d(3, 16, 1)).eval(), torch.randn(2, 3, 4, 5)
+    with pytest.raises(RuntimeError, match="pass a prepared model, .* it was made from"):
+        transform(prepare_for_inference(model, x), x)
 
 
 class Asking(nn.Module):

@@ -7,8 +7,10 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._pytree import tree_leaves
 
-from vared_mm.method.operators import is_exported, uncompiled
+from vared_mm.method.operators import is_exported, is_transformed, uncompiled
 
 
 class PreparedForward:
@@ -21,11 +23,19 @@ class PreparedForward:
         if torch.compiler._is_exporting_flag if compiled else is_exported():
             raise RuntimeError(
                 "a prepared model cannot be traced or exported, as its kernels would be missing; "
-                "export the model that it was made from"
+                "export the model that it was made from, or call `vared-mm export`"
+            )
+        if not compiled and _are_transformed((inputs, settings)):
+            raise RuntimeError(
+                "neither torch.func nor forward-mode derivatives pass a prepared model, as its "
+                "kernels know none; give them the model that it was made from"
             )
         # A kernel reads memory as it is, and a negated view has that of what it negates.
         plain = [x.resolve_neg() if isinstance(x, Tensor) else x for x in inputs]
         return uncompiled(self.compute, *plain, **settings)
+
+    # torch.export asks for it before it calls.
+    __code__ = __call__.__code__
 
     def compute(self, *inputs: Any, **settings: Any) -> Any:
         raise NotImplementedError
@@ -35,6 +45,13 @@ class PreparedForward:
             "a prepared model can be neither copied nor pickled: copy or save the model it was "
             "made from, and prepare that again"
         )
+
+
+def _are_transformed(inputs: Any) -> bool:
+    # To look at each takes as long as a small kernel.
+    if not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
+        return False
+    return any(isinstance(x, Tensor) and is_transformed(x) for x in tree_leaves(inputs))
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -151,10 +151,11 @@ def wants_torch_alone(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     # What is transformed is a parameter no more.
-    return any(type(v) is not nn.Parameter and _is_transformed(v) for v in tensors)
+    return any(type(v) is not nn.Parameter and is_transformed(v) for v in tensors)
 
 
-def _is_transformed(v: Tensor) -> bool:
+def is_transformed(v: Tensor) -> bool:
+    """Whether `torch.func` transforms it, or derivatives are carried along."""
     return torch.func.debug_unwrap(v) is not v or forward_ad.unpack_dual(v).tangent is not None
 
 
