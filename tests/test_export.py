@@ -114,6 +114,15 @@ class Many(nn.Module):
         return x, x
 
 
+def test_what_openvino_does_not_read_is_refused_too_and_leaves_no_file(tmp_path, monkeypatch):
+    imported("openvino")
+    unread = lambda network, example, path: path.write_text("no graph")  # noqa: E731
+    monkeypatch.setattr(targets, "write_onnx", unread)
+    with pytest.raises(ExportError, match="Conv2d cannot be exported: "):
+        TARGETS["openvino"].write(nn.Conv2d(2, 4, 3), torch.ones(1, 2, 8, 8), tmp_path / "net.xml")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_cannot_be_exported_is_refused_with_what_would_do(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"Asks cannot be exported: .*prepare_for_inference"):
         TARGETS["torch"].write(Asks(), torch.ones(2, 1), tmp_path / "net.pt2")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -97,9 +98,10 @@ def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
         import openvino as ov
     if len(example) == 1:
         # What chooses by torch.cond, which is `If` in ONNX.
-        write_onnx(network, example, path.with_suffix(".onnx"))
-        model = ov.convert_model(path.with_suffix(".onnx"))
-        path.with_suffix(".onnx").unlink()
+        with TemporaryDirectory() as folder, refused(network):
+            written = Path(folder) / "network.onnx"
+            write_onnx(network, example, written)
+            model = ov.convert_model(written)
     else:
         with refused(network):
             model = ov.convert_model(exported(network, example))
@@ -167,7 +169,7 @@ def refused(network: nn.Module) -> Iterator[None]:
             for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
                 warnings.simplefilter("ignore", kind)
             yield
-    except (EngineError, OSError):
+    except (EngineError, ExportError, OSError):
         raise
     except Exception as error:
         model = getattr(network, "model", network)
