@@ -16,6 +16,8 @@ from vared_mm.method import (
     make_dynamic,
 )
 from vared_mm.method.observe import dynamic_convs, record_cost
+from vared_mm.rivals.cgnet import make_cgnet
+from vared_mm.rivals.ghost import make_ghost
 
 
 class Block(nn.Module):
@@ -48,6 +50,16 @@ def test_it_says_what_it_changed_and_changes_nothing_else():
     new = set(model.state_dict()) - keys
     assert keys <= set(model.state_dict())
     assert {key.split(".")[2] for key in new} == {"gate", "cheap"}
+
+
+def test_settings_may_be_a_dict_as_in_a_config():
+    for make in (make_dynamic, make_cgnet, make_ghost):
+        model = nn.Sequential(nn.Conv3d(4, 8, 3), nn.Conv3d(8, 8, 3))
+        assert make(model, dict(targets="1")) == ["1"]
+        with pytest.raises(ValueError, match="did you mean 'targets'"):
+            make(nn.Sequential(nn.Conv3d(4, 8, 3)), dict(target="0"))
+    conv = VaRedConv3d.from_conv(nn.Conv3d(4, 8, 3), dict(search_space=3))
+    assert conv.dynamic.search_space == 3
 
 
 def test_a_static_checkpoint_gives_the_static_network_while_all_is_computed():

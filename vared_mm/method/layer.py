@@ -57,7 +57,10 @@ class _Dynamic(GatedConv):
 
     @classmethod
     def from_conv(
-        cls, conv: _ConvNd, config: DynamicConfig, leader: _Dynamic | None = None
+        cls,
+        conv: _ConvNd,
+        config: DynamicConfig | Mapping[str, Any],
+        leader: _Dynamic | None = None,
     ) -> _Dynamic:
         """The dynamic form of `conv`, sharing its parameters.
 
@@ -69,6 +72,7 @@ class _Dynamic(GatedConv):
         Raises:
             UnsupportedConvError: The dynamic form would not compute what `conv` does.
         """
+        config = DynamicConfig.make(config)
         check_conv(conv, config)
         new = cls._sharing(conv)
         new._become_dynamic(config, leader)

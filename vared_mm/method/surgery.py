@@ -19,7 +19,9 @@ Settings = TypeVar("Settings", bound=Targets)
 
 
 def make_dynamic(
-    model: nn.Module, config: DynamicConfig, except_for: Collection[str] = ()
+    model: nn.Module,
+    config: DynamicConfig | Mapping[str, Any],
+    except_for: Collection[str] = (),
 ) -> list[str]:
     """Exchanges the convolutions that `config.targets` matches for dynamic ones, in place.
 
@@ -34,6 +36,7 @@ def make_dynamic(
         NoMatchingModuleError: No convolution has such a name, or one to exclude is no target.
         UnsupportedConvError: A matched convolution cannot be made dynamic.
     """
+    config = DynamicConfig.make(config)
     matched = matching_convs(model, config, except_for)
     check_each(matched, config, check_conv)
     leaders = _leaders(matched, config)

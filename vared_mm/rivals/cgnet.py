@@ -153,11 +153,12 @@ class CGConv3d(_ChannelGated, nn.Conv3d):
 
 
 def make_cgnet(
-    model: nn.Module, config: CGNetConfig, except_for: Collection[str] = ()
+    model: nn.Module, config: CGNetConfig | Mapping[str, Any], except_for: Collection[str] = ()
 ) -> list[str]:
     """As `make_dynamic`: thresholds and BatchNorm statistics are all that a checkpoint of the plain
     model lacks.
     """
+    config = CGNetConfig.make(config)
     kinds = CGConv2d, CGConv3d
     return exchange_each(model, config, except_for, check_channel_gated, kinds)
 

@@ -157,11 +157,12 @@ class GhostConv3d(_Ghost):
 
 
 def make_ghost(
-    model: nn.Module, config: GhostConfig, except_for: Collection[str] = ()
+    model: nn.Module, config: GhostConfig | Mapping[str, Any], except_for: Collection[str] = ()
 ) -> list[str]:
     """As `make_dynamic`; what a convolution's weight was is in those of its `primary` and `cheap`,
     which checkpoints of the plain model load into.
     """
+    config = GhostConfig.make(config)
     return exchange_each(model, config, except_for, check_ghost, (GhostConv2d, GhostConv3d))
 
 
