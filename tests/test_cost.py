@@ -285,6 +285,14 @@ def test_choices_that_leave_nothing_to_compute_are_not_forced(choices, training)
         raise AssertionError("the block has begun")
 
 
+@pytest.mark.parametrize("choices", [None, "1010", 1, (1, None, 1, 0), {"0": None}], ids=str)
+def test_what_is_no_row_of_numbers_is_not_forced(choices):
+    net = nn.Sequential(VaRedConv3d(3, 8, 3))
+    wanted = r"is forced on 0; wanted 2 numbers from 0 up for each of .* as \(0, 1, 0, 1\)"
+    with pytest.raises(DynamicError, match=wanted), forced_gates(net, choices):
+        raise AssertionError("the block has begun")
+
+
 def test_a_convolution_with_one_axis_takes_that_one_s_choices():
     net = nn.Sequential(VaRedConv3d(3, 8, 1, dynamic=dict(axes=("time",)))).eval()
     for choices in ((1, 0, 0, 1), (0, 1), {"0": (0, 1)}):

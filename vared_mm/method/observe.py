@@ -145,6 +145,15 @@ def forced_gates(
 def own_choices(name: str, conv: _Dynamic, choices: Sequence[float]) -> list[float]:
     """The numbers of the convolution's axes."""
     space = conv.dynamic.search_space
+    # Of a text each letter would be a number.
+    given: Any = (None,) if isinstance(choices, str) else choices
+    try:
+        choices = [float(v) for v in given]
+    except (TypeError, ValueError):
+        raise DynamicError(
+            f"{choices!r} is forced on {name}; wanted {space} numbers from 0 up for each of "
+            f"{conv.axes}, as {(0, *[1] * (space - 1)) * len(conv.axes)}"
+        ) from None
     of_axes = [list(choices[i : i + space]) for i in range(0, len(choices), space)]
     if len(choices) == len(AXES) * space:
         of_axes = [own for axis, own in zip(AXES, of_axes, strict=True) if axis in conv.axes]
