@@ -186,6 +186,20 @@ def test_where_bfloat16_fails_auto_prepares_in_float32_and_says_so(monkeypatch, 
         prepare_for_inference(model, x, precision="bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [((), "missing 1 required positional"), ((torch.ones(1, 3, 4, 4).long(),), "Input type")],
+    ids=["no example", "whole numbers"],
+)
+@torch.no_grad()
+def test_what_is_wrong_in_float32_too_is_not_told_of_bfloat16(example, told, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: True)
+    with pytest.raises((TypeError, RuntimeError), match=told) as raised:
+        prepare_for_inference(nn.Conv2d(3, 16, 1).eval(), *example)
+    assert not caplog.text
+    assert raised.value.__context__ is None
+
+
 @torch.no_grad()
 def test_cgnet_is_held_to_forced_choices():
     torch.manual_seed(0)

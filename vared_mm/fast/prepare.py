@@ -76,14 +76,17 @@ def prepare_for_inference(
     maps = maps_of(model, precision)
     if model.training:
         raise ValueError("a model is prepared in evaluation mode; call model.eval() first")
-    if maps is not None and precision == "auto":
-        try:
-            return prepared_for(model, example, call, maps)
-        # Operations of others may not know bfloat16, or make too much of its roundings.
-        except (RuntimeError, TypeError, ValueError) as error:
-            logging.getLogger(__name__).warning("prepared in float32, as bfloat16 fails: %s", error)
-            maps = None
-    return prepared_for(model, example, call, maps)
+    if maps is None or precision != "auto":
+        return prepared_for(model, example, call, maps)
+    try:
+        return prepared_for(model, example, call, maps)
+    # Operations of others may not know bfloat16, or make too much of its roundings.
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error)
+    # Told only where float32 does not fail alike.
+    prepared = prepared_for(model, example, call, None)
+    logging.getLogger(__name__).warning("prepared in float32, as bfloat16 fails: %s", reason)
+    return prepared
 
 
 def prepared_for(
