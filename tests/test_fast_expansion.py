@@ -10,6 +10,7 @@ from torch import nn
 
 from vared_mm.fast import branch, prepare_for_inference
 from vared_mm.fast.branch import Branch
+from vared_mm.fast.packed_conv import as_channels_last
 from vared_mm.fast.static_twin import static_twin
 from vared_mm.kernels import convolutions
 from vared_mm.method import DynamicConfig, make_dynamic
@@ -287,3 +288,25 @@ def test_negated_views_are_read_as_what_they_stand_for():
         assert_close(prepared(x), model(x))
     twin = static_twin(model)
     assert_close(prepare_for_inference(twin, x)(x), twin(x))
+
+
+class Adding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x) + torch._neg_view(x)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@torch.no_grad()
+def test_a_negated_view_is_added_as_what_it_stands_for(dynamic, precision):
+    torch.manual_seed(0)
+    model, x = Adding().eval(), as_channels_last(torch.randn(2, 16, 4, 5, 6))
+    if dynamic:
+        make_dynamic(model, DynamicConfig())
+    prepared = prepare_for_inference(model, x, precision=precision)
+    for _ in range(2):
+        assert (prepared(x) - model(x)).abs().max() < 0.1

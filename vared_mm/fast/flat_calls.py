@@ -40,5 +40,4 @@ def fused_call(conv: nn.Module, x: Tensor, *other: Tensor) -> Tensor:
     run = getattr(conv.forward, "fused", None)
     if run is None or has_hooks(conv):  # Somebody looks at it.
         return conv(x, *other, fused=True)
-    # A kernel reads memory as it is, and a negated view has that of what it negates.
-    return run(x.resolve_neg(), *other)
+    return run(x, *other)

@@ -182,7 +182,8 @@ class Exchanged(PreparedForward):
             )
 
     def _as_maps(self, x: Tensor) -> Tensor:
-        return x.to(self.maps) if x.dtype == self.turned else x
+        # A kernel reads memory as it is, and a negated view has that of what it negates.
+        return (x.to(self.maps) if x.dtype == self.turned else x).resolve_neg()
 
     def _can_add(self, other: Tensor, x: Tensor) -> bool:
         """Whether the sum has the shape and the type of the convolution's own output."""
