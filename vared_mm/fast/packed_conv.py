@@ -62,7 +62,7 @@ def read_in_planes(conv: _ConvNd) -> None:
     """Lets torch read rightly what it would misread where the convolution is not prepared."""
     is_plain = hasattr(conv, "_conv_forward") and not isinstance(conv, GatedConv)
     if is_plain and reads_one_channel(conv.weight, conv.groups):
-        conv._conv_forward = partial(_convolved_in_planes, conv._conv_forward)
+        conv._conv_forward = partial(_convolved_in_planes, conv._conv_forward)  # type: ignore[method-assign]
 
 
 def _convolved_in_planes(run: Callable, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
