@@ -1,12 +1,15 @@
 """What a forward does in Python, and a graph would do once or not at all."""
 
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
 from prepared import assert_close
-from torch import nn
+from torch import fx, nn
 
 from vared_mm.fast import fused, prepare_for_inference
+from vared_mm.fast.tracing import traced
 
 
 def zeros(self, x):
@@ -175,18 +178,84 @@ def test_an_input_that_is_overwritten_is_so_once_in_each_call():
 
 
 class Growing(nn.Module):
+    calls = 0
+
     def __init__(self):
         super().__init__()
-        self.conv, self.calls = nn.Conv2d(3, 4, 1), 0
+        self.conv = nn.Conv2d(3, 4, 1)
 
     def forward(self, x):
-        self.calls += 1
-        return [self.conv(x)] * self.calls
+        Growing.calls += 1
+        return [self.conv(x)] * Growing.calls
 
 
 def test_another_number_of_answers_is_told():
-    with pytest.raises(ValueError, match="with 2 tensors where the model gives 1"):
+    with pytest.raises(ValueError, match=r"with \d tensors where the model gives 1"):
         prepare_for_inference(Growing().eval(), torch.randn(1, 3, 8, 8), precision="float32")
+
+
+def counted(self, x):
+    self.step += 1
+    return self.first(x) * 2 if self.step % 2 else self.second(x)
+
+
+def counted_by_a_tensor(self, x):
+    self.plain[0].add_(1)
+    return self.first(x) * self.plain[0] + self.second(x)
+
+
+def averaged(self, x):
+    self.mean.mul_(0.9).add_(self.first(x).mean())
+    return self.second(x) + self.mean
+
+
+class Keeping(Part):
+    """Writes into a tensor that it keeps."""
+
+    def __init__(self, way):
+        super().__init__(way)
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("mean", torch.tensor(1.0))
+        self.plain = torch.zeros(1), "no parameter, no buffer"
+
+    def numbers(self):
+        return [self.step.item(), self.mean.item(), self.plain[0].item()]
+
+
+@pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("way", [counted, counted_by_a_tensor, averaged])
+def test_what_is_written_into_a_kept_tensor_is_written_in_each_call(way, within):
+    torch.manual_seed(0)
+    model = Keeping(way).eval()
+    with within():
+        prepared = prepare_for_inference(model, torch.randn(1, 3, 6, 6), precision="float32")
+        assert prepared.numbers() == model.numbers() == [0, 1, 0]
+        for x in torch.randn(3, 1, 3, 6, 6):
+            assert_close(prepared(x), model(x))
+            assert prepared.numbers() == pytest.approx(model.numbers())
+    assert model.numbers() != [0, 1, 0]
+
+
+def by_gradients(self, x):
+    return self.first(x) if torch.is_grad_enabled() else self.second(x)
+
+
+def drawn(self, x):
+    return self.first(x) * random.choice(range(10**6))
+
+
+@torch.no_grad()
+def test_whether_gradients_are_on_is_asked_in_each_call():
+    model, x = Part(by_gradients).eval(), torch.randn(1, 3, 6, 6)
+    prepared = prepare_for_inference(model, x, precision="float32")
+    assert_close(prepared(x), model(x))
+    with torch.enable_grad():
+        assert_close(prepared(x), model(x))
+
+
+def test_what_is_drawn_in_python_is_no_constant_of_a_graph():
+    with pytest.raises(fx.proxy.TraceError, match="does something else"):
+        traced(Part(drawn))
 
 
 def another_name(self, x):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vared_mm.fast.kept import Kept
 from vared_mm.fast.tf32 import rounds_to_tf32
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
@@ -32,17 +33,20 @@ def answers_of(
 ) -> dict[Choice, Any]:
     """To the example: with the gates' own choices, with all paths open, and with the least one of
     each axis. Own choices are left out with maps in `half` precision, where a gate near zero may
-    turn over.
+    turn over. What the model keeps of the calls is put back.
     """
-    answers = {}
+    answers, kept = {}, Kept(model)
     ways = ways_to_open(model)
-    for choice in ways[1:] if half and len(ways) > 1 else ways:
-        # Copies of the example, which the model may overwrite.
-        inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
-        with chosen(model, choice), torch.random.fork_rng(devices=[]):
-            # Where gates draw, all are to draw the same.
-            torch.default_generator.manual_seed(0)
-            answers[choice] = model(*inputs, **words)
+    try:
+        for choice in ways[1:] if half and len(ways) > 1 else ways:
+            # Copies of the example, which the model may overwrite.
+            inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
+            with chosen(model, choice), torch.random.fork_rng(devices=[]):
+                # Where gates draw, all are to draw the same.
+                torch.default_generator.manual_seed(0)
+                answers[choice] = model(*inputs, **words)
+    finally:
+        kept.put_back()
     return answers
 
 

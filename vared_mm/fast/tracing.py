@@ -6,24 +6,21 @@ it keeps on a module, hooks.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from functools import partialmethod
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.fx.graph import inplace_methods
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.fast.kept import Kept
 from vared_mm.fast.packed_conv import is_packable
 from vared_mm.fast.prepared_forward import PreparedForward, has_hooks
-
-# Whose contents can be put back.
-CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
 
 
 def _written(name: str) -> Callable:
@@ -77,42 +74,23 @@ def traced(module: nn.Module) -> fx.GraphModule:
     inner = [m for m in module.modules() if m is not module and not is_leaf(m)]
     if any(map(has_hooks, inner)):
         raise fx.proxy.TraceError("a module inside has hooks, which tracing would run only once")
-    held = containers_of(module)
-    try:
-        graph = ConvTracer().trace(module, concrete_args=flags_of(module))
-    finally:
-        is_changed = put_back(held)
-    if is_changed:
-        raise fx.proxy.TraceError("its forward keeps something, which a graph would not")
+    # What it asks is asked once: whether gradients are on, the time, a number that is drawn.
+    with_gradients, graph = (traced_once(module, gradients) for gradients in (True, False))
+    if str(with_gradients) != str(graph):
+        raise fx.proxy.TraceError("its forward does something else with gradients, or each time")
     return fx.GraphModule(module, graph)
 
 
-def containers_of(module: nn.Module) -> list[tuple[Any, Any]]:
-    """The attributes of a module and of those in it, the lists and dicts among them, and a copy of
-    each as it is."""
-    todo: list[Any] = [vars(m) for m in module.modules()]
-    found = {}
-    while todo:
-        each = todo.pop()
-        if type(each) in CONTAINERS and id(each) not in found:
-            found[id(each)] = each, copy.copy(each)
-            todo += each.values() if isinstance(each, dict) else each
-    return list(found.values())
-
-
-def put_back(held: list[tuple[Any, Any]]) -> bool:
-    """Gives containers what they held; whether that was something else."""
-    changed = [(now, before) for now, before in held if _contents(now) != _contents(before)]
-    for now, before in changed:
-        now.clear()
-        now.extend(before) if isinstance(now, list | deque) else now.update(before)
-    return bool(changed)
-
-
-def _contents(container: Any) -> list[Any]:
-    """Which objects they are, as to compare some asks the user's code."""
-    items = container.items() if isinstance(container, dict) else enumerate(container)
-    return [(key, id(value)) for key, value in items]
+def traced_once(module: nn.Module, gradients: bool) -> fx.Graph:
+    kept = Kept(module)
+    try:
+        with torch.set_grad_enabled(gradients):
+            graph = ConvTracer().trace(module, concrete_args=flags_of(module))
+    finally:
+        is_changed = kept.put_back()
+    if is_changed:
+        raise fx.proxy.TraceError("its forward keeps something, which a graph would not")
+    return graph
 
 
 def traced_parts(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]]:

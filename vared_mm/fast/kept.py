@@ -1,0 +1,68 @@
+"""What a module keeps from one call to the next, so that it can be seen and put back."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict, defaultdict, deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+# Whose contents can be put back.
+CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
+
+
+class Kept:
+    """The attributes of a module and of those in it, the lists and dicts among them, and the
+    numbers of all tensors in these, as they are now."""
+
+    def __init__(self, module: nn.Module) -> None:
+        todo: list[Any] = [vars(m) for m in module.modules()]
+        found: dict[int, Any] = {}
+        while todo:
+            each = todo.pop()
+            is_walked = type(each) in CONTAINERS or isinstance(each, tuple)
+            if id(each) in found or not (is_walked or isinstance(each, Tensor)):
+                continue
+            found[id(each)] = each
+            if is_walked:
+                todo += each.values() if isinstance(each, dict) else each
+        self._containers = [(c, copy.copy(c)) for c in found.values() if type(c) in CONTAINERS]
+        tensors = [t for t in found.values() if isinstance(t, Tensor) and not is_lazy(t)]
+        self._tensors = [(t, _version(t), t.detach().clone()) for t in tensors]
+
+    def is_written(self) -> bool:
+        """Whether something was written into a tensor since."""
+        return any(_is_written(*each) for each in self._tensors)
+
+    def put_back(self) -> bool:
+        """Gives containers and tensors what they held; whether that was something else."""
+        changed = [(c, old) for c, old in self._containers if _contents(c) != _contents(old)]
+        for now, before in changed:
+            now.clear()
+            now.extend(before) if isinstance(now, list | deque) else now.update(before)
+        is_changed = bool(changed)
+        for i, (tensor, version, numbers) in enumerate(self._tensors):
+            if _is_written(tensor, version, numbers):
+                is_changed = True
+                with torch.no_grad():
+                    tensor.copy_(numbers)
+                self._tensors[i] = tensor, _version(tensor), numbers
+        return is_changed
+
+
+def _contents(container: Any) -> list[Any]:
+    """Which objects they are, as to compare some asks the user's code."""
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    return [(key, id(value)) for key, value in items]
+
+
+def _version(x: Tensor) -> int | None:
+    """How often it was written into; of tensors of inference mode torch does not count it."""
+    return None if x.is_inference() else x._version
+
+
+def _is_written(x: Tensor, version: int | None, numbers: Tensor) -> bool:
+    return not torch.equal(x, numbers) if version is None else x._version != version
