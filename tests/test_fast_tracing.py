@@ -209,6 +209,12 @@ def averaged(self, x):
     return self.second(x) + self.mean
 
 
+def replaced(self, x):
+    y = self.second(x) + self.mean
+    self.mean.copy_(self.first(x).mean())
+    return y
+
+
 class Keeping(Part):
     """Writes into a tensor that it keeps."""
 
@@ -223,7 +229,7 @@ class Keeping(Part):
 
 
 @pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("way", [counted, counted_by_a_tensor, averaged])
+@pytest.mark.parametrize("way", [counted, counted_by_a_tensor, averaged, replaced])
 def test_what_is_written_into_a_kept_tensor_is_written_in_each_call(way, within):
     torch.manual_seed(0)
     model = Keeping(way).eval()

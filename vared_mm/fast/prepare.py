@@ -21,6 +21,7 @@ from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
 from vared_mm.fast.flat_calls import flat_function
+from vared_mm.fast.forms import form_of, in_places, names_needed
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.gated_parts import GatedParts
 from vared_mm.fast.gpu.device_gate import DeviceGate
@@ -37,7 +38,7 @@ from vared_mm.fast.same_answers import answers_of, refuse_other_answers
 from vared_mm.fast.same_answers import apart as apart
 from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
-from vared_mm.fast.tracing import arguments_needed, traced_parts
+from vared_mm.fast.trial import Part, tried_parts
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
 from vared_mm.kernels.memory import keep_memory
 from vared_mm.method import observe
@@ -106,8 +107,8 @@ def prepared_for(
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
             elif isinstance(module, _ConvNd):
                 read_in_planes(module)
-        for part, graph in traced_parts(prepared):
-            prepare_part(part, graph, maps)
+        for part in tried_parts(prepared, example, call):
+            prepare_part(part, maps)
         refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
@@ -194,14 +195,15 @@ class Exchanged(PreparedForward):
 
 
 class Traced(PreparedForward):
-    """The `forward` of a module that was traced: the graph, or the module, for unusual arguments,
-    numbers that are not finite, and where somebody looks at what the graph does not call.
+    """The `forward` of a module that was traced: the graph, or the module, for inputs of another
+    form than the example's, numbers that are not finite, and where somebody looks at what the graph
+    does not call.
     """
 
-    def __init__(self, graph: fx.GraphModule, module: nn.Module, maps: torch.dtype | None) -> None:
-        self.graph, self.plain, self.inputs = graph, module.forward, arguments_needed(module)
+    def __init__(self, part: Part, maps: torch.dtype | None) -> None:
+        module, graph, self.form = part
+        self.graph, self.plain, self.names = graph, module.forward, names_needed(module)
         self.maps, self.run = maps, flat_function(graph)
-        self.kinds: list[type] = []  # of inputs, as they came first
         self.unchanged = Unchanged(module.modules())
         self.recorded = Recorded(self.run_as_maps)
         self.fused = [m for m in module.modules() if isinstance(m.forward, Exchanged)]
@@ -223,22 +225,18 @@ class Traced(PreparedForward):
         )
         self.is_repeatable = all(is_repeatable(node, graph) for node in graph.graph.nodes)
 
-    def compute(self, *inputs: Any, **switches: Any) -> Any:
+    def compute(self, *given: Any, **named: Any) -> Any:
         self.unchanged.refuse_others()
         # To ask each module takes as long as some convolutions.
         is_hooked = any(self.hooks) or _has_any_global_hook()
-        kinds = [Tensor if isinstance(x, Tensor) else type(x) for x in inputs]
-        self.kinds = self.kinds or kinds
-        usual = (
-            not switches
-            and len(inputs) == self.inputs
-            and kinds == self.kinds
-            # In the graph it is something.
-            and type(None) not in kinds
-            and all(map(is_finite, tree_leaves(inputs)))
-        )
-        if not usual or (is_hooked and self._is_looked_into()):
-            return self.plain(*inputs, **switches)
+        inputs = in_places(self.names, given, named)
+        if (
+            inputs is None
+            or form_of(inputs) != self.form
+            or not all(map(is_finite, tree_leaves(inputs)))
+            or (is_hooked and self._is_looked_into())
+        ):
+            return self.plain(*given, **named)
         if is_hooked or not self.is_repeatable:
             return self.run_as_maps(*inputs)
         return self.recorded(*inputs, asks=not self.are_ours or any(self.hooks_of_gates))
@@ -292,7 +290,8 @@ def sees_more(conv: nn.Module) -> bool:
     return any(getattr(hook, "__module__", None) != observe.__name__ for hook in hooks)
 
 
-def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | None) -> None:
+def prepare_part(part: Part, maps: torch.dtype | None) -> None:
+    graph = part.graph
     for chain in chains(graph):
         conv = cast(_ConvNd, graph.get_submodule(str(chain.conv.target)))
         norm = None if chain.norm is None else graph.get_submodule(str(chain.norm.target))
@@ -310,4 +309,4 @@ def prepare_part(module: nn.Module, graph: fx.GraphModule, maps: torch.dtype | N
         keep_products_exact(graph)
     graph.graph.lint()
     graph.recompile()
-    module.forward = Traced(graph, module, maps)
+    part.module.forward = Traced(part, maps)  # type: ignore[method-assign,assignment]

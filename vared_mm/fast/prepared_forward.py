@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.method.operators import is_exported, is_transformed, uncompiled
 
@@ -32,6 +32,8 @@ class PreparedForward:
             )
         # A kernel reads memory as it is, and a negated view has that of what it negates.
         plain = [x.resolve_neg() if isinstance(x, Tensor) else x for x in inputs]
+        if settings:
+            settings = tree_map_only(Tensor, Tensor.resolve_neg, settings)
         return uncompiled(self.compute, *plain, **settings)
 
     # torch.export asks for it before it calls.

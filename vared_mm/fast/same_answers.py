@@ -35,19 +35,33 @@ def answers_of(
     each axis. Own choices are left out with maps in `half` precision, where a gate near zero may
     turn over. What the model keeps of the calls is put back.
     """
-    answers, kept = {}, Kept(model)
-    ways = ways_to_open(model)
+    return dict(answers_by(model, example, call, half))
+
+
+def answers_by(
+    model: nn.Module, example: tuple, call: dict, half: bool = False
+) -> Iterator[tuple[Choice, Any]]:
+    """`answers_of`, one after the other."""
+    kept, ways = Kept(model), ways_to_open(model)
     try:
         for choice in ways[1:] if half and len(ways) > 1 else ways:
-            # Copies of the example, which the model may overwrite.
-            inputs, words = tree_map_only(Tensor, torch.clone, (example, call))
+            inputs, words = copied((example, call))
             with chosen(model, choice), torch.random.fork_rng(devices=[]):
                 # Where gates draw, all are to draw the same.
                 torch.default_generator.manual_seed(0)
-                answers[choice] = model(*inputs, **words)
+                answer = model(*inputs, **words)
+            yield choice, answer
     finally:
         kept.put_back()
-    return answers
+
+
+def copied(inputs: Any) -> Any:
+    """The inputs of a call, for one that may overwrite them; what is one tensor twice stays one."""
+    made: dict[int, Tensor] = {}
+    for x in tensors_in(inputs):
+        if id(x) not in made:
+            made[id(x)] = x.clone()
+    return tree_map_only(Tensor, lambda x: made[id(x)], inputs)
 
 
 def ways_to_open(model: nn.Module) -> list[Choice]:

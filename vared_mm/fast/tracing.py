@@ -105,11 +105,15 @@ def traced_parts(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]
         graph = traced(module)
     except Exception:
         # Whatever a forward does with a proxy that it would not do with a tensor.
-        for child in module.children():
-            if not is_leaf(child):
-                yield from traced_parts(child)
+        yield from parts_within(module)
         return
     yield module, graph
+
+
+def parts_within(module: nn.Module) -> Iterator[tuple[nn.Module, fx.GraphModule]]:
+    for child in module.children():
+        if not is_leaf(child):
+            yield from traced_parts(child)
 
 
 def _is_walked_through(module: nn.Module) -> bool:
@@ -123,12 +127,6 @@ def flags_of(module: nn.Module) -> dict[str, bool | None]:
     """
     parameters = inspect.signature(module.forward).parameters.values()
     return {p.name: p.default for p in parameters if isinstance(p.default, bool | None)}
-
-
-def arguments_needed(module: nn.Module) -> int:
-    """How many arguments its `forward` has to be given."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    return sum(p.default is p.empty for p in parameters)
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -325,6 +325,11 @@ class HandsOn(nn.Module):
             self._pass.answer = None
         return answer
 
+    @property
+    def handed_on(self) -> dict[str, Any]:
+        """What this thread's pass has handed on so far, to be put back by who makes it again."""
+        return vars(self._pass)
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in super().__getstate__().items() if key != "_pass"}
 
