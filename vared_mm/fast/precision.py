@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from vared_mm.fast.prepared_forward import PreparedForward
 from vared_mm.fast.recorder import unrepeatable
@@ -55,8 +57,17 @@ def as_maps(dtype: torch.dtype, x: Tensor) -> Tensor:
     return x.to(dtype).contiguous(memory_format=LAYOUTS[x.ndim]) if is_map else x
 
 
-def as_answer(x: Tensor) -> Tensor:
-    return x.float() if x.dtype == torch.bfloat16 else x
+def as_answer(x: Any) -> Any:
+    """Tensors in bfloat16 in float32, in containers and dataclasses too; all else as it is."""
+    if isinstance(x, Tensor):
+        return x.float() if x.dtype == torch.bfloat16 else x
+    if not is_dataclass(x) or isinstance(x, type):
+        return x
+    new = copy.copy(x)
+    for name in (field.name for field in fields(x) if hasattr(x, field.name)):
+        # Also where it is frozen.
+        object.__setattr__(new, name, tree_map(as_answer, getattr(x, name)))
+    return new
 
 
 class ExactLinear(PreparedForward):

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import _has_any_global_hook
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
@@ -248,7 +248,7 @@ class Traced(PreparedForward):
         # What is not fused computes as in training with mixed precision.
         with torch.autocast("cpu", self.maps):
             answer = self.run(*tree_map_only(Tensor, partial(as_maps, self.maps), inputs))
-        return tree_map_only(Tensor, as_answer, answer)
+        return tree_map(as_answer, answer)
 
     def _is_looked_into(self) -> bool:
         """Whether a hook would miss its module, or be shown what a convolution does besides."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import chain, product
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -58,8 +61,8 @@ def answers_by(
 def copied(inputs: Any) -> Any:
     """The inputs of a call, for one that may overwrite them; what is one tensor twice stays one."""
     made: dict[int, Tensor] = {}
-    for x in tensors_in(inputs):
-        if id(x) not in made:
+    for x in tree_leaves(inputs):
+        if isinstance(x, Tensor) and id(x) not in made:
             made[id(x)] = x.clone()
     return tree_map_only(Tensor, lambda x: made[id(x)], inputs)
 
@@ -130,6 +133,11 @@ def refuse_other_answers(
     """Raises `ValueError` where the tensors differ."""
     for choice, answer in expected.items():
         ours, theirs = (list(tensors_in(of)) for of in (came[choice], answer))
+        if not theirs:
+            logging.getLogger(__name__).warning(
+                "the answer to the example has no tensor, so that the prepared model's could not "
+                "be compared with it; prepare a part that answers with tensors"
+            )
         if len(ours) != len(theirs):
             raise ValueError(
                 f"the prepared model answers to the example with {len(ours)} tensors where the "
@@ -167,4 +175,20 @@ def apart(came: Tensor, expected: Tensor) -> float:
 
 
 def tensors_in(answer: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor))
+    """Those in containers and in attributes of objects, such as dataclasses."""
+    todo, seen = [answer], dict[int, Any]()
+    while todo:
+        inner = []
+        for leaf in tree_leaves(todo.pop(0)):
+            if isinstance(leaf, Tensor):
+                yield leaf
+            elif id(leaf) not in seen and not isinstance(leaf, type | nn.Module | ModuleType):
+                seen[id(leaf)] = leaf
+                inner += _attributes(leaf)
+        todo = inner + todo
+
+
+def _attributes(x: Any) -> list[Any]:
+    if is_dataclass(x):  # Perhaps with slots.
+        return [getattr(x, field.name, None) for field in fields(x)]
+    return list(getattr(x, "__dict__", {}).values())
