@@ -151,3 +151,41 @@ def test_a_gate_that_does_more_is_still_called(three):
     model.conv.gate.__class__ = Closed
     prepared = prepare_for_inference(model, x)
     assert (prepared(x) - model(x)).abs().max() < 1e-5
+
+
+X = torch.randn(1, 3, 2, 5, 5)
+
+
+class Hooked(Net):
+    """Answers with what a hook noted in the same call."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.seen = {}
+        self.conv.register_forward_hook(hook(self))
+
+    def note(self, module, args, out):
+        self.seen["conv"] = out
+
+    def forward(self, x):
+        super().forward(x)
+        return self.seen["conv"]
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+@torch.no_grad()
+def test_a_hook_that_closes_over_the_model_is_refused_before_it_answers_for_the_copy(calls):
+    model = Hooked(lambda net: lambda module, args, out: net.note(module, args, out)).eval()
+
+    for _ in range(calls):
+        model(X)
+    with pytest.raises(ValueError, match="register a method of the model"):
+        prepare_for_inference(model, X)
+    assert len(model.seen) == calls
+
+
+@torch.no_grad()
+def test_a_hook_that_is_a_method_is_the_copy_s_own():
+    model = Hooked(lambda net: net.note).eval()
+    prepared = prepare_for_inference(model, X)
+    assert (prepared(2 * X) - model(2 * X)).abs().max() < 1e-5

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,6 +53,25 @@ class Kept:
                     tensor.copy_(numbers)
                 self._tensors[i] = tensor, _version(tensor), numbers
         return is_changed
+
+
+@contextmanager
+def left_alone(model: nn.Module) -> Iterator[None]:
+    """Raises `ValueError` where calls of a copy, made within, write into what `model` keeps: the
+    copy would answer with what it kept itself when it was made."""
+    kept, fault = Kept(model), None
+    try:
+        yield
+    except Exception as error:
+        fault = error
+    if kept.put_back():
+        raise ValueError(
+            "a copy of the model writes into the model that it was made from, as a hook does that "
+            "closes over it (`lambda module, args, y: self.maps.append(y)`); register a method of "
+            "the model, of which a copy has its own, or remove the hook"
+        ) from fault
+    if fault is not None:
+        raise fault
 
 
 def _contents(container: Any) -> list[Any]:

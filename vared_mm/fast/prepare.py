@@ -27,6 +27,7 @@ from vared_mm.fast.gated_parts import GatedParts
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import chains, fuse, fuse_silu
+from vared_mm.fast.kept import left_alone
 from vared_mm.fast.max_pool import MaxPool, is_plain_pool
 from vared_mm.fast.packed_conv import output_size, read_in_planes
 from vared_mm.fast.precision import ExactLinear, as_answer, as_maps, keep_products_exact, maps_of
@@ -72,7 +73,7 @@ def prepare_for_inference(
     Raises:
         ValueError: The model is in training mode, or the copy answers to the example with
             something else than the model does, with some choices that are forced or, but for
-            bfloat16, with its own; or the precision is none of those.
+            bfloat16, with its own; or writes into the model; or the precision is none of those.
     """
     maps = maps_of(model, precision)
     if model.training:
@@ -107,9 +108,10 @@ def prepared_for(
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
             elif isinstance(module, _ConvNd):
                 read_in_planes(module)
-        for part in tried_parts(prepared, example, call):
-            prepare_part(part, maps)
-        refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
+        with left_alone(model):
+            for part in tried_parts(prepared, example, call):
+                prepare_part(part, maps)
+            refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
 
