@@ -311,4 +311,4 @@ def prepare_part(part: Part, maps: torch.dtype | None) -> None:
         keep_products_exact(graph)
     graph.graph.lint()
     graph.recompile()
-    part.module.forward = Traced(part, maps)  # type: ignore[method-assign,assignment]
+    part.module.forward = Traced(part, maps)

@@ -57,7 +57,8 @@ class Trial:
     def __init__(self, module: nn.Module, graph: fx.GraphModule, gates: list[HandsOn]) -> None:
         self.module, self.graph, self.own, self.gates = module, graph, module.forward, gates
         self.names = names_needed(module)
-        self.is_reached, self.form, self.fault = False, None, ""
+        self.is_reached, self.fault = False, ""
+        self.form: tuple | None = None  # Of the inputs that were tried.
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         self.is_reached = True
@@ -105,7 +106,7 @@ def put_back(gates: list[HandsOn], states: list[dict[str, Any]]) -> None:
 @contextmanager
 def standing_in(trials: list[Trial]) -> Iterator[None]:
     for trial in trials:
-        trial.module.forward = trial  # type: ignore[method-assign,assignment]
+        trial.module.forward = trial
     try:
         yield
     finally:
