@@ -37,6 +37,8 @@ def video(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network():
     """A dynamic one, and its config; not trained, with gates that leave half."""
+    # Of some draws bfloat16 makes scores 0.07 apart.
+    torch.manual_seed(1)
     config = config_of()
     model = build_model(config)
     for module in model.modules():
