@@ -2,13 +2,15 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import toy
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -294,8 +296,18 @@ HOOKS = {
 }
 
 
+@OPTIM_WRAPPERS.register_module(force=True)
+class OtherThread(OptimWrapper):
+    """Its backward pass is in another thread, as what autograd computes on a GPU."""
+
+    def backward(self, loss, **settings):
+        with ThreadPoolExecutor(1) as other:
+            other.submit(super().backward, loss, **settings).result()
+
+
+@pytest.mark.parametrize("wrapper", ["OptimWrapper", "OtherThread"])
 @pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
-def test_a_step_with_activation_checkpointing_is_the_one_without(tmp_path, start, hook):
+def test_a_step_with_activation_checkpointing_is_the_one_without(tmp_path, start, hook, wrapper):
     stepped = []
     for kind in (None, "without reentry"):
         settings = toy.runner_settings(
@@ -307,6 +319,7 @@ def test_a_step_with_activation_checkpointing_is_the_one_without(tmp_path, start
         )
         settings["model"]["checkpointing"] = kind
         settings["randomness"] = dict(seed=0)
+        settings["optim_wrapper"]["type"] = wrapper
         settings["train_dataloader"]["batch_size"] = toy.CLIPS
         runner = Runner(**settings)
         runner.train()

@@ -14,7 +14,7 @@ from vared_mm.method.config import AXES
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate import FollowerGate, Gate
 from vared_mm.method.layer import _Dynamic
-from vared_mm.method.observe import Look
+from vared_mm.method.observe import Look, When, in_this_thread
 from vared_mm.method.operators import recomputes
 
 # What lets them learn.
@@ -34,30 +34,27 @@ class Asked(NamedTuple):
     z: Tensor
 
 
-When = Callable[[], bool]
-
-
-def in_passes() -> bool:
-    return not recomputes()
+def in_passes() -> When:
+    """In this thread's, without what is computed again for them."""
+    is_own = in_this_thread()
+    return lambda: is_own() and not recomputes()
 
 
 @contextmanager
 def answering(
-    convs: Mapping[str, _Dynamic], forced: Tensor | None, when: When = in_passes
+    convs: Mapping[str, _Dynamic], forced: Tensor | None, when: When | None = None
 ) -> Iterator[list[Asked]]:
     """Gates answer without a gradient, or as they are told; gives what was asked of them.
 
     Args:
         forced: (N, A) on which of `axes_of(convs)` samples compute all, on the others the least;
             None lets the gates choose.
-        when: At other times they answer as without it.
+        when: At other times they answer as without it; by default `in_passes`.
     """
     seen: list[Asked] = []
-    axes = axes_of(convs)
+    axes, is_time = axes_of(convs), when or in_passes()
 
     def told(gate: nn.Module, args: tuple, answer: Tensor, conv: _Dynamic) -> Tensor:
-        if not when():
-            return answer
         if forced is None:
             return answer.detach()
         of_conv = forced[:, [axes.index(axis) for axis in conv.axes]]
@@ -66,7 +63,7 @@ def answering(
         return ends[rows.long()].flatten(1).to(answer)
 
     def detached(gate: nn.Module, args: tuple) -> tuple:
-        return tuple(x.detach() for x in args) if when() else args
+        return tuple(x.detach() for x in args) if is_time() else args
 
     with ExitStack() as stack:
         for conv in convs.values():
@@ -76,33 +73,36 @@ def answering(
             if isinstance(gate, Gate):
                 stack.callback(gate.register_forward_pre_hook(detached).remove)
                 asked = partial(Asked, gate, [axes.index(axis) for axis in conv.axes])
-                stack.callback(Look(gate.logits, partial(_keep, asked=asked, seen=seen)).remove)
+                keep = partial(_keep, asked=asked, seen=seen)
+                stack.callback(Look(gate.logits, keep, when=is_time).remove)
             # Before all other hooks, so that those see what is really used.
-            stack.callback(Look(gate, partial(told, conv=conv), prepend=True).remove)
+            tell = partial(told, conv=conv)
+            stack.callback(Look(gate, tell, prepend=True, when=is_time).remove)
         yield seen
 
 
 @contextmanager
-def shifted(model: nn.Module, shift: float, when: When = in_passes) -> Iterator[list[Tensor]]:
+def shifted(model: nn.Module, shift: float, when: When | None = None) -> Iterator[list[Tensor]]:
     """Gates in training decide as with β moved by `Gate.shift`; gives their z as they were.
     `when` as of `answering`."""
     seen: list[Tensor] = []
+    is_time = when or in_passes()
 
     def moved(module: nn.Module, args: tuple, z: Tensor, gate: Gate) -> Tensor:
-        if not when():
-            return z
         seen.append(z)
         return z + gate.shift(shift)
 
     with ExitStack() as stack:
         for gate in (m for m in model.modules() if isinstance(m, Gate)):
-            stack.callback(Look(gate.logits, partial(moved, gate=gate)).remove)
+            move = partial(moved, gate=gate)
+            stack.callback(Look(gate.logits, move, when=is_time).remove)
         yield seen
 
 
 class ToldAgain:
     """Activation checkpointing computes parts of a pass again in the backward one, after its gates
-    were told: they are told the same then, and at no other time."""
+    were told: they are told the same then, and at no other time. Of a GPU that is in a thread of
+    autograd's, so that any is looked at."""
 
     def __init__(self) -> None:
         self._stack, self._passes = ExitStack(), 0

@@ -1,7 +1,8 @@
 """Looks at a model while it runs, and makes its gates answer as told; within `with` blocks.
 
 Hooks do it, and are gone with the block: nothing is left on the modules. They act on the passes of
-the thread that the block is in, for several threads may share a model, and on none of a copy.
+the thread that the block is in, for several threads may share a model, or at times that they tell;
+and on none of a copy.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 
 Hook = Callable[[nn.Module, tuple, Any], Any]
+When = Callable[[], bool]
 
 
 def dynamic_convs(model: nn.Module) -> dict[str, _Dynamic]:
@@ -37,8 +39,14 @@ def gated_convs(model: nn.Module) -> dict[str, GatedConv]:
     return {name: m for name, m in model.named_modules() if isinstance(m, GatedConv)}
 
 
+def in_this_thread() -> When:
+    thread = get_ident()
+    return lambda: get_ident() == thread
+
+
 class Look:
-    """A hook after the passes of a module in this thread, until `remove()`.
+    """A hook after the passes of a module, `when()`, by default those of this thread, until
+    `remove()`.
 
     Models that were compiled before are looked at too.
     """
@@ -46,14 +54,16 @@ class Look:
     _looks: ClassVar[set[Look]] = set()
     _lock = Lock()
 
-    def __init__(self, module: nn.Module, hook: Hook, prepend: bool = False) -> None:
-        thread = get_ident()
+    def __init__(
+        self, module: nn.Module, hook: Hook, prepend: bool = False, when: When | None = None
+    ) -> None:
+        is_time = when or in_this_thread()
 
-        def of_this_thread(asked: nn.Module, args: tuple, out: Any) -> Any:
+        def at_times(asked: nn.Module, args: tuple, out: Any) -> Any:
             # Copies that are made meanwhile have the hook too, and nobody takes it from them.
-            return hook(asked, args, out) if asked is module and get_ident() == thread else None
+            return hook(asked, args, out) if asked is module and is_time() else None
 
-        self._handle = module.register_forward_hook(of_this_thread, prepend=prepend)
+        self._handle = module.register_forward_hook(at_times, prepend=prepend)
         with self._lock:
             self._looks.add(self)
             gated_conv.is_watched = True
