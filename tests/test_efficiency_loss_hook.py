@@ -207,6 +207,9 @@ def test_decay_on_the_bias_of_the_gates_is_warned_of(tmp_path):
             dict(cost="latency", table="gone.json"),
             r"no latency table gone.json; measure with vared-mm",
         ),
+        (dict(batch="5"), "batch is '5'; wanted a batch size"),
+        (dict(batch=-1), "batch is -1"),
+        (dict(batch=float("nan")), "batch is nan"),
         (dict(correct="top5"), r"wanted one of \['always', .*'top1'\]"),
     ],
 )
@@ -322,7 +325,7 @@ def test_several_batches_at_once_pay_for_all_their_samples(correct):
         for n in (2, 3)
     ]
     hook = EfficiencyLossHook(correct=correct, weight=1.0, ramp=0.0)
-    hook.before_train(SimpleNamespace(model=model, cfg={}, optim_wrapper=None, iter=0, max_iters=1))
+    hook.before_train(SimpleNamespace(model=model, cfg={}, optim_wrapper=None, hooks=[hook]))
     nn.init.zeros_(model.cls_head.weight)
     model.cls_head.bias.data = torch.tensor([1.0, 0.0, 0.0])
     losses = model(*batches, mode="loss")

@@ -103,6 +103,11 @@ def test_a_sample_counts_by_how_far_it_is_from_the_price():
     assert TeachGatesHook().gained(torch.zeros(5, 2), torch.ones(2)).tolist() == [[0, 0]] * 5
 
 
+def test_where_no_axis_saves_anything_there_is_nothing_to_teach():
+    with pytest.raises(DynamicError, match="no axis of the network saves MACs on these samples"):
+        TeachGatesHook().gained(torch.rand(4, 1), torch.zeros(1))
+
+
 def test_gates_pay_for_the_first_and_the_last_path_that_are_otherwise():
     gate = VaRedConv2d(2, 4, 1, dynamic=dict(search_space=3)).gate
     z = torch.tensor([[1.0, 9.0, -1.0], [0.5, 9.0, 2.0]])

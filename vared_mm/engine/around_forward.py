@@ -114,6 +114,16 @@ def around_steps(runner: Runner, mode: str, watch: Watch) -> Watching:
     return around_forward(unwrapped(runner.model), mode, watch)
 
 
+def refuse_twice(hook: Hook, runner: Runner) -> None:
+    """What a second one does would take the place of what the first did."""
+    kind = type(hook)
+    if (count := sum(type(one) is kind for one in runner.hooks)) > 1:
+        raise ValueError(
+            f"custom_hooks has {kind.__name__} {count} times, each of which would undo the "
+            "others; leave one"
+        )
+
+
 class LossWatchingHook(Hook):
     """A hook that acts on the passes for the loss, from the beginning of a training to its end."""
 

@@ -17,13 +17,14 @@ from vared_mm.engine.around_forward import (
     Finish,
     LossWatchingHook,
     batches_of,
+    refuse_twice,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
 from vared_mm.engine.told_gates import IN_TRAINING, shifted
 from vared_mm.latency_table import grids_for, read_table
-from vared_mm.method.config import is_within
+from vared_mm.method.config import is_whole, is_within
 from vared_mm.method.cost import CostRecord, Grid, efficiency_loss
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
 from vared_mm.method.gate import Gate
@@ -88,6 +89,8 @@ class EfficiencyLossHook(LossWatchingHook):
                 "that vared-mm benchmark CONFIG --layers --json FILE writes, or cost='macs' "
                 "without any"
             )
+        if not is_whole(batch, 1):
+            raise ValueError(f"batch is {batch!r}; wanted a batch size of the table, from 1 up")
         self.weight, self.correct, self.ramp = weight, correct, ramp
         self.table = None if table is None else read_table(table, batch)
 
@@ -96,6 +99,7 @@ class EfficiencyLossHook(LossWatchingHook):
         refuse_other_groups(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
+        refuse_twice(self, runner)
         model = unwrapped(runner.model)
         if not dynamic_convs(model):
             raise NoMatchingModuleError(

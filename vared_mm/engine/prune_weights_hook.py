@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from vared_mm.engine.around_forward import evaluating, unwrapped
+from vared_mm.engine.around_forward import evaluating, refuse_twice, unwrapped
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.observe import gated_convs
@@ -63,6 +63,7 @@ class PruneWeightsHook(Hook):
                 f"PruneWeightsHook prunes static networks, and {type(model).__name__} chooses what "
                 "it runs: its cost is what it chose. Prune a network that runs whole"
             )
+        refuse_twice(self, runner)
         self._masks = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

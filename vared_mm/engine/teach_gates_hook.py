@@ -26,6 +26,7 @@ from vared_mm.engine.around_forward import (
     LossWatchingHook,
     batches_of,
     evaluating,
+    refuse_twice,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged_loss
@@ -127,6 +128,7 @@ class TeachGatesHook(LossWatchingHook):
             norm.eval()
 
     def before_train(self, runner: Runner) -> None:
+        refuse_twice(self, runner)
         model = unwrapped(runner.model)
         convs = dynamic_convs(model)
         if not convs:
@@ -239,7 +241,17 @@ class TeachGatesHook(LossWatchingHook):
         return lost[:, 1:] - lost[:, :1], share[0] - share[1:]
 
     def gained(self, lost: Tensor, saved: Tensor) -> Tensor:
-        """(N, A) by how much each sample should rather compute all of an axis than the least."""
+        """(N, A) by how much each sample should rather compute all of an axis than the least.
+
+        Raises:
+            DynamicError: The least of no axis saves anything.
+        """
+        if not (saved > 0).any():
+            raise DynamicError(
+                "TeachGatesHook: no axis of the network saves MACs on these samples, so that there "
+                "is nothing to teach, as with dynamic.axes='time' of clips of one frame; take "
+                "longer clips or another axis"
+            )
         self.losses.extend(lost.tolist())
         last, saved = torch.tensor(self.losses).to(lost), saved.to(lost)
         price = price_of(last, saved.expand_as(last), self.open)

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vared_mm.engine.around_forward import Finish, LossWatchingHook, unwrapped
+from vared_mm.engine.around_forward import Finish, LossWatchingHook, refuse_twice, unwrapped
 from vared_mm.engine.merged_groups import decayed, refuse_other_groups
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import NoMatchingModuleError
@@ -40,6 +40,7 @@ class ThresholdLossHook(LossWatchingHook):
         refuse_other_groups(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
+        refuse_twice(self, runner)
         model = unwrapped(runner.model)
         if not channel_gated(model):
             raise NoMatchingModuleError(
