@@ -193,6 +193,19 @@ def test_what_is_open_is_drawn_and_then_chosen(tmp_path, start):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in runner.model.modules())
 
 
+def test_what_a_hook_before_it_records_is_the_training_s_pass_alone(tmp_path, start):
+    hooks = [dict(type="PolicyLogHook", interval=1), dict(type="TeachGatesHook", draw=1.0)]
+    settings = toy.runner_settings(tmp_path, {}, hooks, load_from=start, **EVERY_STEP)
+    settings["val_evaluator"] = settings["test_evaluator"] = dict(type="ToyAccuracy")
+    runner = Runner(**settings)
+    runner.train()
+    lines = Path(runner.log_dir, "vis_data", "scalars.json").read_text().splitlines()
+    shares = [row for row in map(json.loads, lines) if "share/backbone.1" in row]
+    # By the MACs of one value.
+    told = [(108 * r["share/backbone.1"] + 8 * r["share/backbone.4"]) / 116 for r in shares]
+    assert told == pytest.approx([row["mac_share"] for row in logged(runner)])
+
+
 def test_a_training_that_goes_on_knows_what_samples_lost_before(tmp_path, start):
     first = train(tmp_path, {}, epochs=2, load_from=start)
     losses = [hook.losses for hook in first.hooks if isinstance(hook, TeachGatesHook)]

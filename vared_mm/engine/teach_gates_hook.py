@@ -93,6 +93,10 @@ class TeachGatesHook(LossWatchingHook):
             one (`load_from`).
     """
 
+    # Before hooks that record a training's pass, whatever their order in the config: the passes
+    # that measure are none of it.
+    priority = "ABOVE_NORMAL"
+
     def __init__(
         self,
         open: float = 0.25,
