@@ -158,6 +158,23 @@ def test_a_training_that_goes_on_keeps_the_masks(tmp_path, how):
     assert same(kept_in(saved(tmp_path / "first")), kept_in(saved(tmp_path / how, 2)))
 
 
+def test_a_dense_training_that_goes_on_is_pruned_whatever_few_zeros_it_has(tmp_path):
+    runner = Runner(**toy.runner_settings(tmp_path / "first", hooks=[dict(type="CostHook")]))
+    wide = runner.model.backbone[1].weight.requires_grad_(False)
+    wide.view(-1)[:3] = 0
+    assert zeros_of(runner.model)
+    runner.train()
+    file = str(tmp_path / "first" / "epoch_1.pth")
+    trained(tmp_path / "on", [hook()], epochs=2, load_from=file, resume=True)
+    assert share_by_hand(saved(tmp_path / "on", 2)) == pytest.approx(0.5, abs=1.1e-3)
+
+
+def test_a_training_that_goes_on_with_another_share_is_refused(tmp_path):
+    trained(tmp_path, [hook()])
+    with pytest.raises(ValueError, match=r"share is 0.3, and the training .* pruned to 0.5; resum"):
+        trained(tmp_path, [hook(0.3)], epochs=2, resume=True)
+
+
 def test_averaged_weights_are_zero_where_the_network_s_are_and_after_a_resume_too(tmp_path):
     hooks = [dict(type="EMAHook", momentum=0.1), hook()]
     trained(tmp_path / "a", hooks)

@@ -31,8 +31,8 @@ class PruneWeightsHook(Hook):
     convolution and the classifier are left out.
 
     After each step the pruned weights are made zero again, before they are averaged or saved. The
-    zeros are the masks: a checkpoint is one of the plain network, and a training that goes on from
-    it prunes the same weights.
+    zeros are the masks: a checkpoint is one of the plain network, with `share` beside it, and a
+    training that goes on from it prunes the same weights, with the same share.
 
     It saves no time, as convolutions compute the zeros too. `CostMetric` tells both, `paper_gmacs`
     by formula and `full_gmacs` as computed.
@@ -48,6 +48,7 @@ class PruneWeightsHook(Hook):
         if not is_within(share, 0, 1) or share == 0:
             raise ValueError(f"share is {share!r}; wanted a part of the MACs, above 0 and up to 1")
         self.share = share
+        self._goes_on = False
         self._masks: dict[str, Tensor] | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -66,13 +67,26 @@ class PruneWeightsHook(Hook):
         refuse_twice(self, runner)
         self._masks = None
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint["pruned_share"] = self.share
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # Of others, zeros may be any network's, and are pruned like all weights.
+        self._goes_on = bool(runner._resume) and "pruned_share" in checkpoint
+        if self._goes_on and checkpoint["pruned_share"] != self.share:
+            raise ValueError(
+                f"share is {self.share}, and the training that is to go on was pruned to "
+                f"{checkpoint['pruned_share']}; resume with that share, or begin anew from its "
+                "weights alone (load_from without resume)"
+            )
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if self._masks is not None:
             return
         model: Any = unwrapped(runner.model)
-        if runner.iter and (pruned := zeros_of(model)):
-            # Goes on: what was zero stays so, whatever the size of this batch.
-            weights = {name: model.get_submodule(name).weight for name in pruned}
+        if self._goes_on:
+            # What was zero stays so, whatever the size of this batch.
+            weights = {name: model.get_submodule(name).weight for name in zeros_of(model)}
             self._masks = {name: weight.detach() != 0 for name, weight in weights.items()}
             return
         # Processes whose inputs differ in size have to prune the same weights.
