@@ -65,6 +65,17 @@ def test_the_weight_rises_over_its_part_of_the_training(tmp_path):
     assert rates == pytest.approx(by_hand, rel=0.05, abs=1e-6)
 
 
+def test_the_weight_rises_on_where_a_training_goes_on_with_other_batches(tmp_path, monkeypatch):
+    one = lambda share, *_: 1 + 0 * share.sum()  # noqa: E731
+    monkeypatch.setattr(efficiency_loss_hook, "efficiency_loss", one)
+    train(tmp_path, epochs=2)
+    loader = {**toy.runner_settings(tmp_path)["train_dataloader"], "batch_size": 2}
+    settings = dict(epochs=4, resume=True, train_dataloader=loader, **every_step)
+    rates = [row["loss_efficiency"] for row in logged(train(tmp_path, {"ramp": 1.0}, **settings))]
+    # Five steps in each of the last two of four epochs, in place of three.
+    assert rates == pytest.approx([5 * (2 + step / 5) / 4 for step in range(10)])
+
+
 def test_a_target_share_asks_for_nothing_below_it(tmp_path):
     runner = train(tmp_path, {"target": 1.0}, **every_step)
     assert all(row["loss_efficiency"] == 0 for row in logged(runner))

@@ -16,7 +16,7 @@ import torch
 from mmengine.dist import all_reduce_params
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from vared_mm.engine.told_gates import ToldAgain
@@ -128,6 +128,7 @@ class LossWatchingHook(Hook):
     """A hook that acts on the passes for the loss, from the beginning of a training to its end."""
 
     _watching: Watching | None = None
+    _batch = 0
 
     def watch(self, runner: Runner, watch: Watch) -> None:
         self.after_train(runner)  # of a training that failed
@@ -136,6 +137,16 @@ class LossWatchingHook(Hook):
     @property
     def is_at_first_pass(self) -> bool:
         return not (self._watching and self._watching.seen)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._batch = batch_idx
+
+    def part_done(self, runner: Runner) -> float:
+        """Of the training, in [0, 1]. Not by `runner.iter` where there are epochs: a training that
+        goes on with another batch size, or other processes, keeps the count of the former steps."""
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            return runner.iter / runner.max_iters
+        return (runner.epoch + self._batch / len(runner.train_dataloader)) / runner.max_epochs
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:

@@ -147,7 +147,7 @@ class EfficiencyLossHook(LossWatchingHook):
         """How far λ_e has risen, in [0, 1]."""
         if self.ramp == 0:
             return 1.0
-        return min(1.0, runner.iter / (self.ramp * runner.max_iters))
+        return min(1.0, self.part_done(runner) / self.ramp)
 
     def losses(
         self,

@@ -127,6 +127,7 @@ class TeachGatesHook(LossWatchingHook):
         self._handles: list[RemovableHandle] = []
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        super().before_train_iter(*args, **kwargs)
         # Each time: epochs and validations put the whole model back into training.
         for norm in self._norms:
             norm.eval()
@@ -165,7 +166,7 @@ class TeachGatesHook(LossWatchingHook):
             if runner.iter % self.interval == 0:
                 gained = self.gained(*self.lost(model, arguments))
             forced = None
-            if runner.iter < self.draw * runner.max_iters:
+            if self.part_done(runner) < self.draw:
                 # As often all and nothing as anything between.
                 forced = torch.rand(samples, len(axes)) < torch.rand(samples, 1)
             telling = partial(answering, convs, forced)
