@@ -1,7 +1,9 @@
 """AR-Net: what runs is what was chosen, answers and costs as if all had run, and it trains."""
 
+import math
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from vared_mm.engine.cost_hook import CostWatch
 from vared_mm.fast.prepare import prepare_for_inference
 from vared_mm.flops import bounds
 from vared_mm.method import DynamicError
+from vared_mm.models import arnet
 from vared_mm.rivals.frame_policy import uneven_use
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -264,6 +267,16 @@ def run(tmp_path, epochs, **changed):
     given |= dict(model=settings(**one), val_evaluator=evaluators, test_evaluator=evaluators)
     given |= dict(default_scope="mmaction", experiment_name=uuid.uuid4().hex)
     return Runner(**(given | changed))
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(2, 1), (18, 0)])
+def test_the_temperature_stays_within_its_epoch_where_steps_were_counted_by_other_batches(
+    monkeypatch, step, epoch
+):
+    told = dict(iter=step, max_iters=20, epoch=epoch, max_epochs=2)
+    hub = SimpleNamespace(get_info=told.get)
+    monkeypatch.setattr(arnet.MessageHub, "get_current_instance", lambda: hub)
+    assert MODELS.build(settings()).tau == pytest.approx(5 * math.exp(-0.045 * 60))
 
 
 def test_it_trains_in_half_precision_goes_on_and_tells_accuracy_and_cost(tmp_path):

@@ -113,6 +113,9 @@ class ARNet(BaseModel):
         """As far as the running training has come."""
         hub = MessageHub.get_current_instance()
         done = hub.get_info("iter", 0) / max(hub.get_info("max_iters", 1), 1)
+        # After a resume with other batches the count of steps is the former ones'.
+        epoch, epochs = hub.get_info("epoch", 0), max(hub.get_info("max_epochs", 1), 1)
+        done = min(max(done, epoch / epochs), (epoch + 1) / epochs)
         return temperature(self.epochs * done)
 
     def forward(
