@@ -365,7 +365,7 @@ def test_decay_is_looked_for_in_every_wrapper_of_a_dict(monkeypatch):
     monkeypatch.setattr(efficiency_loss_hook, "print_log", lambda text, *_: told.append(text))
     warn_of_decay(net, wrapper)
     assert told[0].startswith("1 gates have weight decay on their bias")
-    refuse_other_groups(wrapper)
+    refuse_other_groups(wrapper, net)
     one, other = (several[key].optimizer.state_dict() for key in "01")
     with pytest.raises(ValueError, match="1 groups of 2 parameters, this one 1 of"):
         several["0"].optimizer.load_state_dict(other)

@@ -42,6 +42,11 @@ def test_parameters_of_equal_settings_share_a_group():
     assert found == [(0.1, 0.2, others), (0.2, 0.2, weights), (0.5, 0.0, betas)]
 
 
+def test_groups_are_dicts_that_torch_compile_can_trace():
+    groups = wrapper_of(model(), "MergedGroupsConstructor").optimizer.param_groups
+    assert {type(group) for group in groups} == {dict}
+
+
 @pytest.mark.parametrize(("fused", "part"), [(False, 0.0), (True, 1e-5)])
 def test_the_steps_are_those_of_a_group_for_each_parameter(fused, part):
     # In float64, as Adam makes steps of the roundings that a bias before a BatchNorm gets.
@@ -54,6 +59,22 @@ def test_the_steps_are_those_of_a_group_for_each_parameter(fused, part):
             wrapper.update_params(net(x).square().mean())
     for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=part, atol=part)
+
+
+def test_a_state_of_other_parameters_in_groups_of_the_same_sizes_is_refused():
+    def wrapper(part):
+        custom = dict(custom_keys={f"gate.{part}": dict(decay_mult=0.0)})
+        adam = dict(type="AdamW", lr=0.1, weight_decay=0.2)
+        settings = dict(optimizer=adam, paramwise_cfg=custom)
+        config = ConfigDict(constructor="MergedGroupsConstructor", **settings)
+        return build_optim_wrapper(model(), config)
+
+    state = wrapper("beta").state_dict()
+    wrapper("beta").load_state_dict(state)
+    with pytest.raises(ValueError, match=r"has 0.gate.weight2 where this one has 0.gate.beta: it"):
+        wrapper("weight2").load_state_dict(state)
+    # One of before has no names.
+    wrapper("weight2").load_state_dict({k: v for k, v in state.items() if k != "parameter_names"})
 
 
 def test_settings_that_are_lists_make_a_group_too():

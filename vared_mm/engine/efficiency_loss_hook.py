@@ -96,7 +96,7 @@ class EfficiencyLossHook(LossWatchingHook):
 
     def before_run(self, runner: Runner) -> None:
         # A test has no optimiser yet.
-        refuse_other_groups(runner.optim_wrapper)
+        refuse_other_groups(runner.optim_wrapper, runner.model)
 
     def before_train(self, runner: Runner) -> None:
         refuse_twice(self, runner)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 from torch.optim import Optimizer
+
+from vared_mm.engine.around_forward import unwrapped
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -27,7 +30,10 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         wrapper = super().__call__(model)
-        refuse_other_groups(wrapper)
+        refuse_other_groups(wrapper, model)
+        for optimizer in optimizers_of(wrapper):
+            # torch.compile cannot trace the config's kind of dict.
+            optimizer.param_groups[:] = map(dict, optimizer.param_groups)
         return wrapper
 
     def add_params(
@@ -50,10 +56,13 @@ def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def refuse_other_groups(optim_wrapper: Any) -> None:
-    """From here on its optimisers tell of a checkpoint that another constructor's groups made."""
+def refuse_other_groups(optim_wrapper: Any, model: nn.Module) -> None:
+    """From here on its optimisers name their parameters in checkpoints, and tell of one whose
+    groups are others."""
+    names = {id(p): name for name, p in unwrapped(model).named_parameters()}
     for optimizer in optimizers_of(optim_wrapper):
-        optimizer.register_load_state_dict_pre_hook(_compare)
+        optimizer.register_state_dict_post_hook(partial(_tell_names, names))
+        optimizer.register_load_state_dict_pre_hook(partial(_compare, names))
 
 
 def optimizers_of(optim_wrapper: Any) -> list[Optimizer]:
@@ -75,15 +84,30 @@ def decayed(parameters: Iterable[nn.Parameter], optim_wrapper: Any) -> int:
     )
 
 
-def _compare(optimizer: Optimizer, state: dict[str, Any]) -> None:
+def _names_in(optimizer: Optimizer, names: Mapping[int, str]) -> list[str]:
+    return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
+
+
+def _tell_names(names: Mapping[int, str], optimizer: Optimizer, state: dict[str, Any]) -> None:
+    state["parameter_names"] = _names_in(optimizer, names)
+
+
+def _compare(names: Mapping[int, str], optimizer: Optimizer, state: dict[str, Any]) -> None:
     theirs, ours = (
         [len(group["params"]) for group in groups]
         for groups in (state["param_groups"], optimizer.param_groups)
     )
+    told, wanted = state.get("parameter_names"), _names_in(optimizer, names)
+    others = [pair for pair in zip(told or [], wanted, strict=False) if pair[0] != pair[1]]
     if theirs != ours:
-        raise ValueError(
-            f"the checkpoint's optimiser has {len(theirs)} groups of {sum(theirs)} parameters, "
-            f"this one {len(ours)} of {sum(ours)}: it is of another optim_wrapper.constructor, "
-            "paramwise_cfg or network. Resume with the settings that it was saved with, or begin "
-            "anew from its weights alone (load_from without resume)"
-        )
+        differ = f"{len(theirs)} groups of {sum(theirs)} parameters, this one {len(ours)} of "
+        differ += str(sum(ours))
+    elif others:
+        differ = f"{others[0][0]} where this one has {others[0][1]}"
+    else:
+        return
+    raise ValueError(
+        f"the checkpoint's optimiser has {differ}: it is of another optim_wrapper.constructor, "
+        "paramwise_cfg or network. Resume with the settings that it was saved with, or begin anew "
+        "from its weights alone (load_from without resume)"
+    )

@@ -35,7 +35,7 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
-from vared_mm.engine.merged_groups import optimizers_of
+from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
 from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
@@ -125,6 +125,10 @@ class TeachGatesHook(LossWatchingHook):
         self._norms: list[_BatchNorm] = []
         self._has_taught = False
         self._handles: list[RemovableHandle] = []
+
+    def before_run(self, runner: Runner) -> None:
+        # A test has no optimiser yet.
+        refuse_other_groups(runner.optim_wrapper, runner.model)
 
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         super().before_train_iter(*args, **kwargs)
