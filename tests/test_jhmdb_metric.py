@@ -122,3 +122,9 @@ def test_samples_that_tell_nothing_are_refused(fields, message):
 def test_a_data_set_without_classes_is_refused():
     with pytest.raises(ValueError, match="needs the names of the classes, which JHMDBDataset"):
         evaluate([sample()], classes=())
+
+
+@pytest.mark.parametrize("link", ["x", 2, [1], True])
+def test_a_link_that_is_no_settings_is_refused(link):
+    with pytest.raises(ValueError, match="link is .*; wanted settings as dict"):
+        JHMDBMetric(link=link)

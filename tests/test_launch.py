@@ -12,13 +12,24 @@ import pytest
 import torch
 from command_lines import TOOLS
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    HOOKS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    PARAM_SCHEDULERS,
+    TASK_UTILS,
+    WEIGHT_INITIALIZERS,
+)
 from torch.utils.data import DataLoader
 
 from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import (
     RANKS,
+    alone_in,
+    check_launcher,
     config_of,
     is_first_process,
     last_checkpoint,
@@ -45,6 +56,66 @@ def test_a_type_that_no_registry_has_ends_with_a_line():
     told = "^error: VaRedX is not in the mmengine::model registry"
     with pytest.raises(SystemExit, match=told), told_in_a_line():
         MODELS.build(dict(type="VaRedX"))
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [DATA_SAMPLERS, PARAM_SCHEDULERS, OPTIM_WRAPPER_CONSTRUCTORS, WEIGHT_INITIALIZERS, TASK_UTILS],
+    ids=lambda registry: registry.name,
+)
+def test_a_type_is_told_of_in_a_line_also_where_the_registry_s_name_has_a_blank(registry):
+    told = f"^error: X is not in the mmengine::{registry.name} registry"
+    with pytest.raises(SystemExit, match=told), told_in_a_line():
+        registry.build(dict(type="X"))
+
+
+@HOOKS.register_module(force=True)
+class FaultyHook(Hook):
+    def __init__(self, weight):
+        self.weight = len(weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (dict(type="FaultyHook", wight=3), "unexpected keyword argument 'wight'"),
+        (dict(type="FaultyHook"), "missing 1 required positional argument: 'weight'"),
+        (dict(weight=3), 'must contain the key "type"'),
+        (dict(type=3), "type must be a str"),
+        ("FaultyHook", "cfg should be a dict"),
+    ],
+)
+def test_what_a_config_says_wrong_of_a_type_is_told_in_a_line_and_a_fault_in_it_is_not(
+    settings, told
+):
+    with pytest.raises(SystemExit, match=f"^error: .*{told}"), told_in_a_line():
+        HOOKS.build(settings)
+    with pytest.raises(TypeError, match="has no len"), told_in_a_line():
+        HOOKS.build(dict(type="FaultyHook", weight=3))
+
+
+def test_hooks_that_are_no_list_are_refused(tmp_path):
+    (tmp_path / "a.py").write_text("custom_hooks = dict(type='CostHook')")
+    with pytest.raises(SystemExit, match=r"custom_hooks is \{'type': 'CostHook'\}; wanted a list"):
+        config_of(str(tmp_path / "a.py"))
+
+
+@pytest.mark.parametrize("launcher", RANKS)
+def test_a_launcher_that_did_not_start_the_process_is_refused(monkeypatch, launcher):
+    monkeypatch.delenv(RANKS[launcher], raising=False)
+    with pytest.raises(SystemExit, match=f"--launcher {launcher} wants {RANKS[launcher]} in the"):
+        check_launcher(launcher)
+    monkeypatch.setenv(RANKS[launcher], "0")
+    check_launcher(launcher)
+    check_launcher("none")
+
+
+def test_what_a_killed_training_left_half_written_goes_with_the_next(tmp_path):
+    kept = {"epoch_1.pth", ".own.pth", f".{'a' * 32}.json"}
+    for name in (*kept, f".{'0f' * 16}.pth"):
+        (tmp_path / name).touch()
+    with alone_in(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, "in_training"}
 
 
 class Broken(list):

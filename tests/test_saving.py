@@ -75,6 +75,14 @@ def test_an_end_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path):
     assert (tmp_path / "last_checkpoint").read_text().endswith("epoch_2.pth")
 
 
+def test_a_best_one_by_what_is_not_measured_is_told_with_what_is(tmp_path):
+    runner = runner_of(tmp_path, 1, save_best="acc/top1", rule="greater")
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    hook.before_train(runner)
+    with pytest.raises(ValueError, match=r"'acc/top1', which .* wanted one of \['score'\]"):
+        hook._save_best_checkpoint(runner, {"score": 0.5})
+
+
 def test_the_best_one_is_kept_until_there_is_a_better_and_when_it_is_saved_again(tmp_path):
     best = dict(max_keep_ckpts=1, save_best="score", rule="greater")
     runner = runner_of(tmp_path, 3, **best)

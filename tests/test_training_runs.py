@@ -114,6 +114,15 @@ def test_two_trainings_in_one_folder_would_mix_their_checkpoints(folder, monkeyp
         pass
 
 
+@pytest.mark.parametrize("scale", [None, dict(base_batch_size=0), dict(base_batch_size="8")])
+def test_a_learning_rate_that_cannot_be_scaled_is_told_of(tmp_path, monkeypatch, capsys, scale):
+    (tmp_path / "a.py").write_text(f"auto_scale_lr = {scale}")
+    monkeypatch.setattr(sys, "argv", ["train.py", str(tmp_path / "a.py"), "--auto-scale-lr"])
+    with pytest.raises(SystemExit):
+        tool_of("train").main()
+    assert "needs auto_scale_lr.base_batch_size in the config, from 1" in capsys.readouterr().err
+
+
 def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(folder, monkeypatch):
     listed = (folder / "clips" / "train.txt").read_text()
     (folder / "more.txt").write_text("gone.mp4 0\n" + listed)

@@ -9,12 +9,15 @@ import torch
 import toy
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
+from mmengine.registry import HOOKS, METRICS
 from torch import nn
 
 from vared_mm import weights
 from vared_mm.method.gate import Gate
 from vared_mm.rivals.ghost import GhostConfig, make_ghost
-from vared_mm.weights import CheckedRunner, TrainingRunner, load_weights
+from vared_mm.weights import CheckedRunner, TrainingRunner, load_weights, refuse_lacking
+
+COST = [dict(type="CostHook")]
 
 
 def model(**dynamic):
@@ -168,7 +171,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content, said):
 def test_nobody_is_told_to_run_what_a_file_holds(tmp_path, write, said):
     write(tmp_path / "no.pth")
     run = TrainingRunner(
-        **toy.runner_settings(tmp_path / "run"), load_from=str(tmp_path / "no.pth")
+        **toy.runner_settings(tmp_path / "run", hooks=COST), load_from=str(tmp_path / "no.pth")
     )
     for read in (lambda: load_weights(model(), str(tmp_path / "no.pth")), run.train):
         with pytest.raises(SystemExit, match=f"no.pth .*{said}") as ended:
@@ -178,12 +181,13 @@ def test_nobody_is_told_to_run_what_a_file_holds(tmp_path, write, said):
 
 def test_a_training_does_not_go_on_from_weights_alone_and_starts_from_them(tmp_path):
     file, state = str(tmp_path / "w.pth"), model().state_dict()
+    settings = toy.runner_settings(tmp_path, hooks=COST)
     for content in (state, {"state_dict": state, "meta": {"epoch": 1, "iter": 3}}):
         torch.save(content, file)
         told = rf"w\.pth holds weights and no training .*load_from={re.escape(file)}"
         with pytest.raises(SystemExit, match=told):
-            TrainingRunner(**toy.runner_settings(tmp_path), load_from=file, resume=True).train()
-    runner = TrainingRunner(**toy.runner_settings(tmp_path), load_from=file)
+            TrainingRunner(**settings, load_from=file, resume=True).train()
+    runner = TrainingRunner(**settings, load_from=file)
     runner.load_or_resume()
     assert torch.equal(runner.model.cls_head.bias, state["cls_head.bias"])
 
@@ -197,10 +201,22 @@ def test_a_training_starts_from_no_weights_of_ghost_modules_that_it_has_not(tmp_
     ghost = model()
     make_ghost(ghost, GhostConfig(targets=r"backbone\.1"))
     torch.save(dict(state_dict=ghost.state_dict()), tmp_path / "ghost.pth")
-    settings = toy.runner_settings(tmp_path / "run")
+    settings = toy.runner_settings(tmp_path / "run", hooks=COST)
     runner = TrainingRunner(**settings, load_from=str(tmp_path / "ghost.pth"))
     with pytest.raises(SystemExit, match="ghost.pth is of a network with Ghost modules, as backbo"):
         runner.train()
     torch.save(dict(state_dict=model(search_space=2).state_dict()), tmp_path / "dynamic.pth")
     settings = toy.runner_settings(tmp_path / "other", hooks=[dict(type="CostHook")])
     TrainingRunner(**settings, load_from=str(tmp_path / "dynamic.pth")).train()
+
+
+@pytest.mark.parametrize(
+    ("metric", "hook"), [("CostMetric", "CostHook"), ("ViewAccuracy", "ViewScoresHook")]
+)
+def test_a_metric_without_its_hook_is_refused_before_the_training(tmp_path, metric, hook):
+    evaluator = dict(val_evaluator=dict(type=metric), test_evaluator=dict(type=metric))
+    runner = TrainingRunner(**toy.runner_settings(tmp_path, **evaluator))
+    with pytest.raises(ValueError, match=rf"{metric} measures .* add dict\(type='{hook}'\)"):
+        runner.train()
+    assert runner.iter == 0
+    refuse_lacking([HOOKS.build(dict(type=hook))], [METRICS.build(dict(type=metric))])

@@ -21,6 +21,7 @@ from vared_mm.launch import (
     told_in_a_line,
     use_amp,
 )
+from vared_mm.method.config import is_whole
 from vared_mm.options import run_parser
 from vared_mm.weights import TrainingRunner
 
@@ -50,8 +51,10 @@ def main() -> None:
     if args.no_validate:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     if args.auto_scale_lr:
-        if "base_batch_size" not in config.get("auto_scale_lr", {}):
-            parser.error("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
+        if not is_whole((config.get("auto_scale_lr") or {}).get("base_batch_size"), 1):
+            parser.error(
+                "--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, from 1 up"
+            )
         config.auto_scale_lr.enable = True
     if args.deterministic:
         config.randomness = {**config.get("randomness", {}), "deterministic": True}

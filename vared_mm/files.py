@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,14 @@ def half_written(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             half.unlink()
+
+
+def remove_halves(folder: str | Path, suffix: str) -> None:
+    """What writers that were killed left there; nobody may be writing."""
+    for half in Path(folder).glob(f".*{suffix}"):
+        if re.fullmatch(r"\.[0-9a-f]{32}", half.stem):
+            with suppress(OSError):
+                half.unlink()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

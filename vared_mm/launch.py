@@ -30,6 +30,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from vared_mm.commands import as_command
+from vared_mm.files import remove_halves
 from vared_mm.printing import visible
 from vared_mm.screen import quiet
 from vared_mm.settings import kind, named_missing
@@ -41,6 +42,7 @@ def read_config(args: argparse.Namespace) -> Config:
     # What torchrun sets by itself, older launchers pass as an option.
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     config = config_of(args.config, args.cfg_options)
+    check_launcher(args.launcher)
     config.launcher = args.launcher
     if args.work_dir:
         config.work_dir = args.work_dir
@@ -49,6 +51,16 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": args.seed}
     return config
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuses one that did not start this process."""
+    if (number := RANKS.get(launcher)) and number not in os.environ:
+        raise SystemExit(
+            f"error: --launcher {launcher} wants {number} in the environment, which tells a "
+            f"process its number, and it is not there; start with {STARTERS[launcher]}, or leave "
+            "out --launcher for one process"
+        )
 
 
 def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
@@ -69,6 +81,8 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
         ) from error
     for key in unknown:
         refuse_misspelt(key)
+    if isinstance(hooks := config.get("custom_hooks"), Mapping):
+        raise SystemExit(f"error: custom_hooks is {dict(hooks)}; wanted a list of such dicts")
     return config
 
 
@@ -101,12 +115,25 @@ def told_in_a_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
-    except (OSError, ValueError, KeyError) as error:
-        # Of a KeyError that alone which mmengine raises for types that a config names.
-        if isinstance(error, KeyError) and not re.search(r"is not in the \S+ registry", str(error)):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, KeyError | TypeError) and not is_of_config(error):
             raise
         into_log_file(error)
         raise SystemExit(f"error: {visible(' '.join(said_by(error).split()))}") from error
+
+
+# What mmengine raises for what a config names, by its text.
+OF_CONFIG = re.compile(
+    r"is not in the [^.]+ registry|must contain the key .?\"type|type must be a str or valid type"
+    r"|cfg should be a dict|got an unexpected keyword argument|missing \d+ required"
+)
+
+
+def is_of_config(error: Exception) -> bool:
+    """Whether mmengine raised it while it built what a config names, for its type or keys."""
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    is_building = any(Path(file).match("mmengine/registry/*.py") for file in files)
+    return is_building and OF_CONFIG.search(str(error)) is not None
 
 
 def said_by(error: Exception) -> str:
@@ -162,6 +189,7 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 # Where launchers tell each process its number.
 RANKS = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+STARTERS = {"pytorch": "torchrun", "slurm": "srun", "mpi": "Open MPI's mpirun"}
 
 
 def is_first_process(launcher: str) -> bool:
@@ -187,6 +215,8 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         # Windows, and file systems that lock nothing.
         except (ImportError, OSError):
             pass
+        else:
+            remove_halves(folder, ".pth")
         yield
 
 

@@ -42,9 +42,15 @@ class KeepingHook(CheckpointHook):
         with removing_later(self):
             super()._save_checkpoint_with_step(*args, **settings)
 
-    def _save_best_checkpoint(self, *args: Any, **settings: Any) -> None:
+    def _save_best_checkpoint(self, runner: Any, metrics: dict[str, Any]) -> None:
+        named = self.key_indicators if self.save_best else []
+        if missing := [key for key in named if key != "auto" and key not in metrics]:
+            raise ValueError(
+                f"save_best names {missing[0]!r}, which the validation does not measure; wanted "
+                f"one of {sorted(metrics)}"
+            )
         with removing_later(self):
-            super()._save_best_checkpoint(*args, **settings)
+            super()._save_best_checkpoint(runner, metrics)
 
 
 class Later:

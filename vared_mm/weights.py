@@ -43,8 +43,20 @@ class LabelledRunner(QuietRunner):
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         built = super().build_evaluator(evaluator)
+        refuse_lacking(self.hooks, built.metrics)
         average_views(unwrapped(self.model), built.metrics)
         return built
+
+
+def refuse_lacking(hooks: Iterable[Any], metrics: Iterable[Any]) -> None:
+    """Before any work: some metrics measure what a hook attaches to predictions."""
+    there = {kind.__name__ for hook in hooks for kind in type(hook).__mro__}
+    for metric in metrics:
+        if (wanted := getattr(metric, "needs_hook", None)) and wanted not in there:
+            raise ValueError(
+                f"{type(metric).__name__} measures what {wanted} attaches to predictions, and "
+                f"there is none; add dict(type={wanted!r}) to custom_hooks"
+            )
 
 
 class CheckedRunner(LabelledRunner):

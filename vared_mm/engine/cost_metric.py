@@ -99,6 +99,7 @@ class CostMetric(BaseMetric):
     """
 
     default_prefix = "cost"
+    needs_hook = "CostHook"
     summary: dict[str, Any] | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

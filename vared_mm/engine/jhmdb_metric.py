@@ -56,6 +56,8 @@ class JHMDBMetric(BaseMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device)
+        if not isinstance(link, Mapping | None):
+            raise ValueError(f"link is {link!r}; wanted settings as dict(min_score=0.05)")
         self.link, self.classwise = LinkConfig(**(link or {})), classwise
         self.pixel_ends = pixel_ends
 

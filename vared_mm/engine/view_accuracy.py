@@ -117,6 +117,7 @@ class ViewAccuracy(BaseMetric):
     """
 
     default_prefix = "acc"
+    needs_hook = "ViewScoresHook"
 
     def __init__(self, crops: int = 3, collect_device: str = "cpu") -> None:
         super().__init__(collect_device=collect_device)
