@@ -1,6 +1,7 @@
 """A dynamic network as a file that other engines run: policies, refusals, what it is worth."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -118,9 +119,11 @@ def test_what_openvino_does_not_read_is_refused_too_and_leaves_no_file(tmp_path,
     imported("openvino")
     unread = lambda network, example, path: path.write_text("no graph")  # noqa: E731
     monkeypatch.setattr(targets, "write_onnx", unread)
+    level = logging.getLogger().level
     with pytest.raises(ExportError, match="Conv2d cannot be exported: "):
         TARGETS["openvino"].write(nn.Conv2d(2, 4, 3), torch.ones(1, 2, 8, 8), tmp_path / "net.xml")
     assert not [*tmp_path.iterdir()]
+    assert logging.getLogger().level == level, "OpenVINO leaves it at errors alone"
 
 
 def test_what_cannot_be_exported_is_refused_with_what_would_do(tmp_path, monkeypatch):

@@ -84,6 +84,7 @@ def test_of_a_video_the_middle_view_is_timed(dims, monkeypatch):
         [dict(inputs=video, data_samples=ActionDataSample())] * 2, collate_fn=pseudo_collate
     )
     monkeypatch.setattr(benchmark, "loader_of", lambda *args, **more: loader)
+    monkeypatch.setattr(benchmark, "answer_of", lambda model, inputs: None)
     inputs = benchmark.inputs_of(model, Config(), Settings(shape=None), 2)
     assert inputs.shape == ((2, 8, 3, 4, 4) if dims == 2 else (2, 1, 3, 8, 4, 4))
     assert inputs.unique().tolist() == [3]

@@ -164,7 +164,7 @@ def batches(example: Tensor) -> tuple | None:
 def refused(network: nn.Module) -> Iterator[None]:
     """Whatever an exporter raises, as an `ExportError`."""
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), engines.logging_kept():
             # What torch's exporters warn of in torch, and of sizes, which a file is for.
             for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
                 warnings.simplefilter("ignore", kind)

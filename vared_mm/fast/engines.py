@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def compiled_openvino(
     }
     if precision:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logging_kept():
         # Its shapes are those of every input to come.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         model = ov.convert_model(network, example_input=example)
@@ -118,6 +119,19 @@ def compiled_openvino(
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("openvino has no bfloat16 on this processor; leave it out of --against")
     return core.compile_model(model, "CPU", settings)
+
+
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Around OpenVINO's conversion: where that fails, it leaves the root logger with errors alone,
+    and no warning of anybody would be told after it."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
 
 
 @cache
