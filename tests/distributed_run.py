@@ -55,7 +55,11 @@ runner.train()
 
 teach = [dict(type="TeachGatesHook"), dict(type="CostHook")]
 half = -(-toy.CLIPS // (2 * processes))
-taught = runner_of("taught", half, dynamic=dict(normalised=True), hooks=teach)
+taught = runner_of(
+    "taught", half, dynamic=dict(normalised=True), hooks=teach,
+    train_cfg=dict(type="IterBasedTrainLoop", max_iters=2, val_interval=9),
+    default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2)),
+)  # fmt: skip
 nn.init.ones_(taught.model.module.backbone[2].running_mean)  # The start is not an untrained one.
 taught.train()
 state = taught.model.module.backbone[1].gate.state_dict()
@@ -69,6 +73,8 @@ zeros = of_each_process((pruned.model.module.backbone[1].weight == 0).flatten().
 if is_main_process():
     result = dict(metrics=metrics, summary=summary, beta=gate.beta.tolist(), zeros=zeros)
     result["alike"] = all(one == weights[0] for one in weights)
+    saved = torch.load(Path(taught.work_dir, "iter_2.pth"), weights_only=True)["state_dict"]
+    result["saved"] = all(torch.equal(saved[f"backbone.1.gate.{k}"], v) for k, v in state.items())
     Path(sys.argv[1], "result.json").write_text(json.dumps(result))
 # The first process holds the store that the others still talk to.
 torch.distributed.barrier()

@@ -73,7 +73,8 @@ def test_the_weight_rises_on_where_a_training_goes_on_with_other_batches(tmp_pat
     settings = dict(epochs=4, resume=True, train_dataloader=loader, **every_step)
     rates = [row["loss_efficiency"] for row in logged(train(tmp_path, {"ramp": 1.0}, **settings))]
     # Five steps in each of the last two of four epochs, in place of three.
-    assert rates == pytest.approx([5 * (2 + step / 5) / 4 for step in range(10)])
+    # Both may have begun in one second, and then have one log.
+    assert rates[-10:] == pytest.approx([5 * (2 + step / 5) / 4 for step in range(10)])
 
 
 def test_a_target_share_asks_for_nothing_below_it(tmp_path):

@@ -114,6 +114,10 @@ def test_what_a_killed_training_left_half_written_goes_with_the_next(tmp_path):
     kept = {"epoch_1.pth", ".own.pth", f".{'a' * 32}.json"}
     for name in (*kept, f".{'0f' * 16}.pth"):
         (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    # Of another tool, which still writes it.
+    kept.add(f".{'1f' * 16}.pth")
+    (tmp_path / f".{'1f' * 16}.pth").touch()
     with alone_in(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {*kept, "in_training"}
 

@@ -294,6 +294,9 @@ def test_one_evaluation_counts_once_however_often_it_is_there():
     assert counts(free_board(inputs(copied, copied))) == ["1"]
     other = replace(one, weights="beef")
     assert counts(free_board(inputs(one, other))) == ["2"]
+    # Of former versions no training is told, and later ones tell that of the same weights.
+    trained = [replace(one, training={"lr": 1}), replace(other, training={"lr": 2})]
+    assert counts(free_board(inputs(one, other, *trained))) == ["1", "1"]
 
 
 @pytest.mark.parametrize("device", ["cpu", "a GPU"])

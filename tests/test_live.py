@@ -346,7 +346,8 @@ def test_a_video_that_ends_too_early_is_told_at_its_end(tmp_path, tool, capsys):
     assert json.loads((tmp_path / "live.json").read_text())[0]["frame"] == 16
     with_its_end_lost(tmp_path / "a.mp4", 0.7)
     with pytest.raises(SystemExit, match=r"is cut or broken: \d of 24 frames can be decoded"):
-        tool("live", "a.mp4", "--out", "short.mp4")
+        tool("live", "a.mp4", "--out", "short.mp4", "--json", "live.json")
+    assert json.loads((tmp_path / "live.json").read_text())[0]["frame"] == 16, "of before"
 
 
 def test_the_rows_are_written_also_where_the_video_cannot_be(tmp_path, tool, monkeypatch):

@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
 import vared_mm  # noqa: F401  (registers the constructor)
+from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.method import DynamicConfig, make_dynamic
 
 CUSTOM = {"gate.beta": dict(lr_mult=5.0, decay_mult=0.0), "gate.weight2": dict(lr_mult=2.0)}
@@ -73,6 +74,12 @@ def test_a_state_of_other_parameters_in_groups_of_the_same_sizes_is_refused():
     wrapper("beta").load_state_dict(state)
     with pytest.raises(ValueError, match=r"has 0.gate.weight2 where this one has 0.gate.beta: it"):
         wrapper("weight2").load_state_dict(state)
+    # The wrapper of a part has no part in names, as in those of weights.
+    wrapped = nn.ModuleDict({"module": nn.Linear(1, 1)}), nn.Linear(1, 1)
+    optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in wrapped]
+    for optimizer, part in zip(optimizers, wrapped, strict=True):
+        refuse_other_groups(OptimWrapper(optimizer), part)
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
     # One of before has no names.
     wrapper("weight2").load_state_dict({k: v for k, v in state.items() if k != "parameter_names"})
 

@@ -42,6 +42,14 @@ def test_the_lists_hold_the_rows_of_each_split_with_labels_in_the_order_of_the_n
     assert len(list((out / "clips_4x40").iterdir())) == 4
 
 
+def test_classes_keep_the_order_that_they_had(source):
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    (source[2] / "classes.txt").write_text("b\na\n")
+    make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert (source[2] / "classes.txt").read_text() == "b\na\n"
+    assert (source[2] / "val.txt").read_text().split()[1::2] == ["0", "1"]
+
+
 def test_a_clip_has_frames_0_3_6_9_of_ten_and_the_short_side_asked_for(source):
     make_small_clips(*source, SmallClipsConfig(**SETTINGS))
     video = decord.VideoReader(str(source[2] / "clips_4x40" / "deep-v_0.mp4"))
@@ -57,6 +65,7 @@ def test_sides_keep_their_ratio_and_leave_out_widths_that_decord_misreads():
     assert scaled_size(80, 96, short_side=40) == (50, 40)
     assert scaled_size(64, 64, short_side=8) == (10, 8)
     assert scaled_size(96, 64, short_side=12) == (14, 18)
+    assert scaled_size(400, 8, short_side=4) == (10, 200)
 
 
 def test_clips_that_are_there_are_not_made_again(source):

@@ -261,6 +261,18 @@ def test_gates_that_no_gradient_reaches_are_refused(tmp_path, start):
         Runner(**settings).train()
 
 
+def test_of_several_optimisers_each_steps_on_what_was_taught_and_on_nothing_else():
+    hook, weight, gate = TeachGatesHook(), *(nn.Parameter(torch.ones(1)) for _ in range(2))
+    optimizers = [torch.optim.SGD([part], 0.25) for part in (weight, gate)]
+    for taught, stepped in ((True, [0.75, 0.75]), (False, [0.5, 0.75])):
+        weight.grad, gate.grad = torch.ones(1), torch.ones(1)
+        hook._taught.update(optimizers * taught)
+        for optimizer in optimizers:
+            hook._leave_untaught({gate}, optimizer)
+            optimizer.step()
+        assert [weight.item(), gate.item()] == stepped
+
+
 def test_the_followers_of_a_block_s_gate_do_as_it_is_told():
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1))
     make_dynamic(model, DynamicConfig(share="block", targets=r"(?P<block>)[01]", normalised=True))

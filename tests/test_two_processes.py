@@ -35,8 +35,8 @@ def test_two_processes_train_and_evaluate_as_one(results):
     assert one["beta"][0] < 0.7
 
 
-def test_taught_gates_stay_alike_in_both_processes(results):
-    assert all(result["alike"] for result in results)
+def test_taught_gates_stay_alike_in_both_processes_and_so_they_are_saved(results):
+    assert all(result["alike"] and result["saved"] for result in results)
 
 
 def test_both_processes_prune_the_same_weights_as_one_does(results):

@@ -47,8 +47,8 @@ def main() -> None:
                 "what it finds"
             )
         if args.json:
-            # Also where the video cannot be written to its end.
-            stack.callback(write_json, args.json, rows)
+            # Also where the video cannot be written to its end; of nothing that was seen, nothing.
+            stack.callback(lambda: write_json(args.json, rows) if rows else None)
         clips = SlidingClips(network.model, network.config, args.window, args.precision)
         show = stack.enter_context(shown_in(source, args.out, args.serve))
         every = args.every or max(1, clips.frames // 4)

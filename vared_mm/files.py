@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,10 +44,11 @@ def half_written(path: str | Path) -> Iterator[Path]:
 
 
 def remove_halves(folder: str | Path, suffix: str) -> None:
-    """What writers that were killed left there; nobody may be writing."""
+    """What writers that were killed left there, an hour ago or longer: others may be writing."""
     for half in Path(folder).glob(f".*{suffix}"):
-        if re.fullmatch(r"\.[0-9a-f]{32}", half.stem):
-            with suppress(OSError):
+        with suppress(OSError):
+            is_old = time.time() - half.stat().st_mtime > 3600
+            if is_old and re.fullmatch(r"\.[0-9a-f]{32}", half.stem):
                 half.unlink()
 
 

@@ -15,7 +15,10 @@ from vared_mm.files import half_written, plain_name
 LARGEST, LEAST_RATE = 65535, 0.002
 USUAL_RATE = 25.0
 # Of formats that take MPEG-4; for others FFmpeg fails with the second frame, or at the end.
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
+SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".3gp", ".3g2", ".mpg", ".mpeg",
+    ".vob", ".asf", ".wmv", ".nut",
+)  # fmt: skip
 
 
 @contextmanager

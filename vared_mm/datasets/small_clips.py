@@ -69,7 +69,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
             would be one clip, or lists that are not ours would be replaced.
     """
     rows = read_rows(labels, videos, config)
-    names = in_order(row[config.label] for row in rows)
+    names = classes_of(rows, config, out)
     folder = f"clips_{config.frames}x{config.short_side}"
     targets = targets_of([row[config.file] for row in rows], out / folder)
     files = [videos / row[config.file] for row in rows]
@@ -88,7 +88,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
     write_text(lists["classes"], "".join(f"{name}\n" for name in names))
     return (
         f"{out}: {counts[0]} clips to train on, {counts[1]} to validate, {len(names)} classes"
-        + "".join(f"; {note}" for note in slips(rows, config))
+        + "".join(f"; {note}" for note in slips(rows, config, names))
         + (f"; clips that stay and whose videos are not there: {missing}" if missing else "")
     )
 
@@ -104,9 +104,17 @@ def check_own(out: Path, lists: Sequence[Path], read: Sequence[Path]) -> None:
             )
 
 
-def slips(rows: Sequence[dict[str, str]], config: SmallClipsConfig) -> list[str]:
+def classes_of(rows: Sequence[dict[str, str]], config: SmallClipsConfig, out: Path) -> list[str]:
+    """In the order that a former call gave them, for checkpoints answer in it."""
+    names, former = in_order(row[config.label] for row in rows), out / "classes.txt"
+    kept = former.read_text(encoding="utf-8").splitlines() if former.is_file() else []
+    return kept if sorted(kept) == sorted(names) else names
+
+
+def slips(
+    rows: Sequence[dict[str, str]], config: SmallClipsConfig, names: Sequence[str]
+) -> list[str]:
     """What looks like a slip of who wrote the labels."""
-    names = in_order(row[config.label] for row in rows)
     notes = []
     if are_numbers(names):
         others = [(n, name) for n, name in enumerate(names) if int(name) != n]
@@ -154,7 +162,9 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Width and height of the small clip; even, as video codecs ask."""
     scale = short_side / min(height, width)
     width, height = (2 * round(side * scale / 2) for side in (width, height))
-    return width + 2 * (width in MISREAD_WIDTHS), height
+    while width in MISREAD_WIDTHS:
+        width += 2
+    return width, height
 
 
 def targets_of(names: list[str], folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_params
+from mmengine.dist import all_reduce_params, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -21,7 +21,7 @@ from torch import nn
 
 from vared_mm.engine.told_gates import ToldAgain
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.gate import Gate
+from vared_mm.method.observe import gated_convs
 from vared_mm.method.operators import uncompiled
 
 Finish = Callable[[Any], Any]
@@ -148,17 +148,12 @@ class LossWatchingHook(Hook):
             return runner.iter / runner.max_iters
         return (runner.epoch + self._batch / len(runner.train_dataloader)) / runner.max_epochs
 
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if is_distributed():
+            average_gates(runner.model)
         if self._watching:
             self._again.end()
             self._watching.refuse_unseen(type(self).__name__)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        average_gates(runner.model)
-
-    # Of loops by iterations, too.
-    def before_val_epoch(self, runner: Runner) -> None:
-        average_gates(runner.model)
 
     def after_train(self, runner: Runner) -> None:
         if self._watching:
@@ -168,12 +163,10 @@ class LossWatchingHook(Hook):
 
 
 def average_gates(model: nn.Module) -> None:
-    """What gates learned of the samples of each process becomes that of all, as mmengine's
-    SyncBuffersHook would have it, which not every config has."""
-    gates = [module for module in model.modules() if isinstance(module, Gate)]
-    all_reduce_params(
-        [b for gate in gates for b in gate.buffers() if b.is_floating_point()], op="mean"
-    )
+    """What gates learned of the samples of each process becomes that of all. mmengine's
+    SyncBuffersHook, which not every config has, does so before validations, after checkpoints."""
+    buffers = {b: None for conv in gated_convs(model).values() for b in conv.gate.buffers()}
+    all_reduce_params([b for b in buffers if b.is_floating_point()], op="mean")
 
 
 @contextmanager

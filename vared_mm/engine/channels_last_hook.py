@@ -24,6 +24,9 @@ class ChannelsLastHook(Hook):
     model is wrapped once more. Where mmengine's Runner did not wrap it, weights stay as they are.
     """
 
+    # Before what others do to the wrapper.
+    priority = "VERY_HIGH"
+
     def before_run(self, runner: Runner) -> None:
         model = runner.model
         wrappers = [m for m in model.modules() if isinstance(m, DistributedDataParallel)]

@@ -64,6 +64,9 @@ class EfficiencyLossHook(LossWatchingHook):
             choices are many, 1 is nearer the truth than the size of the batch.
     """
 
+    # Before what averages the weights of a step, or saves them.
+    priority = "ABOVE_NORMAL"
+
     def __init__(
         self,
         weight: float = 5.0,

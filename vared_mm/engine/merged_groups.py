@@ -59,7 +59,9 @@ def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def refuse_other_groups(optim_wrapper: Any, model: nn.Module) -> None:
     """From here on its optimisers name their parameters in checkpoints, and tell of one whose
     groups are others."""
-    names = {id(p): name for name, p in unwrapped(model).named_parameters()}
+    # As in checkpoints, without the wrappers of single parts.
+    named = unwrapped(model).named_parameters()
+    names = {id(p): name.replace("module.", "") for name, p in named}
     for optimizer in optimizers_of(optim_wrapper):
         optimizer.register_state_dict_post_hook(partial(_tell_names, names))
         optimizer.register_load_state_dict_pre_hook(partial(_compare, names))

@@ -7,7 +7,6 @@ it would cost to close it. Here that is measured.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from vared_mm.engine.around_forward import (
@@ -93,8 +93,7 @@ class TeachGatesHook(LossWatchingHook):
             one (`load_from`).
     """
 
-    # Before hooks that record a training's pass, whatever their order in the config: the passes
-    # that measure are none of it.
+    # Before what records a pass (those that measure are none), averages weights or saves them.
     priority = "ABOVE_NORMAL"
 
     def __init__(
@@ -123,7 +122,8 @@ class TeachGatesHook(LossWatchingHook):
         self.interval, self.draw = interval, draw
         self.losses: deque[list[float]] = deque(maxlen=window)
         self._norms: list[_BatchNorm] = []
-        self._has_taught = False
+        # Those whose next step has something that was taught.
+        self._taught: set[Optimizer] = set()
         self._handles: list[RemovableHandle] = []
 
     def before_run(self, runner: Runner) -> None:
@@ -159,7 +159,7 @@ class TeachGatesHook(LossWatchingHook):
             )
         warn_of_decay(model, runner.optim_wrapper)
         self._norms = trained_norms(model)
-        axes = axes_of(convs)
+        axes, optimizers = axes_of(convs), optimizers_of(runner.optim_wrapper)
 
         def watch(stack: ExitStack, arguments: dict[str, Any]) -> Finish:
             if self.is_at_first_pass:
@@ -188,7 +188,7 @@ class TeachGatesHook(LossWatchingHook):
                 losses = {**losses, "mac_share": record.share(samples).detach().mean()}
                 if gained is not None:
                     losses["loss_gates"] = self.weight * gate_loss(logits, gained)
-                    self._has_taught = True
+                    self._taught.update(optimizers)
                 elif is_distributed():
                     # Wanted of each process: a loss that each parameter takes part in.
                     unused = [asked.z.sum() for asked in logits]
@@ -199,9 +199,8 @@ class TeachGatesHook(LossWatchingHook):
 
         self.watch(runner, watch)
         if is_distributed():
-            gates = [p for m in model.modules() if isinstance(m, Gate) for p in m.parameters()]
+            gates = {p for m in model.modules() if isinstance(m, Gate) for p in m.parameters()}
             leave = partial(self._leave_untaught, gates)
-            optimizers = optimizers_of(runner.optim_wrapper)
             self._handles = [one.register_step_pre_hook(leave) for one in optimizers]
 
     def after_train(self, runner: Runner) -> None:
@@ -209,13 +208,14 @@ class TeachGatesHook(LossWatchingHook):
         while self._handles:
             self._handles.pop().remove()
 
-    def _leave_untaught(self, gates: Sequence[nn.Parameter], *args: Any) -> None:
+    def _leave_untaught(self, gates: set[nn.Parameter], optimizer: Optimizer, *args: Any) -> None:
         """Before a step: gates that were not taught have no gradient, as in one process, in place
         of one of zeros, by which momentum and decay would move them."""
-        if not self._has_taught:
-            for parameter in gates:
-                parameter.grad = None
-        self._has_taught = False
+        if optimizer not in self._taught:
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                if parameter in gates:
+                    parameter.grad = None
+        self._taught.discard(optimizer)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint["teach_gates_losses"] = list(self.losses)

@@ -30,6 +30,9 @@ class ThresholdLossHook(LossWatchingHook):
         weight: λ.
     """
 
+    # Before what averages the weights of a step, or saves them.
+    priority = "ABOVE_NORMAL"
+
     def __init__(self, weight: float = 1e-4) -> None:
         if not is_within(weight, 0):
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")

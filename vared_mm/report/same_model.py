@@ -54,9 +54,12 @@ def models_in(results: Mapping[Path, Result]) -> pd.DataFrame:
     models = pd.DataFrame(map(parts_of, results.values()), list(results), columns)
     # One set may lie in several places: it is told by the first.
     models["data"] = models.groupby("set")["data"].transform("first")
+    # Evaluations of former versions tell none, and later ones of the same weights do.
+    known = {r.weights: r.training for r in results.values() if r.weights and r.training}
     alike = [part for part in MODEL if part != "training"]
     for _, own in models.groupby(alike):
-        models.loc[own.index, "training"] = told_apart([results[i].training for i in own.index])
+        trainings = [results[i].training or known.get(results[i].weights or "") for i in own.index]
+        models.loc[own.index, "training"] = told_apart(trainings)
     return models
 
 
