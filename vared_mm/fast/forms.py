@@ -19,14 +19,13 @@ from torch.utils._pytree import tree_flatten
 # What a forward asks of these is asked of what they are.
 NUMBERS = {int, float, complex}
 CONSTANTS = {bool, NoneType, str, bytes, torch.dtype, torch.device, torch.Size}
-ONE_TENSOR = ("one tensor",)
 
 
 def form_of(inputs: tuple) -> tuple | None:
     """Equal for inputs that differ in numbers alone: containers, types, names and switches are the
     same. None where something may be otherwise and cannot be compared."""
     if len(inputs) == 1 and type(inputs[0]) is Tensor:
-        return ONE_TENSOR  # As nearly always.
+        return (inputs[0].dtype,)  # As nearly always.
     leaves, places = tree_flatten(inputs)
     told = [_told(x) for x in leaves]
     # A forward may ask whether two are one: `if key is query`.
@@ -35,7 +34,9 @@ def form_of(inputs: tuple) -> tuple | None:
 
 
 def _told(x: Any) -> Any:
-    if isinstance(x, Tensor) or type(x) in NUMBERS:
+    if isinstance(x, Tensor):
+        return type(x), x.dtype
+    if type(x) in NUMBERS:
         return type(x)
     return (type(x), x) if type(x) in CONSTANTS or isinstance(x, Enum) else None
 
@@ -43,7 +44,8 @@ def _told(x: Any) -> Any:
 def names_needed(module: nn.Module) -> list[str]:
     """The arguments that its `forward` has to be given."""
     parameters = inspect.signature(module.forward).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty]
+    several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
 
 
 def in_places(names: Sequence[str], given: tuple, named: dict[str, Any]) -> tuple | None:

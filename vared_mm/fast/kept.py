@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ CONTAINERS = {list, dict, set, deque, OrderedDict, defaultdict}
 
 class Kept:
     """The attributes of a module and of those in it, the lists and dicts among them, and the
-    numbers of all tensors in these, as they are now."""
+    numbers of all tensors in these but parameters, which are many, as they are now."""
 
     def __init__(self, module: nn.Module) -> None:
         todo: list[Any] = [vars(m) for m in module.modules()]
@@ -33,42 +33,49 @@ class Kept:
                 todo += each.values() if isinstance(each, dict) else each
         self._containers = [(c, copy.copy(c)) for c in found.values() if type(c) in CONTAINERS]
         tensors = [t for t in found.values() if isinstance(t, Tensor) and not is_lazy(t)]
-        self._tensors = [(t, _version(t), t.detach().clone()) for t in tensors]
+        self._tensors = [(t, _version(t), _numbers(t)) for t in tensors]
 
     def is_written(self) -> bool:
         """Whether something was written into a tensor since."""
         return any(_is_written(*each) for each in self._tensors)
 
+    def is_changed(self) -> bool:
+        return self.is_written() or bool(self._changed())
+
+    def _changed(self) -> list[tuple[Any, Any]]:
+        return [(c, old) for c, old in self._containers if _contents(c) != _contents(old)]
+
     def put_back(self) -> bool:
         """Gives containers and tensors what they held; whether that was something else."""
-        changed = [(c, old) for c, old in self._containers if _contents(c) != _contents(old)]
-        for now, before in changed:
+        is_changed = self.is_changed()
+        for now, before in self._changed():
             now.clear()
             now.extend(before) if isinstance(now, list | deque) else now.update(before)
-        is_changed = bool(changed)
-        for i, (tensor, version, numbers) in enumerate(self._tensors):
-            if _is_written(tensor, version, numbers):
-                is_changed = True
-                with torch.no_grad():
+        for tensor, _, numbers in self._tensors:
+            if numbers is not None and _differ(tensor, numbers):
+                # Of one number that is seen as several, that itself is kept, too.
+                inference = torch.inference_mode(tensor.is_inference())
+                with suppress(RuntimeError), inference, torch.no_grad():
                     tensor.copy_(numbers)
-                self._tensors[i] = tensor, _version(tensor), numbers
+        self._tensors = [(t, _version(t), numbers) for t, _, numbers in self._tensors]
         return is_changed
 
 
 @contextmanager
 def left_alone(model: nn.Module) -> Iterator[None]:
-    """Raises `ValueError` where calls of a copy, made within, write into what `model` keeps: the
+    """Raises `ValueError` where calls of copies, made within, write into what `model` keeps: a
     copy would answer with what it kept itself when it was made."""
     kept, fault = Kept(model), None
     try:
         yield
     except Exception as error:
         fault = error
-    if kept.put_back():
+    if kept.is_changed():
         raise ValueError(
             "a copy of the model writes into the model that it was made from, as a hook does that "
             "closes over it (`lambda module, args, y: self.maps.append(y)`); register a method of "
-            "the model, of which a copy has its own, or remove the hook"
+            "the model, of which a copy has its own, or remove the hook. If another thread called "
+            "the model meanwhile, prepare it while nobody does"
         ) from fault
     if fault is not None:
         raise fault
@@ -85,5 +92,18 @@ def _version(x: Tensor) -> int | None:
     return None if x.is_inference() else x._version
 
 
-def _is_written(x: Tensor, version: int | None, numbers: Tensor) -> bool:
-    return not torch.equal(x, numbers) if version is None else x._version != version
+def _numbers(x: Tensor) -> Tensor | None:
+    return None if isinstance(x, nn.Parameter) and not x.is_inference() else x.detach().clone()
+
+
+def _is_written(x: Tensor, version: int | None, numbers: Tensor | None) -> bool:
+    if version is None:
+        return numbers is not None and _differ(x, numbers)
+    return x._version != version
+
+
+def _differ(x: Tensor, numbers: Tensor) -> bool:
+    """NaN is what it was."""
+    if x.shape != numbers.shape:
+        return True
+    return bool(((x != numbers) & ((x == x) | (numbers == numbers))).any())

@@ -107,13 +107,12 @@ PRODUCTS[operator.matmul] = PRODUCTS[torch.matmul]
 
 def keep_products_exact(graph: fx.GraphModule) -> None:
     """Linear layers that are written as products with a parameter stay in float32 too."""
+    # What is made of parameters alone.
+    fixed: set[fx.Node] = set()
     for node in graph.graph.nodes:
+        made_of = node.all_input_nodes
+        if node.op == "get_attr" or (made_of and fixed.issuperset(made_of)):
+            fixed.add(node)
         called = node.op in ("call_function", "call_method")
-        if called and node.target in PRODUCTS and any(map(_is_parameter, node.all_input_nodes)):
+        if called and node.target in PRODUCTS and not fixed.isdisjoint(made_of):
             node.op, node.target = "call_function", PRODUCTS[node.target]
-
-
-def _is_parameter(node: fx.Node) -> bool:
-    """Whether it is made of parameters alone."""
-    made_of = node.all_input_nodes
-    return node.op == "get_attr" or (bool(made_of) and all(map(_is_parameter, made_of)))

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from vared_mm.fast.branch import finished
@@ -97,9 +98,12 @@ def prepared_for(
     """The copy, with maps of that type; None for the model's own."""
     keep_memory()
     model = observe.unwatched(model)
-    with torch.no_grad():
+    if any(map(is_lazy, model.parameters())):
+        with torch.no_grad():
+            model(*example, **call)
+    with torch.no_grad(), left_alone(model):
         half = maps == torch.bfloat16
-        expected = answers_of(model, example, call, half)
+        expected = answers_of(copy.deepcopy(model), example, call, half)
         prepared = copy.deepcopy(model)
         for module in prepared.modules():
             if is_plain_pool(module):
@@ -108,10 +112,9 @@ def prepared_for(
                 module.forward = ExactLinear(module)  # type: ignore[method-assign]
             elif isinstance(module, _ConvNd):
                 read_in_planes(module)
-        with left_alone(model):
-            for part in tried_parts(prepared, example, call):
-                prepare_part(part, maps)
-            refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
+        for part in tried_parts(prepared, example, call):
+            prepare_part(part, maps)
+        refuse_other_answers(answers_of(prepared, example, call, half), expected, half)
     refuse_changes(prepared)
     return prepared
 

@@ -170,8 +170,14 @@ def apart(came: Tensor, expected: Tensor) -> float:
         return float("inf")
     if not came.numel():
         return 0.0
-    a, b = came.double().cpu(), expected.double().cpu()
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+    a, b = numbers_in(came), numbers_in(expected)
+    gap = (a - b).abs().masked_fill(a == b, 0)  # Of infinite ones, too.
+    largest = b.abs().masked_fill(b.isinf(), 0).max()
+    return float(gap.max() / largest.clamp(min=1e-30))
+
+
+def numbers_in(x: Tensor) -> Tensor:
+    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).double().cpu()
 
 
 def tensors_in(answer: Any) -> Iterator[Tensor]:

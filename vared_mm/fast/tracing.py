@@ -10,6 +10,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from functools import partialmethod
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -35,12 +36,18 @@ def _written(name: str) -> Callable:
     return write
 
 
+# Two at a time would each leave the other's exchanged calls behind.
+TRACING = Lock()
 WRITES = {name: _written(name) for name in inplace_methods if name != "setitem"}
 
 
 class Writable(fx.Proxy):
     """Writes where a tensor does: torch.fx makes `x + y` of `x += y`, which leaves as it is what
     else has the memory of x."""
+
+    def __hash__(self) -> int:
+        # By it a set or a dict would say that it does not know the number.
+        raise fx.proxy.TraceError("its forward looks a number of its inputs up")
 
     def write(self, how: Callable, y: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", how, (self, y), {})
@@ -53,8 +60,18 @@ for _name, _write in WRITES.items():
 class ConvTracer(fx.Tracer):
     """Looks into everything but convolutions and norms, which toolboxes derive from torch's."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = get_ident()
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Writable(node, self)
+
+    def call_module(self, m: nn.Module, forward: Callable, args: Any, kwargs: Any) -> Any:
+        # torch.fx exchanges the call of modules for all threads.
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         is_exact = isinstance(module, nn.Linear) and isinstance(module.forward, PreparedForward)
@@ -84,7 +101,7 @@ def traced(module: nn.Module) -> fx.GraphModule:
 def traced_once(module: nn.Module, gradients: bool) -> fx.Graph:
     kept = Kept(module)
     try:
-        with torch.set_grad_enabled(gradients):
+        with TRACING, torch.set_grad_enabled(gradients):
             graph = ConvTracer().trace(module, concrete_args=flags_of(module))
     finally:
         is_changed = kept.put_back()

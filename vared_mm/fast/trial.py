@@ -44,7 +44,8 @@ def tried_parts(model: nn.Module, example: tuple, call: dict[str, Any]) -> list[
         for trial in trials:
             if trial.form and not trial.fault:
                 found.append(Part(trial.module, trial.graph, trial.form))
-            elif trial.is_reached:
+            else:
+                # Of one that is not called itself, others may call the parts.
                 told = type(trial.module).__name__, trial.fault or "is called in another way"
                 logging.getLogger(__name__).info("%s is prepared by its parts: %s", *told)
                 todo |= parts_within(trial.module)
@@ -57,11 +58,10 @@ class Trial:
     def __init__(self, module: nn.Module, graph: fx.GraphModule, gates: list[HandsOn]) -> None:
         self.module, self.graph, self.own, self.gates = module, graph, module.forward, gates
         self.names = names_needed(module)
-        self.is_reached, self.fault = False, ""
+        self.fault = ""
         self.form: tuple | None = None  # Of the inputs that were tried.
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        self.is_reached = True
         inputs = in_places(self.names, given, named)
         form = None if inputs is None else form_of(inputs)
         if self.form or form is None:
