@@ -72,6 +72,17 @@ def test_counters_beside_whatever_else_is_kept_go_on(kept, mode):
 
 
 @torch.no_grad()
+def test_a_set_is_the_same_in_whatever_order_it_is_copied():
+    model = Net().eval()
+    # Of many, so that places are taken and left.
+    model.names = {str(i) for i in range(100)}
+    for i in range(90):
+        model.names.discard(str(i))
+    model.names |= {"one", "another"}
+    assert len(fused(prepare_for_inference(model, X))) == 1
+
+
+@torch.no_grad()
 def test_a_model_of_lazy_layers_is_made_by_the_example_and_stays_a_model():
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
     prepared = prepare_for_inference(model.eval(), X, precision="float32")

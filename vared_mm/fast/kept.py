@@ -83,6 +83,8 @@ def left_alone(model: nn.Module) -> Iterator[None]:
 
 def _contents(container: Any) -> list[Any]:
     """Which objects they are, as to compare some asks the user's code."""
+    if isinstance(container, set):
+        return sorted(map(id, container))  # A copy may have another order.
     items = container.items() if isinstance(container, dict) else enumerate(container)
     return [(key, id(value)) for key, value in items]
 
