@@ -13,15 +13,13 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_params, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import nn
 
 from vared_mm.engine.told_gates import ToldAgain
 from vared_mm.method.errors import DynamicError
-from vared_mm.method.observe import gated_convs
 from vared_mm.method.operators import uncompiled
 
 Finish = Callable[[Any], Any]
@@ -128,7 +126,6 @@ class LossWatchingHook(Hook):
     """A hook that acts on the passes for the loss, from the beginning of a training to its end."""
 
     _watching: Watching | None = None
-    _batch = 0
 
     def watch(self, runner: Runner, watch: Watch) -> None:
         self.after_train(runner)  # of a training that failed
@@ -138,19 +135,7 @@ class LossWatchingHook(Hook):
     def is_at_first_pass(self) -> bool:
         return not (self._watching and self._watching.seen)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._batch = batch_idx
-
-    def part_done(self, runner: Runner) -> float:
-        """Of the training, in [0, 1]. Not by `runner.iter` where there are epochs: a training that
-        goes on with another batch size, or other processes, keeps the count of the former steps."""
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            return runner.iter / runner.max_iters
-        return (runner.epoch + self._batch / len(runner.train_dataloader)) / runner.max_epochs
-
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if is_distributed():
-            average_gates(runner.model)
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         if self._watching:
             self._again.end()
             self._watching.refuse_unseen(type(self).__name__)
@@ -160,13 +145,6 @@ class LossWatchingHook(Hook):
             self._again.end()
             self._watching()
         self._watching = None
-
-
-def average_gates(model: nn.Module) -> None:
-    """What gates learned of the samples of each process becomes that of all. mmengine's
-    SyncBuffersHook, which not every config has, does so before validations, after checkpoints."""
-    buffers = {b: None for conv in gated_convs(model).values() for b in conv.gate.buffers()}
-    all_reduce_params([b for b in buffers if b.is_floating_point()], op="mean")
 
 
 @contextmanager

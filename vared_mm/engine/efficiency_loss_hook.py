@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import (
     Finish,
-    LossWatchingHook,
     batches_of,
-    refuse_twice,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged
-from vared_mm.engine.merged_groups import decayed, refuse_other_groups
+from vared_mm.engine.gate_training_hook import GateTrainingHook
+from vared_mm.engine.merged_groups import decayed
 from vared_mm.engine.told_gates import IN_TRAINING, shifted
 from vared_mm.latency_table import grids_for, read_table
 from vared_mm.method.config import is_whole, is_within
@@ -34,7 +33,7 @@ COSTS = ("macs", "latency")
 
 
 @HOOKS.register_module()
-class EfficiencyLossHook(LossWatchingHook):
+class EfficiencyLossHook(GateTrainingHook):
     """Adds `loss_efficiency` = λ_e · L_e inside the forward pass, and logs `mac_share`.
 
         L_e = ( μ0 · max(Σ_l w_l · share_l - target, 0) )²,   the mean over the batch
@@ -63,9 +62,6 @@ class EfficiencyLossHook(LossWatchingHook):
             that of the training. Samples of a batch that choose differently run in groups: where
             choices are many, 1 is nearer the truth than the size of the batch.
     """
-
-    # Before what averages the weights of a step, or saves them.
-    priority = "ABOVE_NORMAL"
 
     def __init__(
         self,
@@ -97,12 +93,8 @@ class EfficiencyLossHook(LossWatchingHook):
         self.weight, self.correct, self.ramp = weight, correct, ramp
         self.table = None if table is None else read_table(table, batch)
 
-    def before_run(self, runner: Runner) -> None:
-        # A test has no optimiser yet.
-        refuse_other_groups(runner.optim_wrapper, runner.model)
-
     def before_train(self, runner: Runner) -> None:
-        refuse_twice(self, runner)
+        super().before_train(runner)
         model = unwrapped(runner.model)
         if not dynamic_convs(model):
             raise NoMatchingModuleError(

@@ -23,10 +23,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vared_mm.engine.around_forward import (
     Finish,
-    LossWatchingHook,
     batches_of,
     evaluating,
-    refuse_twice,
     unwrapped,
 )
 from vared_mm.engine.correctness import CORRECT, judged_loss
@@ -35,7 +33,8 @@ from vared_mm.engine.efficiency_loss_hook import (
     warn_of_decay,
     warn_of_frozen,
 )
-from vared_mm.engine.merged_groups import optimizers_of, refuse_other_groups
+from vared_mm.engine.gate_training_hook import GateTrainingHook
+from vared_mm.engine.merged_groups import optimizers_of
 from vared_mm.engine.told_gates import IN_TRAINING, Asked, answering, axes_of
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError, NoMatchingModuleError
@@ -47,7 +46,7 @@ MOST = 3.0
 
 
 @HOOKS.register_module()
-class TeachGatesHook(LossWatchingHook):
+class TeachGatesHook(GateTrainingHook):
     """Adds `loss_gates` inside the forward pass, and logs `mac_share`.
 
     In every `interval`-th iteration the batch passes some more times, in evaluation and without
@@ -93,9 +92,6 @@ class TeachGatesHook(LossWatchingHook):
             one (`load_from`).
     """
 
-    # Before what records a pass (those that measure are none), averages weights or saves them.
-    priority = "ABOVE_NORMAL"
-
     def __init__(
         self,
         open: float = 0.25,
@@ -126,10 +122,6 @@ class TeachGatesHook(LossWatchingHook):
         self._taught: set[Optimizer] = set()
         self._handles: list[RemovableHandle] = []
 
-    def before_run(self, runner: Runner) -> None:
-        # A test has no optimiser yet.
-        refuse_other_groups(runner.optim_wrapper, runner.model)
-
     def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         super().before_train_iter(*args, **kwargs)
         # Each time: epochs and validations put the whole model back into training.
@@ -137,7 +129,7 @@ class TeachGatesHook(LossWatchingHook):
             norm.eval()
 
     def before_train(self, runner: Runner) -> None:
-        refuse_twice(self, runner)
+        super().before_train(runner)
         model = unwrapped(runner.model)
         convs = dynamic_convs(model)
         if not convs:

@@ -11,8 +11,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vared_mm.engine.around_forward import Finish, LossWatchingHook, refuse_twice, unwrapped
-from vared_mm.engine.merged_groups import decayed, refuse_other_groups
+from vared_mm.engine.around_forward import Finish, unwrapped
+from vared_mm.engine.gate_training_hook import GateTrainingHook
+from vared_mm.engine.merged_groups import decayed
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import NoMatchingModuleError
 from vared_mm.method.observe import record_cost
@@ -20,7 +21,7 @@ from vared_mm.rivals.cgnet import channel_gated
 
 
 @HOOKS.register_module()
-class ThresholdLossHook(LossWatchingHook):
+class ThresholdLossHook(GateTrainingHook):
     """Adds `loss_threshold` = λ · Σ (Δ - T)² over all channels of all CGNet convolutions inside the
     forward pass, and logs `mac_share`, their part of the MACs by formula.
 
@@ -30,20 +31,13 @@ class ThresholdLossHook(LossWatchingHook):
         weight: λ.
     """
 
-    # Before what averages the weights of a step, or saves them.
-    priority = "ABOVE_NORMAL"
-
     def __init__(self, weight: float = 1e-4) -> None:
         if not is_within(weight, 0):
             raise ValueError(f"weight is {weight!r}; wanted 0 or more")
         self.weight = weight
 
-    def before_run(self, runner: Runner) -> None:
-        # A test has no optimiser yet.
-        refuse_other_groups(runner.optim_wrapper, runner.model)
-
     def before_train(self, runner: Runner) -> None:
-        refuse_twice(self, runner)
+        super().before_train(runner)
         model = unwrapped(runner.model)
         if not channel_gated(model):
             raise NoMatchingModuleError(
