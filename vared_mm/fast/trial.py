@@ -46,7 +46,10 @@ def tried_parts(model: nn.Module, example: tuple, call: dict[str, Any]) -> list[
                 found.append(Part(trial.module, trial.graph, trial.form))
             else:
                 # Of one that is not called itself, others may call the parts.
-                told = type(trial.module).__name__, trial.fault or "is called in another way"
+                told = (
+                    type(trial.module).__name__,
+                    trial.fault or "it is called in another way, if at all",
+                )
                 logging.getLogger(__name__).info("%s is prepared by its parts: %s", *told)
                 todo |= parts_within(trial.module)
     return found
