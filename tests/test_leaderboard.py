@@ -2,50 +2,30 @@
 
 import csv
 import io
-import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from boards import (
+    CHOICES,
+    DATA,
+    HOW,
+    SPEED,
+    STATIC,
+    column,
+    counts,
+    inputs,
+    result,
+    study_file,
+    texts,
+)
 from command_lines import tool_of
 
 from vared_mm.report.leaderboard import free_board, paper_board
-from vared_mm.report.leaderboard_inputs import Inputs, collect
+from vared_mm.report.leaderboard_inputs import collect
 from vared_mm.report.paper_tables import TABLES
-from vared_mm.report.result import Data, Result, ResultError, write_result
+from vared_mm.report.result import write_result
 from vared_mm.report.same_model import MixedDataError
-
-STATIC = "r2plus1d_r18_8xb12-16x4x1-120e_mini-kinetics200-rgb"
-DATA = Data("VideoDataset", "val.txt", 100, None, "abcdef0123")
-
-
-def result(name, clip1=0.5, gmacs=40.0, dynamic=True, speed=None, data=DATA, **settings):
-    spread = {"avg": gmacs, "min": gmacs - 4, "max": gmacs + 4}
-    share = {"avg": 0.7, "min": 0.6, "max": 0.8}
-    layers = [{"name": "a", "dense_gmacs": 1.0, "share": share}] * dynamic
-    of_all = Result(
-        name=name, config=f"configs/{name}.py", options={}, checkpoint="last.pth", commit=None,
-        created="2026-01-02T03:04:05+00:00", task="recognition", device="cpu", threads=2,
-        packages={}, parameters=23_900_000, data=data, speed=speed,
-        metrics={"acc/clip1": clip1, "cost/share": 1.0},
-        cost={"dense_gmacs": 55.2, "paper_gmacs": spread, "full_gmacs": spread, "share": share,
-              "layers": layers},
-    )  # fmt: skip
-    return replace(of_all, **settings)
-
-
-def inputs(*results):
-    return Inputs({Path(f"{i}/result.json"): r for i, r in enumerate(results)}, {})
-
-
-def texts(board, row):
-    (found,) = board.texts[board.texts.iloc[:, 0] == row].to_dict("records")
-    return found
-
-
-def column(board, name):
-    return board.texts[name].tolist()
 
 
 def test_ours_stands_beside_the_paper_s_figure_and_the_difference():
@@ -101,12 +81,6 @@ def test_seeds_are_mean_and_standard_deviation_and_their_count():
     assert (row["results"], row["clip-1"], row["clip-1 diff"]) == ("3", "52.0 ± 2.0", "-5.5")
     free = free_board(several)
     assert free.numbers[["name", "results"]].to_numpy().tolist() == [[STATIC, 3]]
-
-
-CHOICES = dict(
-    share_std=0.07, share_quartiles=[0.3, 0.4, 0.5], policies=13, first_four=0.9, spearman=0.1,
-    policy={"a": [0.5, 0.0]}, policy_share=0.3, judged=None, verdict=None,
-)  # fmt: skip
 
 
 def test_a_mean_of_some_results_tells_how_many_they_are(tmp_path, monkeypatch, capsys):
@@ -222,10 +196,6 @@ def test_the_free_table_tells_the_speed_with_its_quartiles():
     assert texts(twice, "a")["dynamic/s"] == "110.0 ± 0.0"
 
 
-SPEED = {"dynamic": {"median": 10.0, "low": 9.0, "high": 11.0}}
-HOW = {"device": "a CPU", "threads": 2, "batch": 8, "engine": "prepared", "precision": "fp32"}
-
-
 @pytest.mark.parametrize("change", [
     dict(device="a GPU"), dict(threads=4), dict(batch=1), dict(engine="plain"),
     dict(precision="bf16"), dict(shape=[8, 3, 8]),
@@ -247,68 +217,6 @@ def test_speeds_that_were_measured_otherwise_are_told_one_by_one(change):
     assert texts(free_board(inputs(one, alike)), name)["dynamic/s"].startswith("500.0 ±")
 
 
-def test_checkpoints_of_other_names_are_rows_of_their_own():
-    two = inputs(result("a", checkpoint="epoch_1.pth"), result("a", checkpoint="epoch_2.pth"))
-    assert column(free_board(two), "checkpoint") == ["epoch_1", "epoch_2"]
-
-
-def counts(board):
-    return board.texts["results"][board.numbers["results"] > 0].tolist()
-
-
-SEED = dict(checkpoint="seed2/last.pth", metrics={"acc/clip1": 0.75})
-APART = {
-    "epochs": (dict(checkpoint="epoch_1.pth"), "epoch_1"),
-    "options": (dict(options={"a": 1}), "a=1"),
-    "configs": (dict(config="other/net.py"), "other/net.py"),
-    "contents of configs": (dict(settings="fedcba9876"), "fedcba98"),
-    "trainings": (dict(training={"hook.target": 0.9}), "hook.target=0.9"),
-}
-
-
-@pytest.mark.parametrize(("change", "told"), APART.values(), ids=APART)
-def test_what_are_no_seeds_of_one_model_stand_apart(change, told):
-    one = result(STATIC, settings="abcdef9876" if "settings" in change else None)
-    one = replace(one, training={"hook.target": 0.2} if "training" in change else None)
-    both = inputs(one, replace(one, **{**SEED, **change}))
-    assert counts(free_board(both)) == ["1", "1"]
-    assert free_board(both).texts.map(lambda text: told in text).any(axis=None)
-    board = paper_board(TABLES[2], both)
-    assert counts(board) == ["1", "1"]
-    assert any(told in text for text in column(board, "row"))
-    seeds = inputs(one, replace(one, **SEED))
-    assert counts(free_board(seeds)) == counts(paper_board(TABLES[2], seeds)) == ["2"]
-
-
-def test_one_evaluation_counts_once_however_often_it_is_there():
-    one = result(STATIC, weights="cafe", speed={**SPEED, "conditions": HOW})
-    later = replace(one, checkpoint="copy/best.pth", created="2026-02-02T03:04:05+00:00",
-                    metrics={"acc/clip1": 0.75})  # fmt: skip
-    for again in (one, later):
-        for board in (free_board(inputs(again, one)), paper_board(TABLES[2], inputs(one, again))):
-            assert counts(board) == ["1"]
-            assert sum("Counted once, as evaluated again" in note for note in board.notes) == 1
-    assert texts(free_board(inputs(later, one)), STATIC)["acc/clip1"] == "0.75"
-    # Without digests it is the file and its numbers.
-    copied = replace(one, weights=None)
-    assert counts(free_board(inputs(copied, copied))) == ["1"]
-    other = replace(one, weights="beef")
-    assert counts(free_board(inputs(one, other))) == ["2"]
-    # Of former versions no training is told, and later ones tell that of the same weights.
-    trained = [replace(one, training={"lr": 1}), replace(other, training={"lr": 2})]
-    assert counts(free_board(inputs(one, other, *trained))) == ["1", "1"]
-
-
-@pytest.mark.parametrize("device", ["cpu", "a GPU"])
-def test_what_a_former_record_of_an_evaluation_alone_tells_stands_with_the_last(device):
-    full = result(STATIC, weights="cafe", speed={**SPEED, "conditions": HOW}, choices=CHOICES)
-    bare = replace(full, created="2026-02-02T03:04:05+00:00", speed=None, choices=None)
-    row = texts(free_board(inputs(replace(bare, device=device), full)), STATIC)
-    assert row["policies"] == str(CHOICES["policies"])
-    # Of another machine it is no speed of this evaluation.
-    assert row["dynamic/s"] == ("10.0 (9.0 to 11.0)" if device == "cpu" else "–")
-
-
 def test_equal_studies_count_once_and_unlike_ones_stand_apart(tmp_path):
     study_file(tmp_path / "a", "i3d_k400", 0.5, "work/last.pth")
     study_file(tmp_path / "copy", "i3d_k400", 0.5, "work/last.pth")
@@ -319,38 +227,6 @@ def test_equal_studies_count_once_and_unlike_ones_stand_apart(tmp_path):
     board = paper_board(TABLES[12], collect([tmp_path]))
     assert counts(board) == ["2", "1", "2", "1"]
     assert "(random weights)" in column(board, "row")[5]
-
-
-def test_files_in_folders_that_are_no_results_are_left_out_with_a_word(tmp_path):
-    write_result(tmp_path / "good", result("x"))
-    whole = (tmp_path / "good" / "result.json").read_text()
-    others = {
-        "foreign": '{"metrics": {}}', "cut": whole[:90], "empty": "", "list": "[1]",
-        "odd": whole.replace('"acc/clip1": 0.5', '"acc/clip1": "high"'), "bytes": "\udcff",
-        "no cost": json.dumps({**json.loads(whole), "cost": []}),
-        "no data": json.dumps({**json.loads(whole), "data": [1]}),
-        "nan": whole.replace('"dense_gmacs": 55.2', '"dense_gmacs": NaN'),
-    }  # fmt: skip
-    for name, text in others.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_bytes(text.encode(errors="surrogateescape"))
-    found = collect([tmp_path])
-    assert [r.name for r in found.results.values()] == ["x"]
-    assert len(found.left) == len(others)
-    for name in others:
-        assert any(f"{name}/result.json" in line for line in found.left)
-        with pytest.raises(ResultError, match=f"{name}/result.json"):
-            collect([tmp_path / "good", tmp_path / name / "result.json"])
-
-
-def study_file(folder, config, cc, checkpoint=None):
-    mean = {axis: dict(cc=cc, rmse=0.1, rp=None) for axis in ("time", "channel")}
-    folder.mkdir(parents=True)
-    content = dict(
-        config=f"x/{config}.py", checkpoint=checkpoint, samples=5, layers=[], mean=mean,
-        thresholds=dict(cc=0.85, rmse=0.1),
-    )  # fmt: skip
-    (folder / "redundancy.json").write_text(json.dumps(content))
 
 
 def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
@@ -365,47 +241,6 @@ def test_table_12_is_made_of_redundancy_studies_by_config_and_axis(tmp_path):
     study_file(tmp_path / "b", "i3d_k400", 0.9, "last.pth")
     (again,) = [n for n in paper_board(TABLES[12], collect([tmp_path / "b"])).notes if "Study" in n]
     assert again.startswith("Study of i3d_k400: last.pth, 5 samples")
-
-
-@pytest.mark.parametrize(("change", "field"), [
-    (dict(mean={"time": {"cc": 1}}), "mean.time.rmse"), (dict(layers=[{}]), "layers.0.name"),
-    (dict(config=None), "config"),
-])  # fmt: skip
-def test_a_damaged_study_is_refused_by_its_field(tmp_path, change, field):
-    study_file(tmp_path / "a", "i3d_k400", 0.9)
-    file = tmp_path / "a" / "redundancy.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(ResultError, match=f"redundancy.json is damaged: {field}: .* again"):
-        collect([file])
-
-
-def test_files_folders_and_folders_of_folders_are_read_once(tmp_path):
-    path = write_result(tmp_path / "a" / "b", result("one"))
-    write_result(tmp_path / "a" / "c", result("two"))
-    study_file(tmp_path / "d", "i3d_k400", 0.9)
-    found = collect([path, path.parent, tmp_path])
-    assert sorted(r.name for r in found.results.values()) == ["one", "two"]
-    assert [s.name for s in found.studies.values()] == ["i3d_k400"]
-
-
-def test_results_behind_a_link_are_found_and_one_that_leads_back_up_ends(tmp_path):
-    write_result(tmp_path / "elsewhere" / "a", result("one"))
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "results" / "loop").symlink_to(tmp_path / "results")
-    assert [r.name for r in collect([tmp_path / "results"]).results.values()] == ["one"]
-
-
-def test_nothing_found_and_files_of_another_kind_are_refused(tmp_path):
-    with pytest.raises(
-        ResultError, match=r"holds no result.json and no redundancy.json; vared-mm ev"
-    ):
-        collect([tmp_path])
-    with pytest.raises(ResultError, match="nowhere is not there"):
-        collect(["nowhere"])
-    (tmp_path / "result.json").write_text('{"metrics": {}}')
-    with pytest.raises(ResultError, match="is no result: wanted format='vared_mm result'"):
-        collect([tmp_path])
 
 
 def run(monkeypatch, *options):
