@@ -1,4 +1,4 @@
-"""Results made by hand, and what tables of them say."""
+"""Records with the numbers that a table is to tell, and what it tells."""
 
 import json
 from dataclasses import replace
