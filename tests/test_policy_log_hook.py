@@ -138,11 +138,8 @@ def test_a_backend_without_histograms_gets_the_scalars_of_every_choice(tmp_path)
 @pytest.fixture
 def _one_process_group(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
-    yield
-    torch.distributed.destroy_process_group()
+    with toy.one_process():
+        yield
 
 
 @pytest.mark.usefixtures("_one_process_group")

@@ -1,7 +1,5 @@
 """A training in torch's wrapper for several processes is the one without it."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 import toy
@@ -12,14 +10,6 @@ from vared_mm.engine.around_forward import unwrapped
 EFFICIENCY = dict(type="EfficiencyLossHook", correct="always", ramp=0.0)
 # Adam moves what has a gradient of zeros, too.
 OPTIMIZERS = [dict(type="SGD", lr=0.05, momentum=0.9), dict(type="AdamW", lr=0.01)]
-
-
-@contextmanager
-def one_process():
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def trained(folder, hooks, optimizer, **settings):
@@ -52,7 +42,7 @@ def test_a_wrapped_training_steps_as_one_that_is_not(
     plain = trained(tmp_path / "plain", hooks, optimizer)
     wrapper = dict(type="MMDistributedDataParallel", device_ids=None, **wrapper)
     settings = dict(launcher="pytorch", cfg=dict(model_wrapper_cfg=wrapper))
-    with one_process():
+    with toy.one_process():
         wrapped = trained(tmp_path / "wrapped", hooks, optimizer, **settings)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(wrapped.model.module.state_dict()[name], value)

@@ -120,3 +120,14 @@ def runner_settings(work_dir, dynamic=None, hooks=(), epochs=1, model=None, **se
         )
         | settings
     )
+
+
+@contextmanager
+def one_process():
+    """A group of this process alone, as a launcher would make it."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
