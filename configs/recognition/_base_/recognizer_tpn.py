@@ -1,7 +1,7 @@
 # MMAction2's temporal pyramid neck on R(2+1)D-18 for Mini-Kinetics-200, 56.90 GMACs at
 # 16 x 128 x 128. Its levels are the last two stages, brought to the frames of the last one.
+_base_ = '../../_base_/recognizer3d.py'
 model = dict(
-    type='Recognizer3D',
     backbone=dict(type='R2Plus1d18', out_indices=(2, 3)),
     neck=dict(
         type='TPN',
@@ -17,15 +17,4 @@ model = dict(
             out_channels=1024,
             downsample_scales=((1, 1, 1), (1, 1, 1))),
         aux_head_cfg=dict(out_channels=200, loss_weight=0.5)),
-    cls_head=dict(
-        type='TPNHead',
-        num_classes=200,
-        in_channels=2048,
-        dropout_ratio=0.5,
-        init_std=0.01,
-        average_clips='prob'),
-    data_preprocessor=dict(
-        type='ActionDataPreprocessor',
-        mean=[114.75, 114.75, 114.75],
-        std=[57.38, 57.38, 57.38],
-        format_shape='NCTHW'))
+    cls_head=dict(type='TPNHead', num_classes=200, in_channels=2048))

@@ -1,24 +1,14 @@
 # Small clips and a training of minutes on two cores: what every network of docs/results.md shares.
 # `tools/data/small_clips.py` makes the folder. Its place and its number of classes come from the
 # environment, so that one config serves every set, and so do the steps; tools/study.py sets them.
+_base_ = '../../_base_/recognizer3d.py'
 default_scope = 'mmaction'
 # MMAction2's inferencers draw with it.
 visualizer = dict(type='ActionVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
 data_root = '{{$VARED_CLIPS:data/small_clips}}'
 
-model = dict(
-    type='Recognizer3D',
-    cls_head=dict(
-        type='I3DHead',
-        num_classes=int('{{$VARED_CLASSES:11}}'),
-        dropout_ratio=0.2,
-        average_clips='prob'),
-    data_preprocessor=dict(
-        type='ActionDataPreprocessor',
-        mean=[114.75, 114.75, 114.75],
-        std=[57.38, 57.38, 57.38],
-        format_shape='NCTHW'))
+model = dict(cls_head=dict(num_classes=int('{{$VARED_CLASSES:11}}'), dropout_ratio=0.2))
 
 train_dataloader = dict(
     batch_size=12,
