@@ -165,10 +165,13 @@ def test_settings_that_make_no_sense_are_refused(change, message):
         SmallClipsConfig(**{**SETTINGS, **change})
 
 
-def test_a_broken_video_is_named(source):
+def test_all_broken_videos_are_named_at_once_and_the_others_are_made(source):
     (source[1] / "deep" / "v 1.mp4").write_bytes(b"")
-    with pytest.raises(AnnotationError, match=r"v 1\.mp4 is empty \(0 bytes\); take its row out"):
+    (source[1] / "deep" / "v 2.mp4").unlink()
+    told = r"v 1\.mp4 is empty \(0 bytes\); .*v 2\.mp4 does not exist; take out of the csv"
+    with pytest.raises(AnnotationError, match=told):
         make_small_clips(*source, SmallClipsConfig(**SETTINGS))
+    assert len(list(source[2].glob("clips_*/*.mp4"))) == 2
 
 
 def told(source, rows):

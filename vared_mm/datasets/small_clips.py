@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,6 +26,7 @@ from vared_mm.files import check_kept, write_json, write_text
 from vared_mm.screen import tracked
 
 LONGEST_NAME = 255
+MOST_NAMED = 20  # videos in an error
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def make_small_clips(labels: Path, videos: Path, out: Path, config: SmallClipsCo
         What to tell of it.
 
     Raises:
-        AnnotationError: A column, a split, a label or a video is missing, a video is broken, two
+        AnnotationError: A column, a split, a label or videos are missing, videos are broken, two
             would be one clip, or lists that are not ours would be replaced.
     """
     rows = read_rows(labels, videos, config)
@@ -189,14 +189,25 @@ def shrink_all(
     """Writes the clips, and into `kept` the sizes of their videos; returns how many clips stay
     whose videos are not there."""
     sizes = read_sizes(kept)
+
+    def made(file: Path, target: Path) -> bool | AnnotationError:
+        try:
+            return shrink(file, target, config, sizes)
+        except AnnotationError as error:
+            return error
+
     try:
         with ThreadPoolExecutor() as pool:
-            done = pool.map(partial(shrink, config=config, sizes=sizes), files, targets)
-            return list(tracked(done, len(files), "making clips")).count(False)
+            done = list(tracked(pool.map(made, files, targets), len(files), "making clips"))
     finally:
-        # Also of those that were made before one failed.
+        # Also of those that were made before it was interrupted.
         if sizes:
             write_json(kept, sizes)
+    if faults := [str(one) for one in done if isinstance(one, AnnotationError)]:
+        named = "; ".join(faults[:MOST_NAMED])
+        more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+        raise AnnotationError(f"{named}{more}; take out of the csv what cannot be mended")
+    return done.count(False)
 
 
 def read_sizes(file: Path) -> dict[str, int]:
@@ -226,7 +237,7 @@ def shrink(file: Path, target: Path, config: SmallClipsConfig, sizes: dict[str, 
             return True
     fault = fault_of(str(file))
     if fault:
-        raise AnnotationError(f"{file} {fault}; take its row out of the csv")
+        raise AnnotationError(f"{file} {fault}")
     small = small_frames(file, config)
     write_video(target, small)
     # Until then its time is no video's, and an interrupted call makes it anew.
