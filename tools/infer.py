@@ -80,8 +80,9 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
         screen.print(table)
     for row in rows:
         for fault in ("error", "warning"):
-            if fault in row:
-                screen.print(visible(f"{row['file']}: {row[fault]}"), soft_wrap=True)
+            if told := row.get(fault):
+                named = told if row["file"] in told else f"{row['file']}: {told}"
+                screen.print(visible(named), soft_wrap=True)
 
 
 def clips_of(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
