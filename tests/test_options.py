@@ -44,6 +44,17 @@ def test_settings_keep_the_blanks_within_texts_alone(text, value):
     assert found.cfg_options == {"some.key": value, "more": 1}
 
 
+@pytest.mark.parametrize(("text", "value"), [
+    ("{'search_space': 3, 'axes': ('time',)}", {"search_space": 3, "axes": ("time",)}),
+    ("[dict(type='A b', c=dict(d=None)), dict()]", [{"type": "A b", "c": {"d": None}}, {}]),
+    (r"layer\d{2}", r"layer\d{2}"), ("{1}", "{1}"), ("[dict(a=b)]", ["dict(a=b)"]),
+    ("my dict(1)/a.pth", "my dict(1)/a.pth"),
+])  # fmt: skip
+def test_dicts_are_written_as_in_a_config_and_texts_that_look_so_stay(text, value):
+    found = run_parser("").parse_args(["net.py", "--cfg-options", f"some.key={text}"])
+    assert found.cfg_options == {"some.key": value}
+
+
 @pytest.mark.parametrize("text", ["steps", "steps=(1,2", "steps=a(1,2)"])
 def test_what_is_no_setting_is_refused_with_usage(text, capsys):
     with pytest.raises(SystemExit):

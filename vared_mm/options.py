@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import sys
@@ -50,10 +51,12 @@ class Parser(argparse.ArgumentParser):
 
 class KeyValues(DictAction):
     """mmengine's, which keeps the blanks within texts: paths may have them. Those after brackets
-    and commas and before them are none of the texts'."""
+    and commas and before them are none of the texts'. Dicts are written as in a config."""
 
     @staticmethod
     def _parse_iterable(val: str) -> Any:
+        if (value := with_dicts(val)) is not None:
+            return value
         # No argument of a process has a NUL.
         kept = re.sub(r"(?<=[^ ,(\[]) +(?=[^ ,)\]])", lambda found: "\0" * len(found[0]), val)
         return with_blanks(DictAction._parse_iterable(kept))
@@ -65,6 +68,30 @@ class KeyValues(DictAction):
         except (ValueError, AssertionError, RecursionError) as error:
             wanted = f"wanted KEY=VALUE ...; came {' '.join(values)!r}"
             raise argparse.ArgumentError(self, wanted) from error
+
+
+class DictCalls(ast.NodeTransformer):
+    """`dict(type='X')` as `{'type': 'X'}`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        named = all(word.arg for word in node.keywords)
+        if not (isinstance(node.func, ast.Name) and node.func.id == "dict" and named) or node.args:
+            return node
+        keys: list[ast.expr | None] = [ast.Constant(word.arg) for word in node.keywords]
+        return ast.Dict(keys, [word.value for word in node.keywords])
+
+
+def with_dicts(text: str) -> Any:
+    """The value of a dict, or of a list of such; None of any other text."""
+    if not re.search(r"\bdict\(|[{]", text):
+        return None
+    try:
+        value = ast.literal_eval(DictCalls().visit(ast.parse(text, mode="eval")))
+    # Of texts that only look so, as regular expressions.
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, dict | list | tuple) else None
 
 
 def with_blanks(value: Any) -> Any:
@@ -85,7 +112,8 @@ def run_parser(description: str) -> argparse.ArgumentParser:
         "--cfg-options",
         nargs="+",
         action=KeyValues,
-        help="settings to override, KEY=VALUE; lists as KEY=a,b or KEY='[(a,b),(c,d)]'",
+        help="settings to override, KEY=VALUE; lists as KEY=a,b or KEY='[(a,b),(c,d)]', dicts as "
+        "KEY='[dict(type=\"X\")]'",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
