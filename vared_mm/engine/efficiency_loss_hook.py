@@ -52,7 +52,8 @@ class EfficiencyLossHook(GateTrainingHook):
             with it β is shifted, by -1 for the first to 1 for the second: so the weights know all
             budgets that `tools/evaluate.py --budget` then asks of the checkpoint. Take
             `dynamic.normalised=True` with it, for the width of what is open.
-        correct: Which samples pay: those the model has right, by the name of the judge.
+        correct: Which samples pay: those the model has right by "top1", "matched_box" (of
+            localization) or "pixels" (of segmentation), or "always" all.
         ramp: Part of the training over which λ_e rises from 0 to `weight`, in [0, 1]. Gates that
             close before the rest has adapted cost accuracy.
         cost: What L_e asks the model to save, "macs" or "latency".

@@ -81,7 +81,7 @@ class TeachGatesHook(GateTrainingHook):
         open: Part of the MACs that can be saved, summed over samples and axes, that is to be spent,
             in (0, 1).
         weight: Of the loss, above 0.
-        correct: Whose loss ℓ is, by the name of the judge.
+        correct: Whose loss ℓ is: that of "top1", "matched_box" or "pixels".
         interval: Iterations from one measurement to the next. One takes about as long as a step of
             training.
         draw: Part of the training in which it is drawn, in [0, 1].

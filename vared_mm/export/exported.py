@@ -18,6 +18,12 @@ from vared_mm.flops import build_model
 def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> dict[str, Any]:
     """Writes what `settings` ask for, and tells what it is worth.
 
+    Args:
+        out: The file; with `settings.policies` a folder.
+
+    Returns:
+        What `vared-mm export --json` writes.
+
     Raises:
         ValueError: It cannot be made as wanted.
         EngineError: Packages of the target are not installed.

@@ -21,7 +21,16 @@ from vared_mm.method.observe import dynamic_convs, gated_convs
 
 @dataclass(frozen=True)
 class Settings:
-    """See `tools/export.py --help`."""
+    """The options of `vared-mm export`, which its `--help` explains.
+
+    Args:
+        to: "onnx", "openvino" or "torch".
+        policy: "most-frequent", "full", "share=0.5", a file, or "dynamic".
+        policies: How many policies beside a router; 0 for one policy.
+        clips: To count choices on, and as many others to try the file on.
+        gates_that_pay: Compute all in layers that are not faster for the policy.
+        repeats: Of each timing.
+    """
 
     to: str = "onnx"
     policy: str = "most-frequent"

@@ -92,8 +92,10 @@ class DynamicConfig(Targets):
     """How the convolutions of a model become dynamic.
 
     Args:
-        targets: As of `Targets`. With `share="block"` its group `(?P<block>...)` names the block.
-        exclude: Convolutions whose gate costs more time than it saves, for example.
+        targets: Regular expression that the whole of a convolution's full name in the model has to
+            match. With `share="block"` its group `(?P<block>...)` names the block.
+        exclude: Full names of convolutions that stay plain, as their gates cost more time than they
+            save, for example.
         search_space: S, the number of choices an axis has: 1, 1/2, ..., (1/2)^(S-1).
         axes: Which redundancy is reduced, of "channel" and "time". 2-D convolutions have no time.
         share: "conv" gives each convolution its own gate, "block" one gate to all convolutions of
@@ -109,6 +111,9 @@ class DynamicConfig(Targets):
         gate_bias: Start of the gate's bias, one number per choice; the last one is repeated.
         floor: What the largest gate of an axis is opened at when all of them are closed.
         leak: Part of the gradient that passes a closed gate, so that it can open again.
+
+    Raises:
+        ValueError: A setting is none of what is told here.
     """
 
     option = "dynamic"
