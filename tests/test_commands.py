@@ -79,7 +79,7 @@ def test_away_from_the_repository_our_own_configs_and_tools_serve(tmp_path, monk
     assert shipped.here_or_shipped("tools/train.py") == TOOLS / "train.py"
     with pytest.raises(SystemExit, match=r"there is no config file configs/demo/gone\.py"):
         launch.config_of("configs/demo/gone.py")
-    with pytest.raises(SystemExit, match=r"there is no config file demo/i3d_motion\.py"):
+    with pytest.raises(SystemExit, match=r"demo/i3d_motion\.py; did you mean configs/demo/i3d_m"):
         launch.config_of("demo/i3d_motion.py")
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "train.py").touch()

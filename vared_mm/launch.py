@@ -34,7 +34,7 @@ from vared_mm.files import remove_halves
 from vared_mm.printing import visible
 from vared_mm.screen import quiet
 from vared_mm.settings import kind, named_missing
-from vared_mm.shipped import here_or_shipped
+from vared_mm.shipped import here_or_shipped, shipped
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -66,7 +66,12 @@ def check_launcher(launcher: str) -> None:
 def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     """The config file with `options` merged into it."""
     if not (found := here_or_shipped(file)).is_file():
-        raise SystemExit(f"there is no config file {file}")
+        ours = shipped("configs")
+        near = [
+            one.relative_to(ours.parent) for one in ours.rglob("*.py") if one.name == found.name
+        ]
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SystemExit(f"there is no config file {file}{hint}")
     file = str(found)
     quiet(MMLogger.get_current_instance())
     try:
