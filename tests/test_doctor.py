@@ -45,6 +45,7 @@ def examined(folder: Path, *arguments: str) -> tuple[int, str]:
         check=False,
     )
     assert "Traceback" not in run.stderr, run.stderr
+    assert "are dynamic" not in run.stderr, "told of a model that nobody asked for"
     return run.returncode, run.stdout
 
 

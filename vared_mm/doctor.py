@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import platform
 import sys
 import textwrap
@@ -214,7 +215,10 @@ def report() -> dict[str, Any]:
     """Everything the doctor has to say; `can_run` decides the exit code."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
+        # What the models that are built for a trial say of themselves.
+        logging.disable(logging.INFO)
         findings = [examine(task) for task in TASKS]
+        logging.disable(logging.NOTSET)
         return {
             "versions": versions(),
             "cures": cures(),
