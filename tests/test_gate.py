@@ -11,6 +11,7 @@ import torch
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method import DynamicConfig, DynamicError
 from vared_mm.method.gate import (
@@ -65,6 +66,13 @@ def test_the_decision_is_made_in_float32_under_autocast():
         under = gate(x)
     assert under.dtype == torch.float32
     assert torch.equal(under, gate(x))
+
+
+def test_maps_without_numbers_are_counted_in_training_too():
+    gate = Gate(5, 1, DynamicConfig()).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        gate(torch.empty(4, 5, 6, 6, device="meta"))
+    assert counter.get_total_flops() == 2 * 4 * gate.macs()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
