@@ -247,6 +247,25 @@ REFUSED = {
 }
 
 
+HOOKS = {
+    "backward": "register_full_backward_hook",
+    "before backward": "register_full_backward_pre_hook",
+    "before saving": "register_state_dict_pre_hook",
+    "before loading": "register_load_state_dict_pre_hook",
+    "after loading": "register_load_state_dict_post_hook",
+}
+
+
+@pytest.mark.parametrize("register", HOOKS.values(), ids=HOOKS)
+def test_a_hook_of_any_kind_is_not_lost(register):
+    conv = nn.Conv2d(4, 4, 3)
+    handle = getattr(conv, register)(lambda *_: None)
+    with pytest.raises(UnsupportedConvError, match="it has hooks"):
+        VaRedConv2d.from_conv(conv, DynamicConfig())
+    handle.remove()
+    VaRedConv2d.from_conv(conv, DynamicConfig())
+
+
 @pytest.mark.parametrize(("kind", "conv", "settings", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_made_dynamic_is_refused(kind, conv, settings, message):
     with pytest.raises(UnsupportedConvError, match=message):

@@ -22,6 +22,14 @@ def dynamic_axes(conv: _ConvNd, config: DynamicConfig) -> tuple[str, ...]:
 _PLAIN_ELSEWHERE = ("mmcv.cnn.bricks.wrappers",)
 
 
+# What `nn.Module` calls for a user, of passes and of checkpoints.
+_HOOKS = (
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
+    "_state_dict_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
 def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether its class computes what torch's convolution does, and nothing else."""
     kind, base = type(conv), nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
@@ -48,7 +56,7 @@ def check_exchange(conv: nn.Module, config: Targets) -> None:
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
         reason = "its input channels are not known yet; run a batch through the model first"
         refuse(conv, config, reason)
-    if hasattr(conv, "parametrizations") or conv._forward_pre_hooks or conv._forward_hooks:
+    if hasattr(conv, "parametrizations") or any(getattr(conv, name) for name in _HOOKS):
         reason = "it has hooks or parametrizations, which would be lost; remove them first"
         refuse(conv, config, reason)
 
