@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import toy
 from torch import nn
 
 from vared_mm.method import (
@@ -88,6 +89,14 @@ def test_a_model_without_convolutions_says_so():
 def test_a_bare_convolution_is_pointed_to_from_conv():
     with pytest.raises(NoMatchingModuleError, match=r"use VaRedConv2d\.from_conv"):
         make_dynamic(nn.Conv2d(2, 2, 1), DynamicConfig())
+
+
+def test_a_network_that_is_wrapped_for_several_processes_is_refused():
+    with toy.one_process():
+        wrapped = nn.parallel.DistributedDataParallel(network())
+        with pytest.raises(UnsupportedConvError, match="change the model first and wrap it then"):
+            make_dynamic(wrapped, DynamicConfig())
+    assert not dynamic_convs(wrapped)
 
 
 def test_one_bad_convolution_stops_all_before_anything_changed():

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DistributedDataParallel
 
 from vared_mm.method.config import DynamicConfig, Targets
 from vared_mm.method.errors import NoMatchingModuleError, UnsupportedConvError
@@ -90,6 +91,11 @@ def matching_convs(
         raise NoMatchingModuleError(
             "the model is itself a convolution, which cannot be exchanged within it; use "
             "VaRedConv2d.from_conv or VaRedConv3d.from_conv, or that of a rival's"
+        )
+    if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
+        raise UnsupportedConvError(
+            "the model is in DistributedDataParallel already, which would not average gradients of "
+            f"what becomes {config.becomes}; change the model first and wrap it then"
         )
     convs: dict[str, _ConvNd] = {
         name: module
