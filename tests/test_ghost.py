@@ -169,3 +169,12 @@ def test_a_backbone_leaves_what_saves_nothing_and_trains():
     assert len(ghosts(model)) == 56
     model(torch.randn(2, 3, 8, 32, 32)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_what_writes_into_a_convolution_s_weight_is_told_where_a_ghost_network_starts():
+    # As MMAction2's backbones put `pretrained` there.
+    ghost = GhostConv2d(nn.Conv2d(4, 8, 3), GhostConfig())
+    for name in ("weight", "bias"):
+        assert not hasattr(ghost, name)
+        with pytest.raises(DynamicError, match=r"by load_from, with pretrained=None"):
+            getattr(ghost, name)

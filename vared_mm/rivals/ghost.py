@@ -52,6 +52,10 @@ class GhostConfig(Targets):
             )
 
 
+class _NoWeightError(DynamicError, AttributeError):
+    """To `hasattr` that there is none, to whoever asked for it a request that is refused."""
+
+
 class _Ghost(nn.Module):
     """What GhostConv2d and GhostConv3d share: `primary` and `cheap`, two plain convolutions.
 
@@ -89,6 +93,16 @@ class _Ghost(nn.Module):
             UnsupportedConvError: It has groups, or there is nothing to save.
         """
         return cls(conv, config)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            # As MMAction2's backbones do, which write `pretrained` into each convolution by itself.
+            raise _NoWeightError(
+                f"a Ghost module has no {name} of its own to be read or written; a network with "
+                "Ghost modules starts from a checkpoint of the static one by load_from, with "
+                "pretrained=None"
+            )
+        return super().__getattr__(name)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.primary(x)
