@@ -162,6 +162,12 @@ def test_settings_given_go_before_the_preset_s():
     assert all(conv.strides == (1, 2, 4) for conv in convs.values())
 
 
+@pytest.mark.parametrize("shifted", [dict(shift_place="block"), dict(temporal_pool=True)])
+def test_temporal_shifts_and_pools_around_blocks_and_stages_hide_no_convolution(shifted):
+    model = build("mmaction", "VaRedResNetTSM", dict(depth=18, num_segments=8, **shifted))
+    assert len(dynamic_convs(model)) == 16
+
+
 def test_any_backbone_is_wrapped_by_naming_it():
     backbone = dict(type="ResNet", depth=18)
     model = build(

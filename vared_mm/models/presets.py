@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-RESIDUAL = {"targets": r"layer\d+\.\d+(\.block)?\.convs?\d?(\.\d)?(\.conv)?(\.net2?)?"}
+# ".net" and ".block" are what wraps a convolution, a block or a stage, as temporal shifts do.
+RESIDUAL = {
+    "targets": r"layer\d+(\.net)?\.\d+(\.block|\.net)?\.convs?\d?(\.\d)?(\.conv)?(\.net2?)?"
+}
 INVERTED_RESIDUAL = {
     "targets": r"layer\d+\.\d+\.(conv\.\d(\.net)?|(expand|depthwise|linear)_conv)\.conv"
 }
