@@ -162,6 +162,15 @@ def test_settings_given_go_before_the_preset_s():
     assert all(conv.strides == (1, 2, 4) for conv in convs.values())
 
 
+def test_targets_of_one_s_own_need_no_block_where_the_preset_s_have_one():
+    dynamic = dict(targets=r"layer[34].*conv2\.conv")
+    arguments = dict(gamma_w=1, gamma_b=2.25, gamma_d=1, dynamic=dynamic)
+    convs = dynamic_convs(build("mmaction", "VaRedX3D", arguments))
+    # Of 1, 2, 5 and 3 blocks.
+    assert len(convs) == 8
+    assert {conv.dynamic.share for conv in convs.values()} == {"conv"}
+
+
 @pytest.mark.parametrize("shifted", [dict(shift_place="block"), dict(temporal_pool=True)])
 def test_temporal_shifts_and_pools_around_blocks_and_stages_hide_no_convolution(shifted):
     model = build("mmaction", "VaRedResNetTSM", dict(depth=18, num_segments=8, **shifted))

@@ -75,9 +75,12 @@ def build_exchanged(
         toolbox: Where a type without a scope is looked for first; else in the current scope.
     """
     finished = isinstance(given, form.config)
-    preset = form.presets.get(kind(backbone), {})
-    settings = form.config.make(given if finished else {**preset, **(given or {})})
     named = finished or "targets" in (given or {})
+    preset = form.presets.get(kind(backbone), {})
+    if named and not finished and "(?P<block>" not in str(given["targets"]):
+        # A preset's gate for each block is for the blocks that its own targets name.
+        preset = {}
+    settings = form.config.make(given if finished else {**preset, **(given or {})})
     registry = registry_of(backbone["type"], toolbox)
     # What it builds inside belongs to its toolbox too, whichever scope asked for it.
     scope = {} if registry is MODELS else {"_scope_": registry.scope}
