@@ -84,6 +84,17 @@ def test_a_static_checkpoint_loads_whole_and_gives_what_is_made_of_the_static_ne
         torch.testing.assert_close(other.state_dict()[key], value, rtol=0, atol=0, msg=key)
 
 
+def test_a_static_checkpoint_of_half_precision_gives_the_same_multiples():
+    conv = nn.Conv2d(3, 4, 1, bias=False)
+    # The second of the two that are convolved is nothing, and so is what is made of it.
+    weight = torch.tensor([[1e-4, 2e-4, 0], [0, 0, 0], [3e-4, 6e-4, 0], [1, 1, 1]])[..., None, None]
+    ghost = GhostConv2d(conv, GhostConfig(cheap_kernel=1))
+    ghost.load_state_dict({"weight": weight.half()})
+    torch.testing.assert_close(
+        ghost.cheap.weight.flatten(), torch.tensor([3.0, 0]), rtol=2e-3, atol=0
+    )
+
+
 def test_its_own_checkpoint_loads_as_it_is():
     trained, model = ghostly(), ghostly()
     for parameter in trained.parameters():

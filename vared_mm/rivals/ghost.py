@@ -113,8 +113,10 @@ class _Ghost(nn.Module):
         m, each = self.primary.out_channels, self.ghost.ratio - 1
         filters = weight.new_zeros(m * each, *weight.shape[1:])
         filters[: len(weight) - m] = weight[m:]
-        first = weight[:m].repeat_interleave(each, 0).flatten(1)
+        # Half precision has neither the squares of small weights nor the least that is divided by.
+        first = weight[:m].repeat_interleave(each, 0).flatten(1).double()
         scale = (filters.flatten(1) * first).sum(1) / first.square().sum(1).clamp(min=1e-12)
+        scale = scale.to(weight.dtype)
         cheap = torch.zeros_like(self.cheap.weight)
         centre: tuple[Any, ...] = (..., *(n // 2 for n in cheap.shape[2:]))
         cheap[centre] = scale.unsqueeze(1)
