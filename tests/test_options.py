@@ -55,6 +55,14 @@ def test_dicts_are_written_as_in_a_config_and_texts_that_look_so_stay(text, valu
     assert found.cfg_options == {"some.key": value}
 
 
+@pytest.mark.parametrize("name", ["a, b", "(1)", "it's 'a'"])
+def test_a_file_that_is_there_is_one_text_whatever_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    found = run_parser("").parse_args(["net.py", "--cfg-options", f"load_from={name}", "a=1,2"])
+    assert found.cfg_options == {"load_from": name, "a": [1, 2]}
+
+
 @pytest.mark.parametrize("text", ["steps", "steps=(1,2", "steps=a(1,2)"])
 def test_what_is_no_setting_is_refused_with_usage(text, capsys):
     with pytest.raises(SystemExit):

@@ -51,10 +51,13 @@ class Parser(argparse.ArgumentParser):
 
 class KeyValues(DictAction):
     """mmengine's, which keeps the blanks within texts: paths may have them. Those after brackets
-    and commas and before them are none of the texts'. Dicts are written as in a config."""
+    and commas and before them are none of the texts'. What is there as a file or folder is one
+    text, though its name has commas, brackets or quotes. Dicts are written as in a config."""
 
     @staticmethod
     def _parse_iterable(val: str) -> Any:
+        if re.search(r"[,()\[\]'\"]", val) and os.path.exists(val):
+            return val
         if (value := with_dicts(val)) is not None:
             return value
         # No argument of a process has a NUL.
