@@ -21,7 +21,7 @@ from two_scenes import AUGMENTED, SEGMENTOR, scenes
 from vared_mm.compat import config_path
 from vared_mm.fast import benchmark as measuring
 from vared_mm.fast.benchmark import benchmark, measure, timed_batch
-from vared_mm.fast.cases import cases_of, share_named
+from vared_mm.fast.cases import cases_of, share_named, usual_shares
 from vared_mm.fast.engines import RIVALS, EngineError, Network
 from vared_mm.fast.forced_shares import (
     choices_of,
@@ -145,10 +145,18 @@ def test_cases_tell_the_share_of_the_whole_network(block_model):
 def test_the_papers_share_is_known_for_its_three_backbones(model):
     assert share_named("paper", model) == 0.47
     assert share_named("0.25", model) == 0.25
-    with pytest.raises(ValueError, match="no share for Conv2d, only for"):
+    with pytest.raises(ValueError, match="no share for Conv2d, only for .* --share 0.6"):
         share_named("paper", nn.Conv2d(1, 1, 1))
+    assert usual_shares(model) == ("paper", "min", "all")
     with pytest.raises(ValueError, match="numbers like 0.6; came 'half'"):
         share_named("half", model)
+
+
+def test_a_backbone_that_the_paper_has_not_is_measured_at_the_other_shares(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(measuring, "measure", lambda *args: asked.append(args[2].shares) or [])
+    benchmark(scenes(tmp_path), None, Settings(shape=(32, 32), batches=(1,)))
+    assert asked == [("min", "all")]
 
 
 def test_rows_hold_the_clocks_figures_and_what_follows_from_them(model, monkeypatch):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from vared_mm.engine.views import by_view, frames_of_view
-from vared_mm.fast.cases import Case, cases_of, check_shares
+from vared_mm.fast.cases import Case, cases_of, check_shares, usual_shares
 from vared_mm.fast.engines import ENGINES, OTHER_PRECISIONS, Network
 from vared_mm.fast.isolated import clocks_of
 from vared_mm.fast.latency import latency_table
@@ -65,6 +65,7 @@ def benchmark(
         torch.set_num_threads(settings.threads)
     set_up_device(settings)
     model = build_model(config, checkpoint).to(settings.device)
+    settings = replace(settings, shares=settings.shares or usual_shares(model))
     if not settings.train:
         check_shares(model, settings.shares)
     rows: list[Row] = []

@@ -85,12 +85,21 @@ def share_named(name: str, model: nn.Module) -> float:
             raise ValueError(
                 f"--share knows paper, min, all, data and numbers like 0.6; came {name!r}"
             ) from None
-    kind = type(getattr(model, "backbone", model)).__name__
-    if kind not in PAPER_SHARES:
+    if (kind := backbone_of(model)) not in PAPER_SHARES:
         raise ValueError(
-            f"the paper tells no share for {kind}, only for {sorted(PAPER_SHARES)}; give a number"
+            f"the paper tells no share for {kind}, only for {sorted(PAPER_SHARES)}; give a number, "
+            "as --share 0.6"
         )
     return PAPER_SHARES[kind]
+
+
+def usual_shares(model: nn.Module) -> tuple[str, ...]:
+    """Where none are asked for: the paper's too, if it tells one."""
+    return ("paper", "min", "all") if backbone_of(model) in PAPER_SHARES else ("min", "all")
+
+
+def backbone_of(model: nn.Module) -> str:
+    return type(getattr(model, "backbone", model)).__name__
 
 
 def reached(model: nn.Module, inputs: Tensor, plan: Plan | None, total: float) -> float:

@@ -37,7 +37,7 @@ class Settings:
     """What is measured: see `tools/benchmark.py --help`."""
 
     shape: tuple[int, ...] | None
-    shares: tuple[str, ...] = ("paper", "min", "all")
+    shares: tuple[str, ...] = ()
     batches: tuple[int, ...] = (1, 8)
     engines: tuple[str, ...] = ("prepared",)
     against: tuple[str, ...] = ()
