@@ -1,6 +1,7 @@
 """What choices are worth, by hand: a network that answers what its gate chose."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.structures import BaseDataElement
+from results_by_hand import samples_of
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -19,8 +21,9 @@ from vared_mm.fast.forced_shares import forced
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import record_cost
 from vared_mm.report.choices import choices_of, judge, lines, spearman, verdict
-from vared_mm.report.evaluation import Evaluation, evaluate
+from vared_mm.report.evaluation import Evaluation, evaluate, share_of_first
 from vared_mm.report.evaluation_choices import plan_of
+from vared_mm.report.evaluation_samples import policy_arrays
 from vared_mm.report.policies import dealt, policies_of, rates, views_of
 from vared_mm.report.result import read_result, read_samples
 from vared_mm.report.sample_losses import label_loss, pixel_loss
@@ -242,13 +245,24 @@ def test_spearman_is_scipy_s_with_ties_and_without_what_is_no_number():
 def test_the_record_by_hand():
     share = np.array([0.25, 0.25, 0.5, 1.0])
     gates = [{"a": np.array([[[0, 1.0]]])}] * 2 + [{"a": np.array([[[v, v]]])} for v in (0.5, 0.7)]
-    told = choices_of(share, np.arange(4.0), policies_of(gates))
+    told = choices_of(share, np.arange(4.0), policies_of(gates), 0.5)
     assert told["share_std"] == pytest.approx(math.sqrt(0.375 / 4))
     assert told["share_quartiles"] == [0.25, 0.375, 0.625]
     assert (told["policies"], told["first_four"]) == (2, 1)
-    assert told["policy_share"] == 0.25
     assert told["spearman"] == pytest.approx(spearmanr(share, range(4)).statistic)
     assert lines(told)["share, quartiles (%)"] == "25.0, 37.5, 62.5"
+
+
+def test_the_share_of_the_first_policy_is_not_that_of_the_samples_that_chose_it():
+    """Of two windows each sample computes half of the channels in one, by the first policy, and all
+    in the other: three quarters."""
+    model = nn.Sequential(nn.Conv3d(2, 4, 1))
+    make_dynamic(model, DynamicConfig())
+    gates = [{"0": np.array([[[0, 0.5, 0.3, 0]], [[0.9, v, 0.3, 0]]])} for v in (0, 0.5)]
+    samples = samples_of(["a", "b"], [0, 1], ["0"], np.array([0.75, 0.75]))
+    policies = policy_arrays(policies_of(gates))
+    samples = replace(samples, **policies, layer_frames=np.array([8]))
+    assert share_of_first(model, samples) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_of_another_config_than_the_model_s_own_nothing_is_frozen(
     model, settings, told, tmp_path, monkeypatch
 ):
     samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
-    choices = choices_of(samples.share, samples.loss, samples.policies)
+    choices = choices_of(samples.share, samples.loss, samples.policies, 0.75)
     (tmp_path / "net.py").write_text(f"model = {model}")
     of = dict(config=str(tmp_path / "net.py"), choices=choices, settings=settings)
     write_result(tmp_path, result_of(samples, **of))
@@ -189,7 +189,7 @@ def test_of_another_config_than_the_model_s_own_nothing_is_frozen(
 @pytest.mark.parametrize("name", ["net.py", "trained.pth", "result.json", "samples.npz"])
 def test_what_is_frozen_is_kept(tmp_path, monkeypatch, name):
     samples = samples_of(["a", "b"], [0, 1], ["conv"], np.array([0.5, 1]))
-    choices = choices_of(samples.share, samples.loss, samples.policies)
+    choices = choices_of(samples.share, samples.loss, samples.policies, 0.75)
     told = {"config": str(tmp_path / "net.py"), "checkpoint": str(tmp_path / "trained.pth")}
     write_result(tmp_path, result_of(samples, choices=choices, **told))
     monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / name)])

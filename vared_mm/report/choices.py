@@ -47,7 +47,7 @@ class Choices(TypedDict):
     `first_four` is which part of the samples the most frequent four policies cover; `spearman` the
     correlation of share and loss, None where either is the same for all. `policy` is the most
     frequent one: the mean answer of each gate where it is chosen, 0 for closed paths, by the
-    convolution that asks it; `policy_share` the mean share of the samples that chose it.
+    convolution that asks it; `policy_share` what it takes of the MACs.
     """
 
     share_std: Number
@@ -61,18 +61,19 @@ class Choices(TypedDict):
     verdict: AnyText | None
 
 
-def choices_of(share: np.ndarray, loss: np.ndarray, policies: Policies) -> Choices:
+def choices_of(
+    share: np.ndarray, loss: np.ndarray, policies: Policies, policy_share: float
+) -> Choices:
     """What is known without running the model with other choices than its own."""
-    first = rates(policies.chosen, 4)
     policy = by_gate(policies.names, policies.answers[0])
     return {
         "share_std": float(share.std()),
         "share_quartiles": np.quantile(share, (0.25, 0.5, 0.75)).tolist(),
         "policies": int(policies.chosen.max()) + 1,
-        "first_four": float(first.sum(1).mean()),
+        "first_four": float(rates(policies.chosen, 4).sum(1).mean()),
         "spearman": spearman(share, loss),
         "policy": {name: answers.tolist() for name, answers in policy.items()},
-        "policy_share": float(np.average(share, weights=first[:, 0])),
+        "policy_share": policy_share,
         "judged": None,
         "verdict": None,
     }

@@ -14,13 +14,19 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from torch import nn
 
+from vared_mm.engine.around_forward import unwrapped
+from vared_mm.method.frozen import leaders_of
+from vared_mm.method.observe import dynamic_convs
 from vared_mm.report.choices import Choices, choices_of, judge, verdict
 from vared_mm.report.evaluation_choices import with_other_choices
 from vared_mm.report.evaluation_key import digest, settings_digest
 from vared_mm.report.evaluation_loop import ResumableTestLoop
 from vared_mm.report.evaluation_record import device, packages, recorded
 from vared_mm.report.kept_chunks import remove_others
+from vared_mm.report.policies import by_gate
+from vared_mm.report.policy_of_share import part_of
 from vared_mm.report.result import (
     Result,
     ResultError,
@@ -80,7 +86,7 @@ def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
     result = recorded(
         runner, metrics, config=job.file, options=job.options, checkpoint=str(job.checkpoint),
         settings=settings_digest(config), task=loop.task, data=loop.data,
-        choices=told_choices(loop.samples, others, folder),
+        choices=told_choices(unwrapped(runner.model), loop.samples, others, folder),
     )  # fmt: skip
     result = with_former(result, folder)
     write_samples(folder, loop.samples)
@@ -90,17 +96,33 @@ def evaluate(config: Config, job: Evaluation) -> tuple[Runner, Result | None]:
 
 
 def told_choices(
-    samples: Samples, others: tuple[np.ndarray, np.ndarray] | None, folder: Path
+    model: nn.Module, samples: Samples, others: tuple[np.ndarray, np.ndarray] | None, folder: Path
 ) -> Choices | None:
     """`others` as `with_other_choices` tells it, if it was asked."""
     if samples.policies is None or samples.loss is None:
         return None
-    choices = choices_of(samples.share, samples.loss, samples.policies)
+    taken = share_of_first(model, samples)
+    choices = choices_of(samples.share, samples.loss, samples.policies, taken)
     if others and (judged := judge(samples.correct, *others)):
         freeze = shlex.join(["vared-mm", "freeze", str(folder), "frozen.pth"])
         shares = float(samples.share.mean()), choices["policy_share"]
         choices |= {"judged": judged, "verdict": verdict(judged, freeze, *shares)}
     return choices
+
+
+def share_of_first(model: nn.Module, samples: Samples) -> float:
+    """What the most frequent policy takes of the MACs. The samples that chose it do not tell: of
+    their views and windows others may have chosen another one."""
+    assert samples.policies is not None
+    assert samples.layer_frames is not None
+    convs, leaders = dynamic_convs(model), leaders_of(model)
+    first = by_gate(samples.policies.names, samples.policies.answers[0])
+    parts = []
+    for name, frames in zip(samples.layer_names.tolist(), samples.layer_frames, strict=True):
+        axes = convs[leaders[name]].axes
+        largest = (first[leaders[name]].reshape(len(axes), -1) > 0).argmax(1)
+        parts.append(part_of(convs[name], dict(zip(axes, largest, strict=True)), frames))
+    return float(np.average(parts, weights=samples.layer_dense.mean(0)))
 
 
 def with_former(result: Result, folder: Path) -> Result:
