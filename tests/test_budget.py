@@ -27,6 +27,8 @@ def test_the_shift_is_that_whose_share_is_nearest():
     stairs = [shift_for(lambda shift: 0.25 if shift < 1 else 0.5, target) for target in (0.3, 0.45)]
     assert [one.share for one in stairs] == [0.25, 0.5]
     assert all(one.shift == pytest.approx(1, abs=0.01) for one in stairs)
+    # An end of 0.3264 is told as 0.326.
+    assert shift_for(lambda shift: 0.3264 if shift < 1 else 0.5, 0.326).share == 0.3264
     with pytest.raises(ValueError, match=r"0\.9 was asked for, and the gates reach from 0\.250"):
         shift_for(lambda shift: 0.25 if shift < 1 else 0.5, 0.9)
 

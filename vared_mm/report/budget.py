@@ -82,7 +82,8 @@ def shift_for(share: Callable[[float], float], target: float) -> Shifted:
         ValueError: The target is out of reach.
     """
     low, high = Shifted(-REACH, share(-REACH)), Shifted(REACH, share(REACH))
-    if not low.share <= target <= high.share:
+    # They are told rounded, and may be asked for so.
+    if not low.share - NEAR <= target <= high.share + NEAR:
         raise ValueError(
             f"a share of {target} was asked for, and the gates reach from {low.share:.3f} to "
             f"{high.share:.3f}"
