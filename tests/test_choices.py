@@ -309,6 +309,12 @@ def test_what_no_label_tells_is_not_judged():
     assert judge(some, some[None], some)["samples"] == 2
 
 
+def test_deals_that_change_nothing_are_worth_nothing_to_the_last_digit():
+    own = np.array([0.1, 0.2, 0.7])
+    told = judge(own, np.tile(own, (3, 1)), own)
+    assert told["over_dealt"] == told["over_one_policy"] == {"mean": 0, "error": 0}
+
+
 def test_losses_by_hand():
     scores = torch.tensor([0.25, 0.75])
     sample = dict(gt_label=torch.tensor([0]), pred_score=scores)

@@ -94,14 +94,14 @@ def judge(own: np.ndarray, dealt: np.ndarray, one_policy: np.ndarray) -> Judged 
     told = ~np.isnan(own)
     if told.sum() < 2:
         return None
-    own, others, one_policy = own[told], dealt[:, told].mean(0), one_policy[told]
+    own, others, one_policy = own[told], dealt[:, told], one_policy[told]
     return {
         "own": float(own.mean()),
         "dealt": float(others.mean()),
         "one_policy": float(one_policy.mean()),
         "deals": len(dealt),
         "samples": len(own),
-        "over_dealt": worth(own - others),
+        "over_dealt": worth((own - others).mean(0)),
         "over_one_policy": worth(own - one_policy),
     }
 
