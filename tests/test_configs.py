@@ -288,3 +288,14 @@ def test_the_efficiency_loss_is_where_the_tables_have_it():
         wanted = Path(leaf).name.startswith("vared") and "no-efficiency" not in leaf
         assert ("EfficiencyLossHook" in hooks) == wanted, leaf
         assert "CostHook" in hooks
+
+
+@pytest.mark.parametrize(("variable", "leaf"), [
+    ("VARED_CLIPS", "small/i3d.py"), ("ASL24", "localization/asl24/yowo-i3d_w25_asl24.py"),
+    ("CAMVID", "segmentation/fcn/fcn_r18-d8_1xb8-10k_camvid-240x180.py"),
+])  # fmt: skip
+def test_folders_that_the_environment_names_may_have_any_name(variable, leaf, monkeypatch):
+    monkeypatch.setenv(variable, "/any/Anna's \\1")
+    dataset = Config.fromfile(CONFIGS / leaf).test_dataloader.dataset
+    told = [dataset.get("data_root"), dataset.get("ann_file"), dataset.data_prefix.get("video")]
+    assert any(str(one).startswith("/any/Anna's \\1") for one in told)

@@ -1,6 +1,8 @@
 # Hands of asl24, in videos of 32 frames at 128 x 128; ASL24 names its folder. The annotations:
 # `python tools/data/jhmdb.py asl24 $ASL24 data/asl24_tubes.pkl`; split 2 is that of validation.
 _base_ = []
+import os  # noqa: E402 (mmengine: _base_ comes first)
+
 from vared_mm.datasets.key_frame_clips import (  # noqa: E402 (mmengine: _base_ comes first)
     key_frame_pipelines,
 )
@@ -10,7 +12,7 @@ train_pipeline, test_pipeline = key_frame_pipelines(
 data = dict(
     type='JHMDBDataset',
     ann_file='data/asl24_tubes.pkl',
-    data_prefix=dict(video='{{$ASL24:data/asl24}}/videos'))
+    data_prefix=dict(video=f"{os.environ.get('ASL24', 'data/asl24')}/videos"))
 loader = dict(batch_size=12, num_workers=2, persistent_workers=True)
 
 # Neighbouring frames are nearly the same: a few key frames of each video tell what all do.

@@ -1,7 +1,10 @@
 # CamVid in 240 x 180 with 11 classes: pictures in train, val and test, labels of 0 to 10 and 11 for
 # void in trainannot, valannot and testannot. The folder is data/camvid or what the environment's
 # CAMVID names.
-data_root = '{{$CAMVID:data/camvid}}'
+_base_ = []
+import os  # noqa: E402 (mmengine: _base_ comes first)
+
+data_root = os.environ.get('CAMVID', 'data/camvid')
 void = 11
 metainfo = dict(
     classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car',

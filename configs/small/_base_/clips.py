@@ -2,11 +2,14 @@
 # `tools/data/small_clips.py` makes the folder. Its place and its number of classes come from the
 # environment, so that one config serves every set, and so do the steps; tools/study.py sets them.
 _base_ = '../../_base_/recognizer3d.py'
+import os  # noqa: E402 (mmengine: _base_ comes first)
+
 default_scope = 'mmaction'
 # MMAction2's inferencers draw with it.
 visualizer = dict(type='ActionVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
-data_root = '{{$VARED_CLIPS:data/small_clips}}'
+# mmengine's {{$...}} would take the quotes of a path for the config's own.
+data_root = os.environ.get('VARED_CLIPS', 'data/small_clips')
 
 model = dict(cls_head=dict(num_classes=int('{{$VARED_CLASSES:11}}'), dropout_ratio=0.2))
 
