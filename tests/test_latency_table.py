@@ -50,6 +50,7 @@ row = FIRST.as_json()
 REFUSED = {
     "another batch size": ({8: [row]}, r"at batch size 8; wanted 1: .* with --batch 1"),
     "no layers": ({}, "was written without --layers; measure with vared-mm benchmark CONFIG"),
+    "a static network": ({1: []}, "of a network without dynamic convolutions; measure with"),
     "an older file": ({1: [{"name": "0"}]}, "it is of version None, wanted 1; measure"),
     "a newer file": ({1: [{**row, "version": 2}]}, "it is of version 2, wanted 1"),
     "a row cut short": ({1: [{"version": 1, "choices": []}]}, "latency table: 'name'; measure"),

@@ -92,6 +92,11 @@ def read_table(path: str | Path, batch: int) -> list[LayerLatency]:
             f"{path} was measured at batch size {', '.join(tables)}; wanted {batch}: choose one of "
             f"those, or measure with --batch {batch}"
         )
+    if not tables[str(batch)]:
+        raise DynamicError(
+            f"{path} was measured of a network without dynamic convolutions; {MEASURE} of the "
+            "dynamic one"
+        )
     try:
         return [LayerLatency.from_json(row) for row in tables[str(batch)]]
     except (DynamicError, LookupError, TypeError, AttributeError) as error:
