@@ -148,8 +148,9 @@ def test_the_papers_share_is_known_for_its_three_backbones(model):
     with pytest.raises(ValueError, match="no share for Conv2d, only for .* --share 0.6"):
         share_named("paper", nn.Conv2d(1, 1, 1))
     assert usual_shares(model) == ("paper", "min", "all")
-    with pytest.raises(ValueError, match="numbers like 0.6; came 'half'"):
-        share_named("half", model)
+    for other in ("half", "nan", "1.5", "-1"):
+        with pytest.raises(ValueError, match=f"numbers like 0.6, up to 1; came '{other}'"):
+            share_named(other, model)
 
 
 def test_a_backbone_that_the_paper_has_not_is_measured_at_the_other_shares(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -79,12 +80,12 @@ def share_named(name: str, model: nn.Module) -> float:
     if name == "min":
         return 0.0
     if name != "paper":
-        try:
-            return float(name)
-        except ValueError:
-            raise ValueError(
-                f"--share knows paper, min, all, data and numbers like 0.6; came {name!r}"
-            ) from None
+        with suppress(ValueError):
+            if 0 <= (share := float(name)) <= 1:
+                return share
+        raise ValueError(
+            f"--share knows paper, min, all, data and numbers like 0.6, up to 1; came {name!r}"
+        )
     if (kind := backbone_of(model)) not in PAPER_SHARES:
         raise ValueError(
             f"the paper tells no share for {kind}, only for {sorted(PAPER_SHARES)}; give a number, "
