@@ -160,6 +160,14 @@ def test_a_backbone_that_the_paper_has_not_is_measured_at_the_other_shares(tmp_p
     assert asked == [("min", "all")]
 
 
+def test_a_table_of_layers_is_of_as_many_samples_as_there_were(tmp_path, monkeypatch):
+    for name in ("measure", "layers_beside"):
+        monkeypatch.setattr(measuring, name, lambda *args: [])
+    settings = Settings(shape=None, batches=(8,), layers_beside=True)
+    # Two pictures.
+    assert list(benchmark(scenes(tmp_path), None, settings)["layers_beside"]) == [2]
+
+
 def test_rows_hold_the_clocks_figures_and_what_follows_from_them(model, monkeypatch):
     def slow_motion(clocks, clips, repeats):
         rate = {"static": 10.0, "dynamic": 15.0}

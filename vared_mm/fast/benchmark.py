@@ -74,6 +74,7 @@ def benchmark(
     steps: list[StepRow] = []
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
+        batch = len(inputs)  # The test set may have fewer.
         if settings.train:
             if settings.precision == "bf16":
                 use_amp(config, "bfloat16")
