@@ -260,6 +260,13 @@ def test_a_gate_may_see_change_between_frames():
     assert gate.macs() == 16 * 4 + 4 * 16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_change_between_frames_is_not_rounded_to_half_precision(dtype):
+    # Numbers of both types, and their difference is one of neither.
+    x = torch.tensor([256, 129 / 128], dtype=dtype).view(1, 1, 2, 1, 1)
+    assert pooled_maps(x, torch.float32, change=True)[0, 1] == 256 - 129 / 128
+
+
 @pytest.mark.parametrize("v", [1e-3, 1e-38, -1e-3])
 def test_the_gradient_of_normalised_gates_that_are_nearly_closed_is_that_of_the_floor(v):
     z = torch.tensor([[v, -0.3]], requires_grad=True)

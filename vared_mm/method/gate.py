@@ -115,7 +115,7 @@ def pooled_maps(x: Tensor, dtype: torch.dtype, change: bool = False) -> Tensor:
     mean = _mean(x, dtype)
     if not change:
         return mean
-    return torch.cat([mean, _mean((x[:, :, 1:] - x[:, :, :-1]).abs(), dtype)], 1)
+    return torch.cat([mean, _mean((x[:, :, 1:].to(dtype) - x[:, :, :-1]).abs(), dtype)], 1)
 
 
 def _mean(x: Tensor, dtype: torch.dtype) -> Tensor:
