@@ -2,12 +2,14 @@
 
 import copy
 import io
+from collections import OrderedDict
 
 import pytest
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.model.efficient_conv_bn_eval import efficient_conv_bn_eval_forward
 from torch import nn
+from torch.autograd import forward_ad
 from torch.fx.experimental.optimization import fuse
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import prune
@@ -169,6 +171,33 @@ def test_torch_func_differentiates_as_backward_does():
     by_func = torch.func.grad(lambda x: net(x).square().sum())(x)
     net(x.requires_grad_()).square().sum().backward()
     torch.testing.assert_close(by_func, x.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("part", ["fc", "cheap", "beta"])
+@pytest.mark.parametrize("by", [torch.func.grad, torch.func.jacrev])
+def test_torch_func_differentiates_by_some_parameters_alone(part, by):
+    body, x, _ = chosen_apart("images")
+    net = nn.Sequential(OrderedDict(body=body, flat=nn.Flatten(), fc=nn.Linear(6 * 12, 2).double()))
+    some = {key: p for key, p in net.named_parameters() if part in key}
+    found = by(lambda some: torch.func.functional_call(net, some, x).square().sum())(some)
+    net(x).square().sum().backward()
+    for key, parameter in some.items():
+        torch.testing.assert_close(found[key], parameter.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("part", ["cheap", "beta", "0.weight"])
+def test_derivatives_that_are_carried_forward_are_those_of_backward(part, gradients):
+    net, x, _ = chosen_apart("images")
+    # Kernels take float32; open at the start, no gate has the gradient of a closed one.
+    net, x = net.float(), x.float()
+    nn.init.zeros_(net[0].gate.weight2)
+    some = {key: p for key, p in net.named_parameters() if part in key}
+    with torch.set_grad_enabled(gradients), forward_ad.dual_level():
+        dual = {k: forward_ad.make_dual(p.detach(), torch.ones_like(p)) for k, p in some.items()}
+        came = forward_ad.unpack_dual(torch.func.functional_call(net, dual, x)).tangent.sum()
+    found = torch.autograd.grad(net(x).sum(), [*some.values()])
+    torch.testing.assert_close(came, sum(g.sum() for g in found), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", [torch.fx.symbolic_trace, torch.jit.script])

@@ -7,10 +7,9 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from vared_mm.method.operators import is_exported, is_transformed, uncompiled
+from vared_mm.method.operators import is_exported, is_transformed, is_transforming, uncompiled
 
 
 class PreparedForward:
@@ -51,9 +50,9 @@ class PreparedForward:
 
 def _are_transformed(inputs: Any) -> bool:
     # To look at each takes as long as a small kernel.
-    if not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
-        return False
-    return any(isinstance(x, Tensor) and is_transformed(x) for x in tree_leaves(inputs))
+    return is_transforming() and any(
+        isinstance(x, Tensor) and is_transformed(x) for x in tree_leaves(inputs)
+    )
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -14,7 +14,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,12 +45,12 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     t = z.tanh()
     # `torch.jit.trace` traces again without gradients, and wants the same graph.
     learns = t.requires_grad and not torch.jit.is_tracing()
-    # Where there is no gradient, also not the context: torch's exporter makes a graph of it.
-    with torch.no_grad() if learns else nullcontext():
-        # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
-        # for whoever reads the gate to refuse.
-        largest, place = t.max(-1, keepdim=True)
-        v = t.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
+    # Without what derivatives carry along, which `passed` brings once.
+    value = t.detach() if learns else t
+    # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
+    # for whoever reads the gate to refuse.
+    largest, place = value.max(-1, keepdim=True)
+    v = value.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
     if learns:
         passed = F.leaky_relu(t, leak)
         v = v + (passed - passed.detach())
@@ -238,7 +237,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if is_plain_norm(self.norm):
             read = self.parameters_read()
-            decide = decide_by_definition if wants_torch_alone(x, *read) else DECIDE
+            decide = decide_by_definition if wants_torch_alone() else DECIDE
             return decide(x, *read, *self.settings_read())
         with torch.autocast(precision_of(x), enabled=False):
             pooled = pooled_maps(x, self.weight1.dtype, self.change)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
@@ -142,16 +142,19 @@ def _gradients(definition: Callable, inputs: Sequence[Any], gradient: Tensor) ->
     return _filled(form, [next(found) if v.requires_grad else None for v in aliases])
 
 
-def wants_torch_alone(*tensors: Tensor) -> bool:
+def wants_torch_alone() -> bool:
     """Whether no operator of ours will do: what runs is written down for a place that lacks them
-    (`is_exported`), `torch.func` transforms it, or derivatives are carried along.
+    (`is_exported`), or derives what they do not know (`is_transforming`).
     """
     if is_exported():
         return True
-    if torch.compiler.is_compiling():
-        return False
-    # What is transformed is a parameter no more.
-    return any(type(v) is not nn.Parameter and is_transformed(v) for v in tensors)
+    return not torch.compiler.is_compiling() and is_transforming()
+
+
+def is_transforming() -> bool:
+    """Whether `torch.func` transforms or forward-mode derivatives are at work, of whatever: within
+    them torch refuses an `autograd.Function` also for tensors that take no part."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_transformed(v: Tensor) -> bool:

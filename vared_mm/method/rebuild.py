@@ -28,7 +28,7 @@ def rebuild(of: Rebuild) -> Tensor:
             f"{y.shape[0]} samples with {len(pattern)} paths came with gates of "
             f"{tuple(gates.shape)}, and each wants a row; does a hook answer in its place?"
         )
-    return rebuild_by_definition(*of) if wants_torch_alone(y, gates) else REBUILD(*of)
+    return rebuild_by_definition(*of) if wants_torch_alone() else REBUILD(*of)
 
 
 def _by_definition(y: Tensor, *arguments: Any) -> Tensor:
