@@ -62,6 +62,21 @@ def test_the_cheapest_choice_is_a_quarter_of_what_can_choose():
     assert report["full_gmacs"]["min"] > report["paper_gmacs"]["min"]
 
 
+def test_a_fixed_policy_is_told_as_what_it_takes_and_not_as_a_range():
+    class Fixed(nn.Sequential):
+        def forward(self, x, mode):
+            return super().forward(x)
+
+    model = Fixed(nn.Conv3d(3, 8, 1)).eval()
+    make_dynamic(model, DynamicConfig(gate="fixed", cheap_kernel=1))
+    # Half the channels, all frames: 4 filters, of which the other 4 are rebuilt.
+    model[0].gate.values.copy_(torch.tensor([0, 1, 1, 0]))
+    model.data_preprocessor = nn.Identity()
+    report = bounds(model, (4, 5, 5))
+    for kind, macs in (("paper_gmacs", 4 * 3), ("full_gmacs", 4 * 3 + 4)):
+        assert report[kind]["min"] == report[kind]["max"] == pytest.approx(macs * 100 / 1e9)
+
+
 def whole(name, **model):
     config = Config.fromfile(config_path(name))
     config.merge_from_dict(dict(model=model))

@@ -3,8 +3,9 @@
     python tools/get_flops.py configs/recognition/vared_i3d_k400.py --shape 16 256 256
     python tools/get_flops.py configs/demo/vared_i3d_motion.py --data 50 --checkpoint FILE
 
-With --shape it tells the dense cost and the range that the gates can choose from; with --data it
-runs the first N samples of the test set and tells what they really chose.
+With --shape it tells the dense cost and the range that the gates can choose from, or what a fixed
+policy takes; with --data it runs the first N samples of the test set and tells what they really
+chose.
 """
 
 from __future__ import annotations

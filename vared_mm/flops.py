@@ -24,6 +24,7 @@ from vared_mm.engine.around_forward import around_forward, unwrapped
 from vared_mm.engine.cost_hook import CostWatch, views_summed
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.fast.same_answers import chosen
+from vared_mm.method.fixed_gate import has_one_policy
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.screen import tracked
@@ -57,7 +58,8 @@ def build_model(config: Config, checkpoint: str | None = None) -> BaseModel:
 
 
 def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Dense GMACs for one input of `shape`, T H W or H W, and the range the gates can choose from.
+    """Dense GMACs for one input of `shape`, T H W or H W, and the range the gates can choose from;
+    of a fixed policy what it takes.
 
     An average needs real inputs (`measured`) and is None here. The ends of `full_gmacs` are those
     of the cheapest and the costliest choice by the paper's formula, for which a weight that is zero
@@ -75,7 +77,8 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
         "parts_gmacs": parts,
     }
     for end, paths in (("min", "least"), ("max", "all")):
-        with chosen(model, (paths, paths)), record_cost(model) as record:
+        choice = None if has_one_policy(model) else (paths, paths)
+        with chosen(model, choice), record_cost(model) as record:
             full_macs = count(model, inputs)[0]
         paper = float(record.per_layer(1)["paper"].sum())
         report["paper_gmacs"][end] = (kept + paper) / 1e9
