@@ -65,6 +65,14 @@ def test_weights_are_loaded_by_assignment_copied_and_reparametrised_as_in_any_co
     nn.utils.parametrizations.weight_norm(conv)(x)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_cheap_operations_that_are_pruned_count_as_they_are_now(training):
+    conv, x = VaRedConv2d(3, 8, 1).train(training), torch.randn(2, 3, 5, 5)
+    prune.random_unstructured(conv.cheap.channel, "0", amount=1.0)
+    with forced_gates(conv, (0, 1)):
+        assert (conv(x)[:, 4:] == 0).all()
+
+
 def chosen_apart(kind):
     """A network whose gates answer each sample otherwise, and two batches of those."""
     torch.manual_seed(0)

@@ -4,8 +4,11 @@ import pytest
 import torch
 import toy
 from mmengine.runner import Runner
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 from vared_mm.engine.around_forward import unwrapped
+from vared_mm.method import VaRedConv3d
 
 EFFICIENCY = dict(type="EfficiencyLossHook", correct="always", ramp=0.0)
 # Adam moves what has a gradient of zeros, too.
@@ -48,3 +51,22 @@ def test_a_wrapped_training_steps_as_one_that_is_not(
         torch.testing.assert_close(wrapped.model.module.state_dict()[name], value)
     weight = wrapped.model.module.backbone[1].weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d) == (len(hooks) == 3)
+
+
+WRAPS = {
+    "FSDP1": lambda net: FullyShardedDataParallel(net, device_id=torch.device("cpu")),
+    "FSDP2": lambda net: fully_shard(net, mesh=init_device_mesh("cpu", (1,))),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_convolution_whose_parameters_are_shared_out_rebuilds_by_them(wrap, training):
+    net = torch.nn.Sequential(VaRedConv3d(2, 4, 1)).train(training)
+    for phi in net[0].cheap.parameters():
+        torch.nn.init.normal_(phi)
+    x = torch.randn(2, 2, 4, 3, 3)
+    expected = net(x)
+    with toy.one_process():
+        torch.testing.assert_close(wrap(net)(x), expected)

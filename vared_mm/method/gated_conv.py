@@ -88,12 +88,13 @@ class GatedConv(_ConvNd):
         raise DynamicError(NOT_AFFINE)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Folding ends in an assignment; loading may assign too, and is no folding.
+        # Folding ends in an assignment. Loading may assign too, and torch's `fully_shard`, from
+        # parameters to tensors of its own and back.
         if (
-            isinstance(value, nn.Parameter)
+            type(value) is nn.Parameter
             and name in ("weight", "bias")
             and "gate" in self._modules
-            and name in self._parameters
+            and type(self._parameters.get(name)) is nn.Parameter
             and not self._loading
         ):
             raise DynamicError(NOT_AFFINE)

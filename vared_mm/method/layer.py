@@ -200,9 +200,8 @@ class _Dynamic(GatedConv):
 
     def cheap_operations(self) -> tuple[list[Tensor], list[Tensor]]:
         """Φ of the channel axis and of the time axis."""
-        # Not the lists themselves, whose members torch finds by name, one by one.
-        channel, time = self.cheap.channel._parameters, self.cheap.time._parameters
-        return [*channel.values()], [*time.values()]  # type: ignore[list-item]
+        # By name, and not as parameters, which `DataParallel`, FSDP and pruning put elsewhere.
+        return [*self.cheap.channel], [*self.cheap.time]
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""
