@@ -32,17 +32,17 @@ else:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is told to keep memory")
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("where", "told", "kept"),
     [
-        ({}, True),
-        ({"MALLOC_MMAP_THRESHOLD_": "65536"}, False),
-        ({"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}, False),
-        ({"GLIBC_TUNABLES": "glibc.cpu.x86_shstk=off"}, True),
+        ("main", {}, True),
+        ("thread", {}, True),
+        ("main", {"MALLOC_MMAP_THRESHOLD_": "65536"}, False),
+        ("thread", {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}, False),
+        ("main", {"GLIBC_TUNABLES": "glibc.cpu.x86_shstk=off"}, True),
     ],
-    ids=["by itself", "as the environment says", "as it is tuned", "something else is tuned"],
+    ids=["by itself", "in a thread", "as the environment says", "as it is tuned", "else is tuned"],
 )
-@pytest.mark.parametrize("where", ["main", "thread"])
-def test_maps_of_80_megabytes_find_their_memory_again(told, kept, where):
+def test_maps_of_80_megabytes_find_their_memory_again(where, told, kept):
     clean = {k: v for k, v in os.environ.items() if "MALLOC" not in k and k != "GLIBC_TUNABLES"}
     run = [sys.executable, "-c", PAGES, where]
     pages = int(subprocess.run(run, env=clean | told, capture_output=True, check=True).stdout)
