@@ -328,4 +328,6 @@ def test_the_table_names_what_was_found_and_faults_follow_it(capsys, monkeypatch
     for wanted in ("kick_ball", "0.710,", "run", "0.250", "1.250", "none", "a.mp4"):
         assert wanted in words
     assert "d [x].mp4" in printed
-    assert printed.endswith("\nd [x].mp4: a frame is missing\nthere is no\\x1b[2J file c.mp4\n")
+    assert printed.endswith(
+        "\nd [x].mp4: a frame is missing\nc.mp4: there is no\\x1b[2J file c.mp4\n"
+    )

@@ -51,8 +51,8 @@ def test_rows_are_printed_and_written_and_the_code_tells_of_a_fault(run, tmp_pat
 
 def test_a_fault_that_names_its_file_is_told_as_it_is(capsys):
     told = "a/b.mp4 is cut or broken: 2 of 9 frames can be decoded"
-    INFER.show([dict(file="a/b.mp4", error=told)], [])
-    assert capsys.readouterr().out == f"{told}\n"
+    INFER.show([dict(file="a/b.mp4", error=told), dict(file="cut", error="it is cut")], [])
+    assert capsys.readouterr().out == f"{told}\ncut: it is cut\n"
 
 
 def test_an_interruption_at_the_second_file_keeps_what_the_first_was_answered(

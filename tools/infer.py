@@ -81,7 +81,7 @@ def show(rows: list[dict[str, Any]], names: list[str]) -> None:
     for row in rows:
         for fault in ("error", "warning"):
             if told := row.get(fault):
-                named = told if row["file"] in told else f"{row['file']}: {told}"
+                named = told if told.startswith(f"{row['file']} ") else f"{row['file']}: {told}"
                 screen.print(visible(named), soft_wrap=True)
 
 

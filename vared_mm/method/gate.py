@@ -67,14 +67,14 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     return share + (passed - passed.detach())
 
 
-def precision_of(x: Tensor) -> str:
+def autocast_of(x: Tensor) -> str:
     """Whose autocast surrounds it. There is none for maps without numbers."""
     return "cpu" if x.is_meta else x.device.type
 
 
 def decide_by_definition(x: Tensor, *arguments: Any) -> Tensor:
     """As `decided`, whatever precision surrounds it."""
-    with torch.autocast(precision_of(x), enabled=False):
+    with torch.autocast(autocast_of(x), enabled=False):
         return decided(x, *arguments)
 
 
@@ -239,7 +239,7 @@ class Gate(nn.Module):
             read = self.parameters_read()
             decide = decide_by_definition if wants_torch_alone() else DECIDE
             return decide(x, *read, *self.settings_read())
-        with torch.autocast(precision_of(x), enabled=False):
+        with torch.autocast(autocast_of(x), enabled=False):
             pooled = pooled_maps(x, self.weight1.dtype, self.change)
             hidden = self._normalise(F.linear(pooled, self.weight1)).tanh()
             z = self.logits(F.linear(hidden, self.weight2, self.beta))
