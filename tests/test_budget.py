@@ -13,24 +13,34 @@ from torch import nn
 from vared_mm.method import DynamicConfig
 from vared_mm.method.gate import Gate
 from vared_mm.report import budget
-from vared_mm.report.budget import Shifted, mean_share, shift_all, shift_for, write_at_budget
+from vared_mm.report.budget import Shifted, mean_share, shift_all, shifts_for, write_at_budgets
 
 
 def test_the_shift_is_that_whose_share_is_nearest():
     asked = []
-    found = shift_for(lambda shift: asked.append(shift) or (shift + 10) / 20, 0.3)
-    assert found.shift == pytest.approx(-4, abs=0.04)
-    assert found.share == pytest.approx(0.3, abs=2e-3)
-    # No pass more: both ends, and 0, -5, -2.5, -3.75, -4.375, -4.06, -3.9, -3.98 in between.
-    assert len(asked) == 10
+    found = shifts_for(lambda shift: asked.append(shift) or (shift + 10) / 20, [0.3, 0.7, 0.28])
+    assert found[0.3].shift == pytest.approx(-4, abs=0.04)
+    assert [found[target].share for target in found] == pytest.approx(list(found), abs=2e-3)
+    # No pass more: both ends, and 0, -5, -2.5, -3.75, -4.375, -4.06, -3.9, -3.98 in between; the
+    # second does without the ends and 0, and the third takes one that the first tried.
+    assert (len(asked), asked.index(5.0), found[0.28].shift) == (17, 10, -4.375)
     # A share that jumps from a quarter to a half: the nearer of the two.
-    stairs = [shift_for(lambda shift: 0.25 if shift < 1 else 0.5, target) for target in (0.3, 0.45)]
-    assert [one.share for one in stairs] == [0.25, 0.5]
-    assert all(one.shift == pytest.approx(1, abs=0.01) for one in stairs)
+    stairs = shifts_for(lambda shift: 0.25 if shift < 1 else 0.5, [0.3, 0.45])
+    assert [one.share for one in stairs.values()] == [0.25, 0.5]
+    assert all(one.shift == pytest.approx(1, abs=0.01) for one in stairs.values())
     # An end of 0.3264 is told as 0.326.
-    assert shift_for(lambda shift: 0.3264 if shift < 1 else 0.5, 0.326).share == 0.3264
-    with pytest.raises(ValueError, match=r"0\.9 was asked for, and the gates reach from 0\.250"):
-        shift_for(lambda shift: 0.25 if shift < 1 else 0.5, 0.9)
+    assert shifts_for(lambda shift: 0.3264 if shift < 1 else 0.5, [0.326])[0.326].share == 0.3264
+
+
+def test_shares_out_of_reach_are_told_before_the_first_is_looked_for():
+    asked = []
+    with pytest.raises(
+        ValueError, match=r"0\.1 and 0\.9 was asked for, and the gates reach from 0\.250 to 0\.500"
+    ):
+        shifts_for(
+            lambda shift: asked.append(shift) or (0.25 if shift < 1 else 0.5), [0.3, 0.1, 0.9]
+        )
+    assert asked == [-10, 10]
 
 
 def test_of_each_axis_all_but_the_least_choice_are_moved():
@@ -58,7 +68,7 @@ def checkpoint(config, tmp_path):
 
 def test_the_checkpoint_written_has_the_share_and_all_other_weights(config, checkpoint, tmp_path):
     out = tmp_path / "new" / "epoch_1-budget_0.6.pth"
-    found = write_at_budget(config, checkpoint, 0.6, out)
+    found = write_at_budgets(config, checkpoint, {0.6: out})[0.6]
     assert found.share == pytest.approx(0.6, abs=0.1)
     before, after = (torch.load(f, weights_only=True)["state_dict"] for f in (checkpoint, out))
     assert {k for k in before if not torch.equal(before[k], after[k])} == {
@@ -83,7 +93,7 @@ def test_the_process_that_looks_sees_all_samples_also_where_it_is_one_of_two(
         budget, "mean_share", lambda model, loader: counts.append(len(loader.dataset)) or
         counts.append(len(list(loader.sampler))) or 0.5
     )  # fmt: skip
-    write_at_budget(config, checkpoint, 0.5, tmp_path / "out.pth")
+    write_at_budgets(config, checkpoint, {0.5: tmp_path / "out.pth"})
     assert set(counts) == {toy.CLIPS}
 
 
@@ -92,13 +102,13 @@ def test_a_static_model_has_no_other_budget(config, checkpoint, tmp_path):
     static = MODELS.build(config.model)
     torch.save({"state_dict": static.state_dict()}, checkpoint)
     with pytest.raises(ValueError, match="has no gates that ask the input"):
-        write_at_budget(config, checkpoint, 0.5, tmp_path / "out.pth")
+        write_at_budgets(config, checkpoint, {0.5: tmp_path / "out.pth"})
     assert not (tmp_path / "out.pth").exists()
 
 
 def test_checkpoints_of_one_name_are_kept_apart(monkeypatch, tmp_path):
     evaluate = tool_of("evaluate")
-    monkeypatch.setattr(evaluate, "write_at_budget", lambda *_: Shifted(0.0, 0.5))
+    monkeypatch.setattr(evaluate, "write_at_budgets", lambda *_: {0.3: Shifted(0.0, 0.5)})
     seeds = [tmp_path / seed / "epoch_1.pth" for seed in ("0", "1")]
     asked = SimpleNamespace(
         checkpoints=seeds, budget=[0.3, 0.5], config="net.py", cfg_options=None, out=tmp_path

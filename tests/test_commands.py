@@ -41,6 +41,12 @@ def test_help_lists_every_tool_with_its_first_line_and_an_example(called):
         assert not example.endswith("--help")
 
 
+def test_the_version_is_that_of_the_package(called):
+    number = called("--version").removeprefix("vared-mm ").strip()
+    project = (TOOLS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{number}"\n' in project
+
+
 def test_a_command_gets_its_options_and_tells_its_name(called, capsys):
     with pytest.raises(SystemExit) as ended:
         called("gates-that-pay", "--help")

@@ -36,7 +36,7 @@ from vared_mm.options import KeyValues, Parser
 from vared_mm.printing import visible
 
 with extra("report"):
-    from vared_mm.report.budget import write_at_budget
+    from vared_mm.report.budget import write_at_budgets
     from vared_mm.report.choices import lines as choice_lines
     from vared_mm.report.evaluation import Evaluation, evaluate
     from vared_mm.report.evaluation_speed import speeds
@@ -78,15 +78,19 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
 
 def budgets(config: Config, args: argparse.Namespace) -> list[Path]:
     """The checkpoints at each budget, which the main process makes."""
-    made = []
+    made: list[Path] = []
     for checkpoint in args.checkpoints:
-        for target in args.budget:
-            # In a folder of its own: several runs have checkpoints of one name.
-            job = Evaluation(args.config, args.cfg_options or {}, checkpoint, args.out)
-            made.append(job.folder / f"{checkpoint.stem}-budget_{target:g}.pth")
-            if is_main_process():
-                found = write_at_budget(config, checkpoint, target, made[-1])
-                print(f"{made[-1]}: β {found.shift:+.2f}, share {found.share:.3f} in validation")
+        # In a folder of its own: several runs have checkpoints of one name.
+        job = Evaluation(args.config, args.cfg_options or {}, checkpoint, args.out)
+        outs = {
+            share: job.folder / f"{checkpoint.stem}-budget_{share:g}.pth" for share in args.budget
+        }
+        made += outs.values()
+        if is_main_process():
+            for target, found in write_at_budgets(config, checkpoint, outs).items():
+                print(
+                    f"{outs[target]}: β {found.shift:+.2f}, share {found.share:.3f} in validation"
+                )
     barrier()
     return made
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import CodeType
 
+from vared_mm import __version__
 from vared_mm.shipped import shipped
 
 PROGRAM = "vared-mm"
@@ -24,6 +25,9 @@ def main() -> None:
     files = commands()
     if name in ("-h", "--help"):
         print(overview(files))
+        return
+    if name == "--version":
+        print(f"{PROGRAM} {__version__}")
         return
     if name not in files:
         near = get_close_matches(name, files, n=1)

@@ -6,7 +6,8 @@ convolutions, in [0, 1]. What comes out is a checkpoint like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,13 @@ class Shifted(NamedTuple):
     share: float
 
 
-def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) -> Shifted:
-    """Writes `checkpoint`, shifted to a mean share as near to `target` as it goes, to `out`.
+def write_at_budgets(
+    config: Config, checkpoint: Path, outs: Mapping[float, Path]
+) -> dict[float, Shifted]:
+    """Writes `checkpoint` once for each mean share of `outs`, shifted as near to it as it goes.
 
     Raises:
-        ValueError: The model is static, or its gates do not reach the target.
+        ValueError: The model is static, or its gates do not reach all of them; nothing is written.
     """
     model = build_model(config, str(checkpoint))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -57,14 +60,15 @@ def write_at_budget(config: Config, checkpoint: Path, target: float, out: Path) 
         shift_all(gates, begun, shift)
         return mean_share(model, loader)
 
-    found = shift_for(share, target)
-    shift_all(gates, begun, found.shift)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    weights = weights_to_cpu(model.state_dict())
-    # Into an open file: torch writes its name into it, with which the same weights are other bytes
-    # each time, and what was evaluated of them is not found again.
-    with half_written(out) as half, half.open("wb") as file:
-        torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, file)
+    found = shifts_for(share, outs)
+    for target, out in outs.items():
+        shift_all(gates, begun, found[target].shift)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        weights = weights_to_cpu(model.state_dict())
+        # Into an open file: torch writes its name into it, with which the same weights are other
+        # bytes each time, and what was evaluated of them is not found again.
+        with half_written(out) as half, half.open("wb") as file:
+            torch.save({"state_dict": weights, "meta": {"dataset_meta": model.dataset_meta}}, file)
     return found
 
 
@@ -75,26 +79,33 @@ def shift_all(gates: Sequence[Gate], begun: Sequence[Tensor], shift: float) -> N
         gate.beta.copy_(beta + gate.shift(shift))
 
 
-def shift_for(share: Callable[[float], float], target: float) -> Shifted:
-    """The shift whose share is nearest to the target; `share` rises with the shift.
+def shifts_for(share: Callable[[float], float], targets: Iterable[float]) -> dict[float, Shifted]:
+    """For each target the shift whose share is nearest; `share` rises with the shift.
 
     Raises:
-        ValueError: The target is out of reach.
+        ValueError: A target is out of reach, which is told before any is looked for.
     """
-    low, high = Shifted(-REACH, share(-REACH)), Shifted(REACH, share(REACH))
+    share = cache(share)
+    lowest, highest = share(-REACH), share(REACH)
     # They are told rounded, and may be asked for so.
-    if not low.share - NEAR <= target <= high.share + NEAR:
+    beyond = [target for target in targets if not lowest - NEAR <= target <= highest + NEAR]
+    if beyond:
         raise ValueError(
-            f"a share of {target} was asked for, and the gates reach from {low.share:.3f} to "
-            f"{high.share:.3f}"
+            f"a share of {' and '.join(map(str, beyond))} was asked for, and the gates reach from "
+            f"{lowest:.3f} to {highest:.3f}"
         )
-    for _ in range(HALVINGS):
-        middle = (low.shift + high.shift) / 2
-        tried = Shifted(middle, share(middle))
-        if abs(tried.share - target) <= NEAR:
-            return tried
-        low, high = (tried, high) if tried.share < target else (low, tried)
-    return min(low, high, key=lambda one: abs(one.share - target))
+
+    def nearest(target: float) -> Shifted:
+        low, high = (Shifted(end, share(end)) for end in (-REACH, REACH))
+        for _ in range(HALVINGS):
+            middle = (low.shift + high.shift) / 2
+            tried = Shifted(middle, share(middle))
+            if abs(tried.share - target) <= NEAR:
+                return tried
+            low, high = (tried, high) if tried.share < target else (low, tried)
+        return min(low, high, key=lambda one: abs(one.share - target))
+
+    return {target: nearest(target) for target in targets}
 
 
 def in_turn(dataset: Sized, seed: int | None = None) -> Sampler:
