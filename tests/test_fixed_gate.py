@@ -25,6 +25,7 @@ from vared_mm.report.choices import choices_of
 from vared_mm.report.policies import Policies, policies_of
 from vared_mm.report.policy_of_share import policy_of_share
 from vared_mm.report.result import write_result
+from vared_mm.shipped import TRAINED
 
 freeze = tool_of("freeze")
 BLOCKS = r"(?P<block>[01])\.\d"
@@ -184,6 +185,16 @@ def test_of_another_config_than_the_model_s_own_nothing_is_frozen(
     monkeypatch.setattr(sys, "argv", ["freeze.py", str(tmp_path), str(tmp_path / "out.pth")])
     with pytest.raises(SystemExit, match=told):
         freeze.main()
+
+
+@pytest.mark.parametrize("kind", [[], ["--same-macs"], ["--random"]], ids=["", "macs", "random"])
+def test_the_network_that_comes_along_is_frozen_by_its_record(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["freeze.py", str(TRAINED.parent), str(tmp_path / "one.pth"), *kind]
+    )
+    freeze.main()
+    weights = torch.load(tmp_path / "one.pth", weights_only=True)["state_dict"]
+    assert sum(key.endswith("gate.values") for key in weights) == 4
 
 
 @pytest.mark.parametrize("name", ["net.py", "trained.pth", "result.json", "samples.npz"])
