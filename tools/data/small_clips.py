@@ -2,6 +2,9 @@
 
     python tools/data/small_clips.py labels.csv videos data/my_clips \\
         --split fold --train 0 1 2 --val 3
+
+Beside the clips it writes train.txt, val.txt and classes.txt, which a config names. Clips that are
+there already stay, unless their videos are others meanwhile.
 """
 
 from __future__ import annotations
