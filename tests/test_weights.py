@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 import toy
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS, METRICS
 from torch import nn
@@ -148,6 +148,24 @@ def test_a_test_takes_the_names_that_hooks_give_and_models_in_wrappers(tmp_path)
 def test_a_test_refuses_the_static_network_s_checkpoint_where_gates_are_wanted(tmp_path):
     with pytest.raises(SystemExit, match=r"w.pth is of the static network and has no backbone.1.g"):
         loaded(tmp_path, model().state_dict())
+
+
+@pytest.mark.parametrize("kind", [CheckedRunner, TrainingRunner])
+@pytest.mark.parametrize("form", [
+    lambda state: state,
+    lambda state: dict(state_dict={f"module.{name}": value for name, value in state.items()}),
+], ids=["weights alone", "of a wrapped network"])  # fmt: skip
+def test_the_average_of_weights_begins_with_those_of_a_checkpoint(tmp_path, kind, form):
+    state = {name: value + 1 for name, value in model(search_space=2).state_dict().items()}
+    torch.save(form(state), tmp_path / "w.pth")
+    hooks = [dict(type="CostHook"), dict(type="EMAHook")]
+    settings = toy.runner_settings(tmp_path, dict(search_space=2), hooks)
+    runner = kind(**settings, load_from=str(tmp_path / "w.pth"))
+    runner.call_hook("before_run")
+    runner.load_or_resume()
+    (average,) = (hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook))
+    for network in (runner.model, average):
+        assert torch.equal(network.cls_head.bias, state["cls_head.bias"])
 
 
 @pytest.mark.parametrize(("content", "said"), [

@@ -47,6 +47,12 @@ class LabelledRunner(QuietRunner):
         average_views(unwrapped(self.model), built.metrics)
         return built
 
+    def call_hook(self, fn_name: str, **settings: Any) -> None:
+        # What hooks take of one, as EMAHook does, and passes over where names are others.
+        if fn_name == "after_load_checkpoint":
+            as_saved(settings["checkpoint"])
+        super().call_hook(fn_name, **settings)
+
 
 def refuse_lacking(hooks: Iterable[Any], metrics: Iterable[Any]) -> None:
     """Before any work: some metrics measure what a hook attaches to predictions."""
@@ -157,12 +163,7 @@ def put_into(
         gates_too: The static network's checkpoint is refused where the model has gates.
     """
     model = unwrapped(model)
-    theirs = checkpoint.get("state_dict", checkpoint)
-    state = OrderedDict((str(name).removeprefix("module."), v) for name, v in theirs.items())
-    # By it modules tell the weights of their former versions, and other settings.
-    told = getattr(theirs, "_metadata", None) or {}
-    by_name = {f"{name}.".removeprefix("module.")[:-1]: of for name, of in told.items()}
-    state._metadata = by_name  # type: ignore[attr-defined]
+    state = named_as_in_model(checkpoint.get("state_dict", checkpoint))
     try:
         missing, left = model.load_state_dict(state, strict=False)
     except DynamicError as error:
@@ -177,6 +178,25 @@ def put_into(
     odd = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if odd:
         warn(f"{file} holds NaN or infinite numbers in {len(odd)} weights, as {odd[0]}")
+
+
+def named_as_in_model(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Without the name of a wrapper around the network that saved them."""
+    state = OrderedDict((str(name).removeprefix("module."), v) for name, v in weights.items())
+    # By it modules tell the weights of their former versions, and other settings.
+    told = getattr(weights, "_metadata", None) or {}
+    by_name = {f"{name}.".removeprefix("module.")[:-1]: of for name, of in told.items()}
+    state._metadata = by_name  # type: ignore[attr-defined]
+    return state
+
+
+def as_saved(checkpoint: dict[str, Any]) -> None:
+    """Makes of what was read what mmengine saves, weights named as in the model under
+    `state_dict`."""
+    weights = named_as_in_model(checkpoint.get("state_dict", checkpoint))
+    if "state_dict" not in checkpoint:
+        checkpoint.clear()
+    checkpoint["state_dict"] = weights
 
 
 def check_missing(
