@@ -26,6 +26,19 @@ def test_right_labels_by_hand():
     assert two_views.tolist() == [False, False]
 
 
+def test_a_sample_of_several_labels_loses_what_its_head_is_trained_by():
+    from mmaction.models import I3DHead
+
+    head = I3DHead(3, 4, loss_cls=dict(type="BCELossWithLogits"), multi_class=True)
+    scores = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
+    samples = [SimpleNamespace(gt_label=torch.tensor(row)) for row in ([1.0, 1, 0], [0.0, 0, 0])]
+    found = top1(SimpleNamespace(cls_head=head)).losses(scores, samples)
+    each = [head.loss_by_feat(scores[i : i + 1], samples[i : i + 1])["loss_cls"] for i in (0, 1)]
+    assert found.tolist() == pytest.approx([float(loss) for loss in each])
+    # Without a label a softmax would lose nothing: here (log 2 + log(1 + e³) + log(1 + e)) / 3.
+    assert found[1].item() == pytest.approx((0.6931 + 3.0486 + 1.3133) / 3, abs=1e-4)
+
+
 def test_the_scores_of_several_modalities_are_judged_by_the_mean_of_their_softmax():
     rgb, pose = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]])
     # Softmax of class 0: 0.05 and 0.73, 0.39 on average.

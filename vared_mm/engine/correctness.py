@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vared_mm.engine.correct_localization import matched_box
 from vared_mm.engine.correct_segmentation import pixels
+from vared_mm.engine.scores import are_several
 
 
 class Judge(NamedTuple):
@@ -81,10 +83,11 @@ def top1(model: nn.Module) -> Judge:
             f"correct='top1' reads the scores of a cls_head, which {type(model).__name__} lacks; "
             f"choose another of {sorted(CORRECT)}"
         )
+    losses = class_losses if are_several(model) else label_losses
     return Judge(
         head,
         lambda scores, samples: right_labels(fuse(scores), [s.gt_label for s in samples]),
-        lambda scores, samples: label_losses(fuse(scores), [s.gt_label for s in samples]),
+        lambda scores, samples: losses(fuse(scores), [s.gt_label for s in samples]),
     )
 
 
@@ -119,6 +122,15 @@ def label_losses(scores: Tensor, labels: list[Tensor]) -> Tensor:
         label = label.to(scores.device).flatten()
         losses.append(-row[label].mean() if len(label) == 1 else -(label * row).sum())
     return torch.stack(losses)
+
+
+def class_losses(scores: Tensor, labels: list[Tensor]) -> Tensor:
+    """As `label_losses`, of classes that do not exclude each other: the binary cross entropy of
+    each, mean over them and over views."""
+    rows = scores.float().unflatten(0, (len(labels), -1))
+    wanted = torch.stack([label.to(rows) for label in labels]).unsqueeze(1).expand_as(rows)
+    losses = F.binary_cross_entropy_with_logits(rows, wanted, reduction="none")
+    return losses.mean((1, 2))
 
 
 def always(model: nn.Module) -> Judge:
