@@ -5,6 +5,8 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import mmaction
 import pytest
@@ -121,6 +123,43 @@ def test_a_learning_rate_that_cannot_be_scaled_is_told_of(tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         tool_of("train").main()
     assert "needs auto_scale_lr.base_batch_size in the config, from 1" in capsys.readouterr().err
+
+
+def trained_by(folder, monkeypatch, text, *options):
+    """The config that the tool trains by."""
+    (folder / "a.py").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["train.py", str(folder / "a.py"), *options])
+    monkeypatch.chdir(folder)
+    tool, found = tool_of("train"), []
+    runner = SimpleNamespace(from_cfg=lambda config: found.append(config) or Mock())
+    monkeypatch.setattr(tool, "TrainingRunner", runner)
+    tool.main()
+    return found[0]
+
+
+@pytest.mark.parametrize(("text", "options", "wanted"), [
+    ("resume = True", [], "copy/epoch_2.pth"),
+    ("load_from = 'static.pth'", ["--resume"], "copy/epoch_2.pth"),
+    # As mmengine takes it.
+    ("resume = True\nload_from = 'epoch_1.pth'", [], "epoch_1.pth"),
+    ("resume = True", ["--resume", "epoch_1.pth"], "epoch_1.pth"),
+])  # fmt: skip
+def test_a_config_that_resumes_goes_on_as_by_the_option(
+    tmp_path, monkeypatch, text, options, wanted
+):
+    for folder in ("old", "copy"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "epoch_2.pth").touch()
+        (tmp_path / folder / "last_checkpoint").write_text(str(tmp_path / "old" / "epoch_2.pth"))
+    config = trained_by(tmp_path, monkeypatch, text, *options, "--work-dir", "copy")
+    assert (config.resume, config.load_from) == (True, wanted)
+
+
+def test_a_runner_that_would_be_passed_over_is_refused(tmp_path, monkeypatch):
+    text = "runner_type = 'FlexibleRunner'\nstrategy = dict(type='FSDPStrategy')"
+    with pytest.raises(SystemExit, match="runner_type is FlexibleRunner, and this trains by mmeng"):
+        trained_by(tmp_path, monkeypatch, text)
+    assert trained_by(tmp_path, monkeypatch, "runner_type = 'Runner'").runner_type == "Runner"
 
 
 def test_a_missing_video_stops_the_training_by_name_or_is_skipped_on_request(folder, monkeypatch):

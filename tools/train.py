@@ -14,6 +14,7 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.launch import (
     alone_in,
     check_amp,
+    check_runner,
     is_first_process,
     last_checkpoint,
     processes,
@@ -45,6 +46,7 @@ def main() -> None:
     args = parser.parse_args()
 
     config = read_config(args)
+    check_runner(config)
     if args.amp or args.amp_dtype:
         use_amp(config, args.amp_dtype)
     check_amp(config)
@@ -58,6 +60,9 @@ def main() -> None:
         config.auto_scale_lr.enable = True
     if args.deterministic:
         config.randomness = {**config.get("randomness", {}), "deterministic": True}
+    # `resume = True` of a config; beside a load_from mmengine takes that for what is to go on.
+    if config.get("resume") and not config.get("load_from"):
+        args.resume = args.resume or "auto"
     # With nothing to go on from, "auto" starts as the config says, from its load_from if any.
     last = last_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
     if last:

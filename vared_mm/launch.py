@@ -278,6 +278,17 @@ def start_without_gpu(config: Config) -> None:
     config.model_wrapper_cfg = {**wrapper, **config.get("model_wrapper_cfg", {})}
 
 
+def check_runner(config: Config) -> None:
+    """Refuses what other training tools build in the place of mmengine's Runner, as FlexibleRunner
+    with a `strategy`."""
+    named = kind({"type": config.get("runner_type") or "Runner"})
+    if named != "Runner":
+        raise SystemExit(
+            f"error: runner_type is {named}, and this trains by mmengine's Runner alone, whatever "
+            "`strategy` says; leave them out, or train by MMAction2's own tools/train.py"
+        )
+
+
 def use_amp(config: Config, dtype: str | None = None) -> None:
     """Mixed precision through mmengine's AmpOptimWrapper."""
     name = kind({"type": "OptimWrapper", **config.optim_wrapper})
