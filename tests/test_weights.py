@@ -210,6 +210,29 @@ def test_a_training_does_not_go_on_from_weights_alone_and_starts_from_them(tmp_p
     assert torch.equal(runner.model.cls_head.bias, state["cls_head.bias"])
 
 
+def test_a_training_that_goes_on_tells_whose_schedule_it_follows(tmp_path, monkeypatch):
+    def resumed(epochs, **settings):
+        cosine = dict(type="CosineAnnealingLR", end=epochs, convert_to_iter_based=True)
+        settings = dict(param_scheduler=[cosine], **settings)
+        settings = toy.runner_settings(tmp_path, hooks=COST, epochs=epochs, **settings)
+        TrainingRunner(**settings).train()
+
+    told = []
+    monkeypatch.setattr(weights, "print_log", lambda text, *how: told.append(text))
+    goes_on = dict(resume=True, load_from=str(tmp_path / "epoch_1.pth"))
+    resumed(1)
+    assert told == []
+    resumed(1, **goes_on)
+    (line,) = told
+    assert re.search(r"nothing is left to train: .*epoch_1.pth has 1 epochs, and 1 are wan", line)
+    # 10 clips in batches of 4: 3 iterations to an epoch.
+    resumed(2, **goes_on)
+    _, line = told
+    assert "0.end is 3, and not 6; param_scheduler.0.T_max is 3, and not 6. To train" in line
+    resumed(1, **goes_on, optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.5)))
+    assert "base_values is [0.05], and not [0.5]. To train by the config's, begin an" in told[-1]
+
+
 def test_a_missing_checkpoint_is_named():
     with pytest.raises(SystemExit, match="there is no checkpoint nowhere.pth"):
         load_weights(model(), "nowhere.pth")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import unwrapped
@@ -97,6 +97,48 @@ class TrainingRunner(SavingRunner, LabelledRunner):
         state = checkpoint.get("state_dict", checkpoint)
         refuse_other_ghosts(unwrapped(self.model), state, filename)
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **settings: Any) -> None:
+        ours = schedules(self.param_schedulers)
+        super().resume(filename, *args, **settings)
+        loop: Any = self.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done, most = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        if done >= most:
+            what = "epochs" if by_epoch else "iterations"
+            warn(f"nothing is left to train: {filename} has {done} {what}, and {most} are wanted")
+        theirs = schedules(self.param_schedulers)
+        if others := [
+            f"{key} is {theirs[key]}, and not {ours[key]}"
+            for key in ours
+            if ours[key] != theirs[key]
+        ]:
+            warn(
+                f"{filename} goes on with its own schedule, whatever the config says: "
+                f"{'; '.join(others)}. To train by the config's, begin anew from its weights "
+                f"(load_from={filename} without resume)"
+            )
+
+
+# What tells when which rate is taken, of the schedulers of mmengine that have it.
+OF_SCHEDULE = ("begin", "end", "T_max", "total_iters", "milestones", "base_values")
+
+
+def schedules(built: Any) -> dict[str, Any]:
+    """The settings of the schedulers that a runner built, by their places."""
+    of_all = built if isinstance(built, Mapping) else {"": built or []}
+    return {
+        ".".join(filter(None, ("param_scheduler", name, str(i), key))): distinct(getattr(one, key))
+        for name, several in of_all.items()
+        for i, one in enumerate(several)
+        for key in OF_SCHEDULE
+        if hasattr(one, key)
+    }
+
+
+def distinct(value: Any) -> Any:
+    """Of a rate for each group of parameters, those that differ."""
+    return list(dict.fromkeys(value)) if isinstance(value, list) else value
 
 
 def load_weights(model: nn.Module, file: str) -> dict[str, Any]:
