@@ -100,6 +100,12 @@ def test_hooks_that_are_no_list_are_refused(tmp_path):
         config_of(str(tmp_path / "a.py"))
 
 
+def test_a_training_starts_from_one_checkpoint(tmp_path):
+    (tmp_path / "a.py").write_text("load_from = None")
+    with pytest.raises(SystemExit, match=r"load_from is \['a.pth', 'b.pth'\]; wanted one check"):
+        config_of(str(tmp_path / "a.py"), {"load_from": ["a.pth", "b.pth"]})
+
+
 @pytest.mark.parametrize("launcher", RANKS)
 def test_a_launcher_that_did_not_start_the_process_is_refused(monkeypatch, launcher):
     monkeypatch.delenv(RANKS[launcher], raising=False)

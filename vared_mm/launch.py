@@ -88,6 +88,8 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
         refuse_misspelt(key)
     if isinstance(hooks := config.get("custom_hooks"), Mapping):
         raise SystemExit(f"error: custom_hooks is {dict(hooks)}; wanted a list of such dicts")
+    if isinstance(files := config.get("load_from"), list | tuple):
+        raise SystemExit(f"error: load_from is {list(files)}; wanted one checkpoint")
     return config
 
 
