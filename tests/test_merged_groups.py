@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import vared_mm  # noqa: F401  (registers the constructor)
+from vared_mm.engine import tsm_groups
 from vared_mm.engine.merged_groups import refuse_other_groups
 from vared_mm.method import DynamicConfig, make_dynamic
 
@@ -99,7 +100,7 @@ def test_settings_that_are_lists_make_a_group_too():
 
 
 @pytest.mark.parametrize("dynamic", [None, dict(search_space=3)])
-def test_mmaction2_s_constructor_for_tsm_trains_each_parameter_once(dynamic):
+def test_mmaction2_s_constructor_for_tsm_trains_each_parameter_once(dynamic, monkeypatch):
     init_default_scope("mmaction")
     from mmaction.registry import MODELS
 
@@ -122,3 +123,10 @@ def test_mmaction2_s_constructor_for_tsm_trains_each_parameter_once(dynamic):
         if ".gate." in name or ".cheap." in name:
             free = "beta" in name or "norm" in name
             assert of[id(parameter)]["weight_decay"] == (0 if free else 1e-4)
+    # What it passes over is told where there are gates.
+    told = []
+    monkeypatch.setattr(tsm_groups, "print_log", lambda text, *how: told.append(text))
+    how["paramwise_cfg"]["custom_keys"] = {"gate.": dict(lr_mult=20.0)}
+    build_optim_wrapper(net, ConfigDict(how))
+    assert len(told) == (dynamic is not None)
+    assert all("passes over paramwise_cfg.custom_keys, ['gate.']: gates have" in t for t in told)

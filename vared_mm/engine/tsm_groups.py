@@ -6,10 +6,12 @@ parameters of a convolution for all that it has. The configs of TSM, TANet and T
 
 from __future__ import annotations
 
+import logging
 from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from mmengine.logging import print_log
 from torch import nn
 
 from vared_mm.compat.after_import import after_import
@@ -37,6 +39,12 @@ def _teach(module: ModuleType) -> None:
             for conv, name, part in ours:
                 conv._modules[name] = part
         params += param_groups([part for *_, part in ours if part is not None], self)
+        if ours and (keys := self.paramwise_cfg.get("custom_keys")):
+            print_log(
+                f"TSMOptimWrapperConstructor passes over paramwise_cfg.custom_keys, {[*keys]}: "
+                "gates have the rate of other layers, and their bias no decay. Take "
+                "MergedGroupsConstructor to set them", "current", logging.WARNING,
+            )  # fmt: skip
 
     kind.add_params = add_params
 
