@@ -210,6 +210,22 @@ def test_a_training_does_not_go_on_from_weights_alone_and_starts_from_them(tmp_p
     assert torch.equal(runner.model.cls_head.bias, state["cls_head.bias"])
 
 
+def test_a_training_goes_on_from_no_checkpoint_without_its_schedule(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(weights, "print_log", lambda text, *how: told.append(text))
+    saving = dict(type="CheckpointHook", interval=1, save_best="accuracy", save_optimizer=False)
+    settings = toy.runner_settings(
+        tmp_path, hooks=COST, epochs=2, default_hooks=dict(checkpoint=saving),
+        param_scheduler=[dict(type="CosineAnnealingLR", T_max=2)],
+    )  # fmt: skip
+    TrainingRunner(**settings).train()
+    (best,) = tmp_path.glob("best_accuracy_*.pth")
+    with pytest.raises(SystemExit, match="lacks param_schedulers, as the best checkpoints of Chec"):
+        TrainingRunner(**settings, load_from=str(best), resume=True).train()
+    TrainingRunner(**settings, load_from=str(tmp_path / "epoch_1.pth"), resume=True).train()
+    assert re.search("epoch_1.pth holds no optimizer, whose momentum and the like begin", told[-1])
+
+
 def test_a_training_that_goes_on_tells_whose_schedule_it_follows(tmp_path, monkeypatch):
     def resumed(epochs, **settings):
         cosine = dict(type="CosineAnnealingLR", end=epochs, convert_to_iter_based=True)

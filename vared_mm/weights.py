@@ -88,15 +88,27 @@ class TrainingRunner(SavingRunner, LabelledRunner):
     def load_checkpoint(self, filename: str, *args: Any, **settings: Any) -> dict[str, Any]:
         with told_of(filename):
             checkpoint = super().load_checkpoint(filename, *args, **settings)
-        told = {*checkpoint, *(checkpoint.get("meta") or {})}
-        if self._resume and not {"epoch", "iter", "message_hub"} <= told:
-            raise SystemExit(
-                f"{filename} holds weights and no training to go on from; to start from them, in "
-                f"place of --resume give --cfg-options {shlex.quote(f'load_from={filename}')}"
-            )
+        if self._resume:
+            self.refuse_weights_alone(checkpoint, filename)
         state = checkpoint.get("state_dict", checkpoint)
         refuse_other_ghosts(unwrapped(self.model), state, filename)
         return checkpoint
+
+    def refuse_weights_alone(self, checkpoint: Mapping[str, Any], filename: str) -> None:
+        told = {*checkpoint, *(checkpoint.get("meta") or {})}
+        wanted = {"epoch", "iter", "message_hub"}
+        if self.param_schedulers:
+            # Without it mmengine would begin the schedule anew, in the middle of the training.
+            wanted |= {"param_schedulers"}
+        if lacking := wanted - told:
+            raise SystemExit(
+                f"{filename} holds weights and no training to go on from: it lacks "
+                f"{', '.join(sorted(lacking))}, as the best checkpoints of CheckpointHook do; go "
+                "on from another one or, to start from its weights, in place of --resume give "
+                f"--cfg-options {shlex.quote(f'load_from={filename}')}"
+            )
+        if "optimizer" not in told:
+            warn(f"{filename} holds no optimizer, whose momentum and the like begin anew")
 
     def resume(self, filename: str, *args: Any, **settings: Any) -> None:
         ours = schedules(self.param_schedulers)
