@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
-from functools import partial
-from itertools import chain, product
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vared_mm.fast.kept import Kept
 from vared_mm.fast.tf32 import rounds_to_tf32
+from vared_mm.method.config import AXES
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.layer import _Dynamic
 from vared_mm.rivals.frame_policy import FramePolicy
@@ -81,50 +81,27 @@ def chosen(model: nn.Module, choice: Choice) -> Iterator[None]:
     """The gates answer with `choice`; an axis's numbers come to 1, so that maps keep their size.
     What chooses sizes of frames takes the largest for all of them, or the least."""
     with ExitStack() as stack:
-        for conv in model.modules():
-            if choice is not None and isinstance(conv, GatedConv):
-                hook: Any = _answer(conv, choice)
-                stack.callback(conv.gate.register_forward_hook(hook, prepend=True).remove)
-            elif choice is not None and isinstance(conv, FramePolicy):
-                hook = _same_size(0 if choice[0] == "all" else conv.sizes - 1)
-                stack.callback(conv.register_forward_hook(hook, prepend=True).remove)
+        for module in model.modules():
+            if choice is not None and isinstance(module, GatedConv | FramePolicy):
+                asked = module.gate if isinstance(module, GatedConv) else module
+                hook = asked.register_forward_hook(_answer(module, choice), prepend=True)
+                stack.enter_context(hook)
         yield
 
 
-def _answer(conv: GatedConv, choice: tuple[str, str]) -> Callable:
-    if not isinstance(conv, _Dynamic):
-        return partial(_everywhere, float(choice[0] == "all"))
-    return _Answer(list(chain(*(_numbers(conv, axis, choice) for axis in conv.axes))))
-
-
-def _everywhere(value: float, gate: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-    return torch.full_like(answer, value)
-
-
-def _same_size(size: int) -> Any:
-    def force(policy: nn.Module, args: tuple, choices: Tensor) -> Tensor:
-        forced = torch.zeros_like(choices)
-        forced[..., size] = 1
-        return forced
-
-    return force
-
-
-def _numbers(conv: _Dynamic, axis: str, choice: tuple[str, str]) -> list[float]:
-    paths = conv.dynamic.search_space
-    if choice[axis == "time"] == "least":
-        return [0.0] * (paths - 1) + [1.0]
-    return [2 * (paths - i) / (paths * (paths + 1)) for i in range(paths)]
-
-
-class _Answer:
-    """A hook that answers with the same numbers for every sample."""
-
-    def __init__(self, row: Sequence[float]) -> None:
-        self.row = row
-
-    def __call__(self, gate: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-        return answer.new_tensor(self.row).expand(len(answer), -1)
+def _answer(module: GatedConv | FramePolicy, choice: tuple[str, str]) -> Callable:
+    """A hook that answers so to every sample."""
+    opens_all = dict(zip(AXES, (path == "all" for path in choice), strict=True))
+    if isinstance(module, FramePolicy):
+        size = 0 if opens_all["channel"] else module.sizes - 1
+        return lambda policy, args, out: torch.eye(out.shape[-1])[size].to(out).expand_as(out)
+    if not isinstance(module, _Dynamic):
+        return lambda gate, args, out: torch.full_like(out, float(opens_all["channel"]))
+    paths = module.dynamic.search_space
+    every = [2 * (paths - i) / (paths * (paths + 1)) for i in range(paths)]
+    least = [0.0] * (paths - 1) + [1.0]
+    row = [number for axis in module.axes for number in (every if opens_all[axis] else least)]
+    return lambda gate, args, out: out.new_tensor(row).expand(len(out), -1)
 
 
 def refuse_other_answers(
