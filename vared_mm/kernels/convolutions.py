@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vared_mm.kernels.functions import Bound, Function, are_maps
-from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 from vared_mm.method.equations import LAYOUTS
 
 HERE = Path(__file__).parent
@@ -25,6 +25,8 @@ FINISH_H = HERE / "finish.h"
 MOVES_H = HERE / "moves.h"
 PARTS = (LANES_H, FINISH_H, MOVES_H, HERE / "cells.h", HERE / "direct.h")
 SOURCE = Source.read(*PARTS, HERE / "convolutions.cpp")
+# They answer the same on every processor.
+compiled_kernels = kernels_of(SOURCE)
 LANES = 16
 # Weights of a convolution that reads neighbours, below which it is small, by how many vectors of
 # filters lie side by side (VECTORS of direct.h): with more, ours are oneDNN's match but where maps
@@ -43,12 +45,6 @@ def suits() -> bool:
     """Whether whole networks are faster with them than with oneDNN on this processor."""
     kernels = compiled_kernels()
     return kernels is not None and bool(kernels["suits"]())
-
-
-@cache
-def compiled_kernels(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
-    """They answer the same on every processor."""
-    return loaded(SOURCE.of(maps))
 
 
 class Finish:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import ForMaps, Function, is_readable
-from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.kernels.functions import ForMaps, is_readable
+from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 from vared_mm.method.equations import LAYOUTS
 from vared_mm.method.gate import DECIDE, decide_by_definition
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("decide.cpp"))
 READ = ("weight1", "mean", "var", "scale", "shift", "weight2", "beta")
-
-
-@cache
-def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
-    """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE.of(maps))
+library = kernels_of(SOURCE)
 
 
 class Deciding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -54,6 +55,11 @@ def loaded(source: Source) -> dict[str, Function] | None:
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         warn(str(error))
         return None
+
+
+def kernels_of(source: Source) -> Callable[..., dict[str, Function] | None]:
+    """What loads them when they are first wanted for a type of maps, by default float32."""
+    return cache(lambda maps=torch.float32: loaded(source.of(maps)))
 
 
 @cache

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.functions import ForMaps, Function
-from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.kernels.functions import ForMaps
+from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("max_pool.cpp"))
 # Channels of one vector.
 LANES = 16
-
-
-@cache
-def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
-    """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE.of(maps))
+library = kernels_of(SOURCE)
 
 
 class Pooling:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vared_mm.kernels.functions import Function
-from vared_mm.kernels.loading import Source, loaded
+from vared_mm.kernels.loading import Source, kernels_of
 
 SOURCE = Source.read(Path(__file__).with_name("series.cpp"))
 # Told as integers, and so are places in memory; all else in registers of another kind.
 INTEGERS = {ctypes.c_long, ctypes.c_void_p}
-
-
-@cache
-def library() -> dict[str, Function] | None:
-    """The compiled function; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE)
+library = kernels_of(SOURCE)
 
 
 class Told(NamedTuple):

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vared_mm.kernels.functions import ForMaps, Function, are_maps
-from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.kernels.functions import ForMaps, are_maps
+from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 from vared_mm.method.equations import LAYOUTS
 
 SOURCE = Source.read(LANES_H, Path(__file__).with_name("squeeze_excite.cpp"))
 LANES = 16
-
-
-@cache
-def library(maps: torch.dtype = torch.float32) -> dict[str, Function] | None:
-    """The compiled kernel; None where there is no compiler, see `vared_mm.kernels.loading`."""
-    return loaded(SOURCE.of(maps))
+library = kernels_of(SOURCE)
 
 
 class Exciting:

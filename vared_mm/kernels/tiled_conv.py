@@ -16,11 +16,13 @@ from torch import Tensor
 
 from vared_mm.kernels.convolutions import FINISH_H, LANES, MOVES_H, Convolving, vectors_of
 from vared_mm.kernels.functions import Function
-from vared_mm.kernels.loading import LANES_H, Source, loaded
+from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 
 SOURCE = Source.read(LANES_H, FINISH_H, MOVES_H, Path(__file__).with_name("tiled_conv.cpp")).of(
     torch.bfloat16
 )
+# They answer the same on every processor: without AMX, slowly.
+compiled_kernels = kernels_of(SOURCE)
 # Numbers of x that meet in one instruction.
 DEPTH = 32
 
@@ -40,12 +42,6 @@ def suits() -> bool:
         return False
     kernels = compiled_kernels()
     return kernels is not None and bool(kernels["suits"]())
-
-
-@cache
-def compiled_kernels() -> dict[str, Function] | None:
-    """They answer the same on every processor: without AMX, slowly."""
-    return loaded(SOURCE)
 
 
 class Tiling(Convolving):
