@@ -19,10 +19,10 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.max_pool import MaxPool
 from vared_mm.fast.native_conv import packed
-from vared_mm.fast.packed_conv import Geometry, as_channels_last
+from vared_mm.fast.packed_conv import as_channels_last
 from vared_mm.fast.prepared_gate import PreparedGate
 from vared_mm.kernels import tiled_conv
-from vared_mm.kernels.convolutions import Convolving, Expander, Finish
+from vared_mm.kernels.convolutions import Convolving, Expander, Finish, Geometry
 from vared_mm.kernels.loading import Source, loaded
 from vared_mm.kernels.tiled_conv import Tiling
 from vared_mm.method import DynamicConfig, make_dynamic
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("_compiler")
 # What one rounding is off by, of the number itself.
 HALF = 2**-8
 ONES = (1, 1, 1)
+POINT = Geometry(ONES, (0, 0, 0), ONES)
 
 
 @pytest.mark.usefixtures("_suited")
@@ -51,7 +52,7 @@ def test_a_number_is_rounded_as_torch_rounds_it():
     x = torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16)
     zeros = torch.zeros(len(numbers))
     weight = zeros.view(-1, 1, 1, 1, 1)
-    conv = Convolving(weight, ONES, (0, 0, 0), ONES, maps=x.dtype)
+    conv = Convolving(weight, POINT, x.dtype)
     came = conv(x, Finish(zeros, numbers, False), None, None).flatten()
     expected = numbers.bfloat16()
     assert torch.equal(came.isnan(), expected.isnan())
@@ -104,8 +105,8 @@ def test_any_convolution_that_tiles_know_is_torchs(data):
         scale.double().view(shape) * (gates[:, 0] * gates[:, 2]).view(-1, *[1] * (dims + 1)) * y
     )
     expected = expected + bias.double().view(shape) + (0 if other is None else other.double())
-    assert tiled_conv.knows(weight, *geometry.__dict__.values())
-    kernel = Tiling(weight, geometry.stride, geometry.padding, geometry.dilation)
+    assert tiled_conv.knows(weight, geometry)
+    kernel = Tiling(weight, geometry)
     # And channels that are not read.
     more = torch.full((len(x), draw(st.sampled_from([0, 5])), *size), torch.nan).bfloat16()
     x = as_channels_last(torch.cat([x, more], 1))
@@ -131,7 +132,7 @@ def test_what_is_smaller_than_the_kernel_is_refused_as_by_torch(size):
 def test_no_number_of_another_sample_is_read():
     x = as_channels_last(torch.randn(3, 7, 2, 5, 6).bfloat16())
     x[1] = torch.nan
-    kernel = Tiling(torch.randn(20, 7, 3, 3, 3), ONES, ONES, ONES)
+    kernel = Tiling(torch.randn(20, 7, 3, 3, 3), Geometry(ONES, ONES, ONES))
     came = kernel(x, Finish(torch.ones(20), torch.zeros(20), False), None, None)
     assert [bool(sample.isnan().any()) for sample in came] == [False, True, False]
     assert bool(came[1].isnan().all())
@@ -147,17 +148,16 @@ def test_no_number_of_another_sample_is_read():
     ids=["few filters", "groups", "padded by more than it reaches"],
 )
 def test_others_are_not_for_tiles(shape, settings):
-    settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES, groups=1) | settings
-    assert not tiled_conv.knows(torch.randn(shape), **settings)
+    settings = dict(stride=ONES, padding=(0, 0, 0), dilation=ONES) | settings
+    assert not tiled_conv.knows(torch.randn(shape), Geometry(**settings))
 
 
 @pytest.mark.usefixtures("_tiles", "_suited")
 def test_which_kernel_takes_a_convolution_is_told_by_maps_and_processor():
-    geometry = Geometry(ONES, (0, 0, 0), ONES, 1)
     point = torch.randn(16, 4, 1, 1, 1)
-    taken = packed(point, None, geometry, torch.bfloat16).kernel
+    taken = packed(point, None, POINT, torch.bfloat16).kernel
     assert type(taken) is (Tiling if tiled_conv.suits() else Convolving)
-    assert type(packed(point, None, geometry, torch.float32).kernel) is Convolving
+    assert type(packed(point, None, POINT, torch.float32).kernel) is Convolving
 
 
 def wide_case(samples=3):
@@ -222,8 +222,9 @@ def test_depthwise_convolutions_of_any_width_read_and_write_halves(frames, strid
 def test_what_is_between_two_convolutions_may_have_any_width(stride):
     torch.manual_seed(0)
     first, then = torch.randn(40, 6, 1, 1, 1).bfloat16(), torch.randn(40, 1, 3, 3, 3).bfloat16()
-    pointwise = Convolving(first.float(), ONES, (0, 0, 0), ONES, maps=torch.bfloat16)
-    depthwise = Convolving(then.float(), (1, stride, stride), ONES, ONES, 40, maps=torch.bfloat16)
+    pointwise = Convolving(first.float(), POINT, torch.bfloat16)
+    geometry = Geometry((1, stride, stride), ONES, ONES, 40)
+    depthwise = Convolving(then.float(), geometry, torch.bfloat16)
     shift = torch.linspace(-1, 1, 40)
     by = Expander(pointwise, Finish(torch.ones(40), shift, True), None)
     for width in range(1, 20):

@@ -1,6 +1,6 @@
 """Our own convolutions against torch's in float64."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from test_fast_convolutions import error
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import NativeConv, kernel_for, packed
-from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
+from vared_mm.fast.packed_conv import PackedConv, as_channels_last
 from vared_mm.kernels import convolutions, tiled_conv
-from vared_mm.kernels.convolutions import SOURCE, Convolving, Expander, knows
+from vared_mm.kernels.convolutions import SOURCE, Convolving, Expander, Geometry, knows
 from vared_mm.kernels.loading import Source, loaded
 
 CONVOLUTIONS = {4: F.conv2d, 5: F.conv3d}
@@ -99,8 +99,8 @@ def make(name, samples=2, maps=torch.float32):
 
 
 def native(weight, bias, geometry, maps=torch.float32):
-    assert knows(weight, *astuple(geometry))
-    kernel = Convolving(weight, *astuple(geometry), maps=maps)
+    assert knows(weight, geometry)
+    kernel = Convolving(weight, geometry, maps)
     return NativeConv(weight, bias, geometry, maps, kernel)
 
 

@@ -15,14 +15,8 @@ from torch import Tensor
 
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import NativeConv, packed
-from vared_mm.fast.packed_conv import (
-    Geometry,
-    PackedConv,
-    as_channels_last,
-    empty_maps,
-    output_size,
-)
-from vared_mm.kernels.convolutions import Expander, Finish, between, parted
+from vared_mm.fast.packed_conv import PackedConv, as_channels_last, empty_maps, output_size
+from vared_mm.kernels.convolutions import Expander, Finish, Geometry, between, parted
 from vared_mm.kernels.rebuild import Rebuilding, kernel_serves
 from vared_mm.method.equations import OpenPath, open_paths
 from vared_mm.method.layer import Pattern, _Dynamic

@@ -15,7 +15,6 @@ from vared_mm.fast.branch import Branch, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import packed
 from vared_mm.fast.packed_conv import (
-    Geometry,
     PackedConv,
     as_channels_last,
     empty_maps,
@@ -25,6 +24,7 @@ from vared_mm.fast.packed_conv import (
 from vared_mm.fast.prepared_forward import call_within, has_hooks
 from vared_mm.fast.recorder import current, unrecorded
 from vared_mm.fast.steps import Decision, Groups
+from vared_mm.kernels.convolutions import Geometry
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from vared_mm.fast.branch import finished
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import packed
-from vared_mm.fast.packed_conv import Geometry, as_channels_last
+from vared_mm.fast.packed_conv import as_channels_last
+from vared_mm.kernels.convolutions import Geometry
 from vared_mm.rivals.cgnet import _ChannelGated
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import torch
 from torch import Tensor
 
-from vared_mm.fast.packed_conv import Geometry, PackedConv, as_channels_last
+from vared_mm.fast.packed_conv import PackedConv, as_channels_last
 from vared_mm.kernels import convolutions, tiled_conv
-from vared_mm.kernels.convolutions import Convolving, Finish
+from vared_mm.kernels.convolutions import Convolving, Finish, Geometry
 from vared_mm.kernels.functions import MAPS
 from vared_mm.kernels.tiled_conv import Tiling
 
@@ -55,9 +53,8 @@ def kernel_for(weight: Tensor, geometry: Geometry, maps: torch.dtype) -> Convolv
     """Ours that knows the convolution, if there is one."""
     if maps not in MAPS:
         return None
-    if tiled_conv.library(maps) is not None and tiled_conv.knows(weight, *astuple(geometry)):
-        return Tiling(weight, *astuple(geometry))
-    known = convolutions.knows(weight, *astuple(geometry))
-    if known and convolutions.is_quick(weight, geometry.groups):
-        return Convolving(weight, *astuple(geometry), maps=maps)
+    if tiled_conv.library(maps) is not None and tiled_conv.knows(weight, geometry):
+        return Tiling(weight, geometry)
+    if convolutions.knows(weight, geometry) and convolutions.is_quick(weight, geometry.groups):
+        return Convolving(weight, geometry, maps)
     return None

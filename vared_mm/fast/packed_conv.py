@@ -6,33 +6,16 @@ Weights are folded and packed for evaluation: no gradient passes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from vared_mm.kernels.convolutions import Geometry
 from vared_mm.method.equations import LAYOUTS, convolved, in_planes, reads_one_channel
 from vared_mm.method.gated_conv import GatedConv
 from vared_mm.method.suitable import is_plain
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a convolution moves over its input."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-    @classmethod
-    def of(cls, conv: _ConvNd, step: int = 1) -> Geometry:
-        """Of `conv`, at every `step`-th of its output frames."""
-        assert not isinstance(conv.padding, str)
-        stride = (conv.stride[0] * step, *conv.stride[1:])
-        return cls(stride, tuple(conv.padding), tuple(conv.dilation), conv.groups)
 
 
 def is_packable(conv: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.kernels.functions import Bound, Function, are_maps
 from vared_mm.kernels.loading import LANES_H, Source, kernels_of
@@ -109,31 +111,46 @@ def parted(gates: Tensor, parts: int) -> Tensor:
     return gates[:, None].expand(-1, parts, -1).flatten(0, 1).contiguous()
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution moves over its input."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    @classmethod
+    def of(cls, conv: _ConvNd, step: int = 1) -> Geometry:
+        """Of `conv`, at every `step`-th of its output frames."""
+        assert not isinstance(conv.padding, str)
+        stride = (conv.stride[0] * step, *conv.stride[1:])
+        return cls(stride, tuple(conv.padding), tuple(conv.dilation), conv.groups)
+
+    def pads_within(self, kernel: Sequence[int]) -> bool:
+        """Whether no position of the kernel lies in the padding alone."""
+        each = zip(self.padding, kernel, self.dilation, strict=True)
+        return all(p <= (k - 1) * d for p, k, d in each)
+
+
 class Convolving:
     """What the kernels are told of a convolution that they know; without its bias.
 
     Args:
         weight: (F, C / groups, [kT,] kH, kW).
-        stride, padding, dilation: Of each dimension.
         maps: Of the maps that it is of.
     """
 
     without_groups = "direct"
 
     def __init__(
-        self,
-        weight: Tensor,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-        dilation: tuple[int, ...],
-        groups: int = 1,
-        *,
-        maps: torch.dtype = torch.float32,
+        self, weight: Tensor, geometry: Geometry, maps: torch.dtype = torch.float32
     ) -> None:
-        self.maps = maps
+        self.maps, groups = maps, geometry.groups
         self.ndim, self.filters, self.inputs = weight.ndim, len(weight), weight.shape[1] * groups
-        self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(dilation)
-        self.stride, self.padding = over_time(stride), (*[0] * (5 - weight.ndim), *padding)
+        self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(geometry.dilation)
+        self.stride = over_time(geometry.stride)
+        self.padding = (*[0] * (5 - weight.ndim), *geometry.padding)
         self.reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)]
         self.kind = self.without_groups if groups == 1 else "depthwise"
         self.weight, self.moves = self.told_of(weight)
@@ -234,28 +251,21 @@ class Convolving:
         return tuple((n + 2 * p - r - 1) // s + 1 for n, p, r, s in each)
 
 
-def knows(
-    weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> bool:
+def knows(weight: Tensor, geometry: Geometry) -> bool:
     """Whether it has no groups, or is depthwise 3x3 of one or three frames."""
     kernel = tuple(weight.shape[2:])
     if weight.device.type != "cpu" or not weight.numel():
         return False
-    if groups == 1:
-        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-        return all(p <= r for p, r in zip(padding, reach, strict=True))
+    if geometry.groups == 1:
+        return geometry.pads_within(kernel)
     return (
-        groups == len(weight) >= LANES
+        geometry.groups == len(weight) >= LANES
         and weight.shape[1] == 1
-        and set(dilation) == {1}
+        and set(geometry.dilation) == {1}
         and kernel[-2:] == (3, 3)
         and over_time(kernel)[0] in (1, 3)
-        and padding == tuple(k // 2 for k in kernel)
-        and stride[-2:] in ((1, 1), (2, 2))
+        and geometry.padding == tuple(k // 2 for k in kernel)
+        and geometry.stride[-2:] in ((1, 1), (2, 2))
     )
 
 

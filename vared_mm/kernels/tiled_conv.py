@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vared_mm.kernels.convolutions import FINISH_H, LANES, MOVES_H, Convolving, vectors_of
+from vared_mm.kernels.convolutions import FINISH_H, LANES, MOVES_H, Convolving, Geometry, vectors_of
 from vared_mm.kernels.functions import Function
 from vared_mm.kernels.loading import LANES_H, Source, kernels_of
 
@@ -57,17 +57,10 @@ class Tiling(Convolving):
         return library(maps)
 
 
-def knows(
-    weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> bool:
+def knows(weight: Tensor, geometry: Geometry) -> bool:
     """Whether it is one that tiles can be filled with."""
-    reach = [(k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    inside = all(p <= r for p, r in zip(padding, reach, strict=True))
-    return weight.device.type == "cpu" and len(weight) >= LANES and groups == 1 and inside
+    is_here, is_whole = weight.device.type == "cpu", geometry.groups == 1
+    return is_here and is_whole and len(weight) >= LANES and geometry.pads_within(weight.shape[2:])
 
 
 def tiles_of(weight: Tensor, along_rows: bool) -> Tensor:
