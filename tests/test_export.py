@@ -233,7 +233,7 @@ def test_networks_that_choose_otherwise_are_refused_by_name():
 
 def test_networks_are_timed_over_the_same_clips():
     seen, clips = [], [torch.full((1, 1), i) for i in range(5)]
-    sides = side_of("dynamic", lambda stack: lambda x: seen.append(int(x)) or x, clips, ExitStack())
+    sides = side_of("dynamic", lambda: lambda x: seen.append(int(x)) or x, clips, ExitStack())
     sides["dynamic"]()
     assert seen == [0, 1, 2, 3, 4]
 

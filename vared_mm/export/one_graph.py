@@ -42,7 +42,7 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         for file, network in tracked(pairs, 2, "files"):
             file.parent.mkdir()
             settings.target.write(network, clips[0], file)
-        jobs = jobs_of(files, settings.to, (of.network, clips[0]))
+        jobs = jobs_of(files, settings.target, of.network, clips[0])
         speeds = timed_in_turn(jobs, clips, settings.repeats)
         came = checked(settings.target, files["graph"], of.network, clips, batches=False)
         kept(files["graph"], out.parent)

@@ -44,7 +44,7 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
             )
             for side, one in tracked([("static", static), ("snapshot", snap)], 2, "files")
         }
-        jobs = jobs_of(files, settings.to, (of.network, of.seen.clips[0]))
+        jobs = jobs_of(files, settings.target, of.network, of.seen.clips[0])
         speeds = timed_in_turn(jobs, of.others.clips, settings.repeats)
         # Without a layer that pays, both are the same operations, and a difference is noise.
         fell_back = any(layer.pays for layer in layers) and slower(speeds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -55,7 +54,7 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
         }
         deciding = write(target, decide, clips[0], Path(folder, "router", "router" + suffix))
         several = [file for name, file in files.items() if name != "static"]
-        jobs = jobs_of(files, settings.to, (of.network, clips[0]))
+        jobs = jobs_of(files, target, of.network, clips[0])
         jobs["routed"] = partial(of_routed, settings.to, deciding, several)
         fell_back: list[str] = []
         while True:
@@ -139,7 +138,7 @@ def checked_router(target: Target, file: Path, router: Router, clips: Sequence[T
     return came.long()
 
 
-def of_routed(to: str, router: Path, files: Sequence[Path], stack: ExitStack) -> Run:
+def of_routed(to: str, router: Path, files: Sequence[Path]) -> Run:
     """Each clip by the file that the router tells."""
     decide, runs = TARGETS[to].exact(router), [TARGETS[to].load(file) for file in files]
     return lambda clip: runs[int(decide(clip))](clip)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.export.clips import Best
-from vared_mm.export.targets import TARGETS, Target
+from vared_mm.export.targets import Target
 from vared_mm.fast.engines import Network, Run, prepared
 from vared_mm.fast.isolated import Job, isolated
 from vared_mm.fast.same_answers import tolerance_of
@@ -80,16 +80,16 @@ def macs_of(network: nn.Module, clip: Tensor) -> float:
 
 
 def jobs_of(
-    files: Mapping[str, Path], to: str, dynamic: tuple[Network, Tensor] | None = None
-) -> dict[str, Callable[[ExitStack], Run]]:
-    """What runs each file, and the dynamic network with an example, prepared in torch."""
-    jobs: dict[str, Callable[[ExitStack], Run]]
-    jobs = {side: partial(of_file, to, file) for side, file in files.items()}
-    return jobs if dynamic is None else {**jobs, "dynamic": partial(of_network, *dynamic)}
+    files: Mapping[str, Path], target: Target, dynamic: Network, clip: Tensor
+) -> dict[str, Callable[[], Run]]:
+    """What runs each file, and the dynamic network, prepared in torch."""
+    jobs: dict[str, Callable[[], Run]]
+    jobs = {side: partial(target.load, file) for side, file in files.items()}
+    return {**jobs, "dynamic": partial(prepared, dynamic, clip)}
 
 
 def timed_in_turn(
-    jobs: Mapping[str, Callable[[ExitStack], Run]], clips: Sequence[Tensor], repeats: int
+    jobs: Mapping[str, Callable[[], Run]], clips: Sequence[Tensor], repeats: int
 ) -> dict[str, Speed]:
     """Each in a process of its own, over the same clips, one by one."""
     clips = clips[:TIMED]
@@ -99,17 +99,9 @@ def timed_in_turn(
 
 
 def side_of(
-    side: str, job: Callable[[ExitStack], Run], clips: Sequence[Tensor], stack: ExitStack
+    side: str, job: Callable[[], Run], clips: Sequence[Tensor], stack: ExitStack
 ) -> dict[str, Callable[[], object]]:
-    return {side: partial(answers_to, clips, job(stack))}
-
-
-def of_file(to: str, file: Path, stack: ExitStack) -> Run:
-    return TARGETS[to].load(file)
-
-
-def of_network(network: Network, clip: Tensor, stack: ExitStack) -> Run:
-    return prepared(network, clip)
+    return {side: partial(answers_to, clips, job())}
 
 
 def kept(file: Path, folder: Path) -> None:
