@@ -113,21 +113,14 @@ def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def load_openvino(path: Path, precision: str | None = None) -> Run:
-    settings: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
-    }  # fmt: skip
-    if precision:
-        settings["INFERENCE_PRECISION_HINT"] = precision
     with needed("openvino"):
-        core = engines.openvino_core()
-    request = core.compile_model(path, "CPU", settings).create_infer_request()
-    return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())).copy())
+        run = engines.answers_of(engines.compiled_for_latency(path, precision))
+    return lambda x: run(x).clone()
 
 
 def openvino_precision() -> torch.dtype:
     with needed("openvino"):
-        can = engines.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return torch.bfloat16 if "BF16" in can else torch.float32
+        return torch.bfloat16 if engines.has_bfloat16() else torch.float32
 
 
 def write_torch(network: nn.Module, example: Tensor, path: Path) -> None:

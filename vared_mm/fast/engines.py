@@ -83,7 +83,12 @@ def onnxruntime(network: nn.Module, example: Tensor) -> Run:
 
 def openvino(network: nn.Module, example: Tensor, precision: str | None = "f32") -> Run:
     """Left to itself, with None, it takes bfloat16 where the processor has it."""
-    request = compiled_openvino(network, example, precision).create_infer_request()
+    return answers_of(compiled_openvino(network, example, precision))
+
+
+def answers_of(compiled: Any) -> Run:
+    """What OpenVINO's `CompiledModel` answers, in memory that its next answer takes over."""
+    request = compiled.create_infer_request()
     return lambda x: torch.from_numpy(next(iter(request.infer([x.numpy()]).values())))
 
 
@@ -102,23 +107,29 @@ def compiled_openvino(
     refuse_half("openvino", example)
     if example.is_cuda:
         raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
-    settings: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-        **more,
-    }
-    if precision:
-        settings["INFERENCE_PRECISION_HINT"] = precision
     with warnings.catch_warnings(), logging_kept():
         # Its shapes are those of every input to come.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         model = ov.convert_model(network, example_input=example)
     # Its own best case: a size that is known when it compiles.
     model.reshape(list(example.shape))
-    core = openvino_core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and not has_bfloat16():
         raise EngineError("openvino has no bfloat16 on this processor; leave it out of --against")
-    return core.compile_model(model, "CPU", settings)
+    return compiled_for_latency(model, precision, **more)
+
+
+def has_bfloat16() -> bool:
+    """Whether OpenVINO computes in it on this processor."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def compiled_for_latency(model: Any, precision: str | None, **more: Any) -> Any:
+    """Of a model of OpenVINO's, or a file; otherwise as `compiled_openvino`."""
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **more}
+    settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    if precision:
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    return openvino_core().compile_model(model, "CPU", settings)
 
 
 @contextmanager
