@@ -132,22 +132,28 @@ class DynamicConfig(Targets):
     leak: float = 0.1
 
     def __post_init__(self) -> None:
-        self._normalise()
         super().__post_init__()
-        axes = self.axes
+        try:
+            # Of a text each letter would be a number.
+            bias = tuple(map(float, [] if isinstance(self.gate_bias, str) else self.gate_bias))
+            axes = names_in(self.axes)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"axes={self.axes!r} or gate_bias={self.gate_bias!r} is no list; wanted some of "
+                f"{AXES}, and numbers like (0.8, 0.3)"
+            ) from None
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "gate_bias", bias)
         if type(self.search_space) is not int or self.search_space not in SEARCH_SPACES:
             raise ValueError(
                 f"search_space is {self.search_space!r}; wanted one of {list(SEARCH_SPACES)}, the "
                 "number of choices of an axis: 1, 1/2, 1/4, ... of it"
             )
         if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
-            raise ValueError(f"axes is {self.axes!r}; wanted some of {AXES}, each once")
-        if self.share not in SHARED_BY:
-            raise ValueError(f"share is {self.share!r}; wanted one of {SHARED_BY}")
-        if self.gate not in GATES:
-            raise ValueError(f"gate is {self.gate!r}; wanted one of {GATES}")
-        if self.pool not in POOLS:
-            raise ValueError(f"pool is {self.pool!r}; wanted one of {POOLS}")
+            raise ValueError(f"axes is {axes!r}; wanted some of {AXES}, each once")
+        for name, choices in (("share", SHARED_BY), ("gate", GATES), ("pool", POOLS)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; wanted one of {choices}")
         if not isinstance(self.normalised, bool):
             raise ValueError(f"normalised is {self.normalised!r}; wanted True or False")
         if not is_whole(self.cheap_kernel, 1) or not self.cheap_kernel % 2:
@@ -156,13 +162,13 @@ class DynamicConfig(Targets):
             )
         if not is_whole(self.gate_hidden, 1):
             raise ValueError(f"gate_hidden is {self.gate_hidden!r}; wanted a number like 16")
-        if not 1 <= len(self.gate_bias) <= self.search_space:
+        if not 1 <= len(bias) <= self.search_space:
             raise ValueError(
-                f"gate_bias has {len(self.gate_bias)} numbers; wanted 1 to {self.search_space}, "
-                f"as search_space is {self.search_space}"
+                f"gate_bias has {len(bias)} numbers; wanted 1 to {self.search_space}, as "
+                f"search_space is {self.search_space}"
             )
-        if not all(map(math.isfinite, self.gate_bias)):
-            raise ValueError(f"gate_bias is {self.gate_bias!r}; wanted finite numbers")
+        if not all(map(math.isfinite, bias)):
+            raise ValueError(f"gate_bias is {bias!r}; wanted finite numbers")
         if not is_within(self.floor, 0, 1) or self.floor in (0, 1):
             raise ValueError(f"floor is {self.floor!r}; wanted a number between 0 and 1")
         if not is_within(self.leak, 0):
@@ -172,21 +178,6 @@ class DynamicConfig(Targets):
                 f"share='block' needs a group (?P<block>...) in targets that names the block of a "
                 f"convolution, as in '(?P<block>layer\\d\\.\\d+)\\.conv\\d'; came {self.targets!r}"
             )
-
-    def _normalise(self) -> None:
-        """What config files write as a name, a list or whole numbers."""
-        try:
-            axes, exclude = names_in(self.axes), names_in(self.exclude)
-            # Of a text each letter would be a number.
-            bias = tuple(map(float, [] if isinstance(self.gate_bias, str) else self.gate_bias))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"axes={self.axes!r}, exclude={self.exclude!r} or gate_bias={self.gate_bias!r} is "
-                f"no list; wanted some of {AXES}, names, and numbers like (0.8, 0.3)"
-            ) from None
-        object.__setattr__(self, "axes", axes)
-        object.__setattr__(self, "exclude", exclude)
-        object.__setattr__(self, "gate_bias", bias)
 
     @property
     def gate_start(self) -> tuple[float, ...]:
