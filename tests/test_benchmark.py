@@ -324,10 +324,10 @@ def test_a_window_as_large_as_the_pictures_is_one_pass(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--batch", "0"), "--batch is 0; wanted 1 or more"),
-        (("--repeats", "0"), "--repeats is 0; wanted 1 or more"),
+        (("--batch", "0"), "--batch: wanted a whole number from 1 on; came '0'"),
+        (("--repeats", "0"), "--repeats: wanted a whole number from 1 on"),
         (("--warm-up", "-1"), "--warm-up is -1; wanted 0 or more"),
-        (("--threads", "0"), "--threads is 0; wanted 1 or more"),
+        (("--threads", "0"), "--threads: wanted a whole number from 1 on"),
     ],
 )
 def test_numbers_that_time_nothing_are_refused(option, message, monkeypatch, capsys):

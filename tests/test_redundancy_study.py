@@ -182,7 +182,7 @@ def test_the_command_line_tells_draws_and_writes(command, tmp_path, capsys):
     [
         (("none.py",), "there is no config file none.py"),
         (("none.py", "none.pth"), "there is no checkpoint none.pth"),
-        (("none.py", "--samples", "0"), "--samples is 0; wanted 1 or more"),
+        (("none.py", "--samples", "0"), "--samples: wanted a whole number from 1 on"),
         (("empty.py", "--cc", "2"), "error: cc is 2.0; wanted a correlation"),
     ],
 )

@@ -28,7 +28,7 @@ from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import PRECISIONS, DifferentFunctionError, Settings
 from vared_mm.files import new_file, write_json
 from vared_mm.launch import config_of, told_in_a_line
-from vared_mm.options import KeyValues, Parser
+from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import console
 
 
@@ -60,7 +60,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("config")
     parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
     parser.add_argument("--shape", type=int, nargs="+", metavar="N", help="T H W, or H W")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="N")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1, 8], metavar="N")
     parser.add_argument(
         "--share", nargs="+", default=[],
         help="paper, min, all, data, or 0.6; default: min, all, and paper where it tells one",
@@ -82,8 +82,10 @@ def parsed() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
-    parser.add_argument("--repeats", type=int, default=15, metavar="N")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="of the CPU; torch's own default"
+    )
+    parser.add_argument("--repeats", type=positive, default=15, metavar="N")
     parser.add_argument(
         "--warm-up", type=int, default=1, metavar="N",
         help="calls before each that is timed; default: %(default)s",
@@ -91,12 +93,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
-    least = {"batch": 1, "repeats": 1, "warm_up": 0, "threads": 1}
-    for name, smallest in least.items():
-        given = getattr(args, name)
-        for number in given if isinstance(given, list) else [given]:
-            if number is not None and number < smallest:
-                parser.error(f"--{name.replace('_', '-')} is {number}; wanted {smallest} or more")
+    if args.warm_up < 0:
+        parser.error(f"--warm-up is {args.warm_up}; wanted 0 or more")
     if args.layers_beside and (args.train or args.device != "cpu"):
         parser.error(
             "--layers-beside is of evaluation on a CPU; leave it out, or what it came with"
@@ -108,17 +106,10 @@ def parsed() -> argparse.Namespace:
 
 
 def show(report: dict[str, Any]) -> None:
-    columns = (
-        "batch",
-        "network",
-        "engine",
-        "precision",
-        "gates",
-        "share",
-        "ms (quartiles)",
-        "clips/s",
-    )
-    table = Table(*columns, "speed-up", "ideal", "of ideal")
+    table = Table(
+        "batch", "network", "engine", "precision", "gates", "share", "ms (quartiles)", "clips/s",
+        "speed-up", "ideal", "of ideal",
+    )  # fmt: skip
     for row in report["rows"]:
         low, high = row["ms_quartiles"]
         table.add_row(

@@ -32,7 +32,7 @@ from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
 from vared_mm.launch import config_of, extra, processes, told_in_a_line
 from vared_mm.method.fixed_gate import has_one_policy
-from vared_mm.options import KeyValues, Parser
+from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import visible
 
 with extra("report"):
@@ -106,10 +106,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of "
                         "a data set that does not tell them; default: classes.txt beside its "
                         "annotations")  # fmt: skip
-    parser.add_argument("--chunk", type=int, default=64, metavar="N",
+    parser.add_argument("--chunk", type=positive, default=64, metavar="N",
                         help="samples after which work is kept; default: %(default)s")  # fmt: skip
     parser.add_argument("--choices", action="store_true", help="tell what the choices are worth")
-    parser.add_argument("--deals", type=int, default=10, metavar="N",
+    parser.add_argument("--deals", type=positive, default=10, metavar="N",
                         help="how often they are dealt to other samples; default: 10")  # fmt: skip
     parser.add_argument("--needs", type=Path, metavar="FILE", help="tell the share by what clips "
                         "need, from a csv as vared-mm make-need-clips writes")  # fmt: skip
@@ -120,14 +120,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--engine", choices=list(ENGINES), default="prepared",
                         help="of both networks timed: prepared for inference, or as they are; "
                         "default: %(default)s")  # fmt: skip
-    parser.add_argument("--batch", type=int, default=8, help="of what is timed; default: 8")
-    parser.add_argument("--repeats", type=int, default=15, help="rounds timed; default: 15")
+    parser.add_argument("--batch", type=positive, default=8, help="of what is timed; default: 8")
+    parser.add_argument("--repeats", type=positive, default=15, help="rounds timed; default: 15")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
-    for name in ("chunk", "deals", "batch", "repeats"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}; wanted 1 or more")
     if any(not 0 < target <= 1 for target in args.budget or ()):
         parser.error(f"--budget is {args.budget}; wanted shares above 0, up to 1")
     for file in filter(None, (*args.checkpoints, args.classes, args.needs)):

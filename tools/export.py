@@ -35,7 +35,7 @@ from vared_mm.fast.isolated import WorkerError
 from vared_mm.fast.sides import DifferentFunctionError
 from vared_mm.files import check_kept, new_file, new_folder, write_json
 from vared_mm.launch import config_of, told_in_a_line
-from vared_mm.options import KeyValues, Parser
+from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import console
 
 
@@ -78,10 +78,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--to", choices=list(TARGETS), default="onnx")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "--policy",
-        default="most-frequent",
+        "--policy", default="most-frequent",
         help="full, most-frequent (default), share=0.5, FILE or dynamic",
-    )
+    )  # fmt: skip
     choice.add_argument(
         "--policies", type=int, default=0, metavar="K", help="files of the K most frequent ones"
     )
@@ -89,21 +88,17 @@ def parsed() -> argparse.Namespace:
         "--out", metavar="FILE", help="of --policies a folder; default: by the checkpoint"
     )
     parser.add_argument(
-        "--clips",
-        type=int,
-        default=64,
-        metavar="N",
+        "--clips", type=positive, default=64, metavar="N",
         help="to count choices on, and as many others to try the file on",
-    )
+    )  # fmt: skip
     parser.add_argument("--gates-that-pay", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; torch's own default")
-    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="of each timing")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="of the CPU; torch's own default"
+    )
+    parser.add_argument("--repeats", type=positive, default=15, metavar="N", help="of each timing")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
-    for name in ("clips", "threads", "repeats"):
-        if (number := getattr(args, name)) is not None and number < 1:
-            parser.error(f"--{name} is {number}; wanted 1 or more")
     if args.policies and args.policies < 2:
         parser.error(f"--policies is {args.policies}; wanted 2 or more, or --policy most-frequent")
     try:

@@ -16,7 +16,7 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
 from vared_mm.launch import config_of, told_in_a_line
-from vared_mm.options import KeyValues, Parser
+from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import console
 
 
@@ -27,15 +27,13 @@ def main() -> None:
     parser.add_argument(
         "--shape", type=int, nargs="+", metavar="N", help="T H W, or H W for images"
     )
-    parser.add_argument("--data", type=int, metavar="N", help="run N samples of the test set")
+    parser.add_argument("--data", type=positive, metavar="N", help="run N samples of the test set")
     parser.add_argument("--checkpoint", help="trained weights, without which gates say little")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
     if (args.shape is None) == (args.data is None):
         parser.error("give either --shape T H W (H W for images) or --data N")
-    if args.data is not None and args.data < 1:
-        parser.error(f"--data is {args.data}; wanted 1 or more samples")
 
     config = config_of(args.config, args.cfg_options)
     model = build_model(config, args.checkpoint)

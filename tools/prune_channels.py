@@ -22,7 +22,7 @@ from vared_mm.files import check_kept, half_written, new_folder, write_text
 from vared_mm.flops import build_model
 from vared_mm.launch import config_of, extra, told_in_a_line
 from vared_mm.method.observe import gated_convs
-from vared_mm.options import Parser
+from vared_mm.options import Parser, positive
 from vared_mm.rivals.channel_pruning import widths_of, without_channels
 from vared_mm.rivals.ghost import ghosts
 from vared_mm.settings import bases_of
@@ -38,14 +38,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, required=True, help="of the MACs, in (0, 1)")
     parser.add_argument("--shape", type=int, nargs="+", required=True, metavar="N", help="T H W")
     parser.add_argument(
-        "--round-to", type=int, default=16, metavar="N",
+        "--round-to", type=positive, default=16, metavar="N",
         help="layers keep a multiple of so many channels; default: %(default)s",
     )  # fmt: skip
     args = parser.parse_args()
     if not 0 < args.share < 1:
         parser.error(f"--share is {args.share}; wanted a part of the MACs between 0 and 1")
-    if args.round_to < 1:
-        parser.error(f"--round-to is {args.round_to}; wanted 1 or more channels")
     with extra("prune"):
         import torch_pruning  # noqa: F401
     config = config_of(args.config)

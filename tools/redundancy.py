@@ -27,7 +27,7 @@ import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.files import new_folder, write_bytes, write_json
 from vared_mm.flops import build_model
 from vared_mm.launch import config_of, told_in_a_line
-from vared_mm.options import KeyValues, Parser
+from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import console, visible
 from vared_mm.report.plot_style import png
 from vared_mm.report.redundancy import RMSE_RULES, Thresholds
@@ -56,7 +56,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("config")
     parser.add_argument("checkpoint", nargs="?", help="without it, random weights")
     parser.add_argument(
-        "--samples", type=int, default=100, metavar="N", help="clips or images to run"
+        "--samples", type=positive, default=100, metavar="N", help="clips or images to run"
     )
     parser.add_argument("--layers", metavar="REGEX", help="on full names in the backbone")
     parser.add_argument("--cc", type=float, default=0.85, help="CC above which maps are alike")
@@ -70,8 +70,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--cfg-options", nargs="+", action=KeyValues, help="KEY=VALUE overrides")
     args = parser.parse_args()
-    if args.samples < 1:
-        parser.error(f"--samples is {args.samples}; wanted 1 or more")
     if args.checkpoint and not Path(args.checkpoint).is_file():
         parser.error(f"there is no checkpoint {args.checkpoint}")
     args.out = args.out or Path("work_dirs", Path(args.config).stem, "redundancy")
