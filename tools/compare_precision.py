@@ -24,7 +24,7 @@ from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.benchmark import refuse_augmented
 from vared_mm.launch import extra, processes, read_config, told_in_a_line
 from vared_mm.options import run_parser
-from vared_mm.tensor_form import answer_of
+from vared_mm.tensor_form import answer_of, call_of
 from vared_mm.weights import CheckedRunner
 
 with extra("report"):
@@ -76,7 +76,8 @@ def compared(config: Config) -> str:
     metrics = {"float32": runner.test()}
     runner.hooks.remove(single)
     runner.register_hook(half)
-    runner.model = prepared(runner.model, inputs)
+    call = call_of(runner.model)
+    runner.model = prepare_for_inference(runner.model, inputs, precision="bfloat16", **call)
     metrics["bfloat16, prepared"] = runner.test()
     names = comparable(metrics["float32"])
     lines = [pd.DataFrame(metrics).loc[names].to_markdown(floatfmt=".4f")]
@@ -106,12 +107,6 @@ def inputs_of(model: BaseModel, batch: Any) -> Tensor:
         inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
         answer_of(model, inputs)
     return inputs
-
-
-def prepared(model: BaseModel, inputs: Tensor) -> BaseModel:
-    call = {"stage": "head"} if hasattr(model, "cls_head") else {}
-    fast: Any = prepare_for_inference(model, inputs, precision="bfloat16", mode="tensor", **call)
-    return fast
 
 
 def differ(one: list, other: list) -> str:

@@ -23,13 +23,8 @@ def answer_of(model: nn.Module, inputs: Tensor) -> Any:
     Raises:
         ValueError: where it cannot run on them.
     """
-    call = {}
-    if hasattr(model, "data_preprocessor"):
-        call["mode"] = "tensor"
-        if hasattr(model, "cls_head"):
-            call["stage"] = "head"
     try:
-        return model(inputs, **call)
+        return model(inputs, **call_of(model))
     except _Reached:
         raise
     except Exception as error:
@@ -40,6 +35,14 @@ def answer_of(model: nn.Module, inputs: Tensor) -> Any:
             f"alone: {why}; {'' if wanted else 'give another --shape, or '}count it on its own "
             "data by vared-mm get-flops --data N"
         ) from error
+
+
+def call_of(model: nn.Module) -> dict[str, str]:
+    """What a model has to be told to answer with its last tensors; a backbone nothing."""
+    if not hasattr(model, "data_preprocessor"):
+        return {}
+    # Recognisers stop at the backbone unless told; other models know no stages.
+    return {"mode": "tensor", **({"stage": "head"} if hasattr(model, "cls_head") else {})}
 
 
 def wanted_besides(model: nn.Module) -> str | None:

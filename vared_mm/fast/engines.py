@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vared_mm.fast.gpu.captured import Captured
 from vared_mm.fast.prepare import prepare_for_inference, tensors_in
+from vared_mm.tensor_form import call_of
 
 Run = Callable[[Tensor], Tensor]
 
@@ -28,13 +29,7 @@ class Network(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.training = model, model.training
-        # Recognisers stop at the backbone unless told; other models know no stages.
-        self.call: dict[str, str] = {}
-        if hasattr(model, "data_preprocessor"):
-            self.call = {"mode": "tensor"}
-            if hasattr(model, "cls_head"):
-                self.call["stage"] = "head"
+        self.model, self.training, self.call = model, model.training, call_of(model)
 
     def forward(self, x: Tensor) -> Tensor:
         return next(tensors_in(self.model(x, **self.call)))
