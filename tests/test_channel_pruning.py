@@ -13,8 +13,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from vared_mm.flops import bounds, build_model
+from vared_mm.method.cost import counted_macs
 from vared_mm.method.observe import dynamic_convs
-from vared_mm.rivals.channel_pruning import macs, widths_of, without_channels
+from vared_mm.rivals.channel_pruning import widths_of, without_channels
 from vared_mm.tensor_form import answer_of, input_of
 
 pytest.importorskip("torch_pruning")
@@ -45,7 +46,8 @@ def test_what_is_left_is_built_by_its_widths_and_answers_the_same(network):
     whole = network_of(network)
     x = input_of(whole, SHAPE)
     narrow, share = without_channels(whole, x, answer_of, 0.7, 2)
-    assert macs(narrow, x, answer_of) == pytest.approx(share * macs(whole, x, answer_of))
+    kept, dense = (counted_macs(answer_of, model, x) for model in (narrow, whole))
+    assert kept == pytest.approx(share * dense)
     # Of so narrow layers few channels are much.
     assert 0.45 < share <= 0.7
     widths = widths_of(narrow.backbone, whole.backbone)

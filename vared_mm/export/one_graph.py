@@ -19,10 +19,10 @@ from vared_mm.export.trial import (
     compared,
     jobs_of,
     kept,
-    macs_of,
     rows_of,
     timed_in_turn,
 )
+from vared_mm.method.cost import counted_macs
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.screen import tracked
@@ -47,7 +47,7 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         came = checked(settings.target, files["graph"], of.network, clips, batches=False)
         kept(files["graph"], out.parent)
     answers = {"static": answers_to(clips, static), "graph": came, "dynamic": of.answers}
-    macs = {"static": macs_of(static, clips[0])}
+    macs = {"static": counted_macs(static, clips[0])}
     # Its branches compute the same; Φ of paths that are closed comes to next to nothing.
     macs["graph"] = macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     report = {

@@ -24,10 +24,10 @@ from vared_mm.export.trial import (
     compared,
     jobs_of,
     kept,
-    macs_of,
     rows_of,
     timed_in_turn,
 )
+from vared_mm.method.cost import counted_macs
 from vared_mm.method.observe import forced_gates
 from vared_mm.screen import tracked
 
@@ -58,8 +58,8 @@ def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
         "static": answers_to(of.others.clips, static.network),
         "snapshot": came, "dynamic": of.answers,
     }  # fmt: skip
-    macs = {"static": macs_of(static.network, of.seen.clips[0])}
-    macs["snapshot"] = macs_of(snap.network, of.seen.clips[0])
+    macs = {"static": counted_macs(static.network, of.seen.clips[0])}
+    macs["snapshot"] = counted_macs(snap.network, of.seen.clips[0])
     macs["dynamic"] = macs["static"] - of.others.spared_by_clip
     return {
         "file": str(out), **conditions(of, settings), "policy": policy,

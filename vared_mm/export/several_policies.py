@@ -24,13 +24,13 @@ from vared_mm.export.trial import (
     checked,
     jobs_of,
     kept,
-    macs_of,
     rows_of,
     timed_in_turn,
 )
 from vared_mm.fast.engines import Run
 from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
+from vared_mm.method.cost import counted_macs
 from vared_mm.report.policies import KEPT
 from vared_mm.screen import tracked
 from vared_mm.speed import Speed
@@ -74,10 +74,10 @@ def export_policies(of: Trained, out: Path, settings: Settings) -> dict[str, Any
         remove_former(out)
         for made in (*several, deciding):
             kept(made, out)
-    macs = {name: macs_of(net.network, clips[0]) for name, net in nets.items()}
+    macs = {name: counted_macs(net.network, clips[0]) for name, net in nets.items()}
     taken = [f"policy-{i}" for i in routes.tolist()]
     came["routed"] = torch.stack([came[name][i] for i, name in enumerate(taken)])
-    macs["routed"] = macs_of(decide, clips[0]) + mean([macs[name] for name in taken])
+    macs["routed"] = counted_macs(decide, clips[0]) + mean([macs[name] for name in taken])
     came["dynamic"], macs["dynamic"] = of.answers, macs["static"] - of.others.spared_by_clip
     chosen, alike = nearest(policies, of.others.gates)
     return {

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.export.clips import Best
 from vared_mm.export.targets import Target
@@ -70,13 +69,6 @@ def accuracy(scores: Tensor, labels: Sequence[int | None]) -> float | None:
     if None in labels or scores.ndim != 2:
         return None
     return float((scores.argmax(1) == torch.tensor(labels)).float().mean())
-
-
-@torch.no_grad()
-def macs_of(network: nn.Module, clip: Tensor) -> float:
-    with FlopCounterMode(display=False) as counter:
-        network(clip)
-    return counter.get_total_flops() / 2
 
 
 def jobs_of(

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.fast.engines import Network
 from vared_mm.fast.forced_shares import Plan, choices_of, everything_open, forced, plan_for
+from vared_mm.method.cost import counted_macs
 from vared_mm.method.observe import dynamic_convs, gated_convs, record_cost
 
 # Average GMACs by those of the dense network, of the paper's tables.
@@ -69,10 +69,10 @@ def placed(plan: Plan, inputs: Tensor) -> Plan:
 
 def network_macs(model: nn.Module, inputs: Tensor) -> float:
     """MACs of the whole network with plain convolutions."""
-    with FlopCounterMode(display=False) as counter, record_cost(model) as record:
-        Network(model)(inputs)
+    with record_cost(model) as record:
+        total = counted_macs(Network(model), inputs)
     costs = record.per_layer(1)
-    return counter.get_total_flops() / 2 + float((costs["dense"] - costs["full"]).sum())
+    return total + float((costs["dense"] - costs["full"]).sum())
 
 
 def share_named(name: str, model: nn.Module) -> float:

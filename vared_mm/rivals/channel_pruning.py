@@ -10,9 +10,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from vared_mm.method.cost import counted_macs
 
 # Each layer keeps a sixteenth of its channels at least.
 MOST = 15 / 16
@@ -38,7 +38,7 @@ def without_channels(
     """
     import torch_pruning
 
-    dense, least = macs(model, inputs, run), 1.0
+    dense, least = counted_macs(run, model, inputs), 1.0
     narrow: Any = copy.deepcopy(model)
     pruner = torch_pruning.pruner.BasePruner(
         narrow,
@@ -55,7 +55,7 @@ def without_channels(
     for _ in range(STEPS):
         pruner.step()
         try:
-            least = macs(narrow, inputs, run) / dense
+            least = counted_macs(run, narrow, inputs) / dense
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 "torch-pruning cannot follow how this network moves its channels, as a temporal "
@@ -67,12 +67,6 @@ def without_channels(
         f"share={share:g} of the MACs cannot be reached by channels in multiples of {round_to}: "
         f"the least is {least:.3f}; narrow layers want a smaller multiple"
     )
-
-
-def macs(model: nn.Module, inputs: Tensor, run: Run) -> float:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(model, inputs)
-    return counter.get_total_flops() / 2
 
 
 def widths_of(narrow: nn.Module, whole: nn.Module) -> dict[str, tuple[int, ...]]:
