@@ -15,7 +15,6 @@ from . import (
     recompute,
     safe_checkpoints,
     scopes,
-    thin_labels,
     video_lists,
 )
 from .config_scope import config_path
@@ -30,7 +29,6 @@ CURES: tuple[Cure, ...] = (
     recompute.CURE,
     numpy2.NAMES,
     numpy2.HUE,
-    thin_labels.CURE,
     label_files.CURE,
     data_sets.CURE,
     named_steps.CURE,

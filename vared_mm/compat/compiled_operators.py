@@ -59,14 +59,10 @@ class CompiledOperators(ModuleType):
         return PLAIN.get(name) or _refuses(name)
 
 
-def is_needed() -> bool:
-    return find_spec("mmcv") is not None and not is_shipped("mmcv._ext")
-
-
 CURE = Cure(
     name="compiled-operators",
     reason="mmcv-lite has no mmcv._ext, so importing mmdet.models, mmseg.models and the "
     "localization heads of mmaction fails",
-    is_needed=is_needed,
+    is_needed=lambda: find_spec("mmcv") is not None and not is_shipped("mmcv._ext"),
     apply=lambda: stand_in("mmcv._ext", CompiledOperators),
 )

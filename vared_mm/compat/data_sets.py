@@ -73,15 +73,11 @@ def data_set_named(settings: Any) -> str:
     return f"the {found.get('type', 'data set')}{f' of {told}' if told else ''}"
 
 
-def is_needed() -> bool:
-    """Whether samples are still packed without looking whether there are any."""
-    return "data_bytes = np.concatenate(data_list)" in installed_source(PACKED)
-
-
 CURE = Cure(
     name="data-sets",
     reason="mmengine does not say that a data set is empty or makes no batch, and takes a string "
     "for a list of classes",
-    is_needed=is_needed,
+    # Samples are packed without looking whether there are any.
+    is_needed=lambda: "data_bytes = np.concatenate(data_list)" in installed_source(PACKED),
     apply=lambda: after_import(RUNNER.__eq__, check_what_is_built),
 )

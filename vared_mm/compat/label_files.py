@@ -1,7 +1,8 @@
-"""MMSegmentation cuts label images to 8 bits, and takes them for a picture of any size.
+"""MMSegmentation cuts label images to 8 bits, squeezes them, and takes them for any picture's.
 
 Labels of 16 bits then become other classes, and those of another size, or of a photo that its EXIF
-tag turns as it is read, are trained on where they do not belong.
+tag turns as it is read, are trained on where they do not belong. Those of a single row or column
+lose it, and packing fails with "The dim of value must be 2 or 3, but got 0".
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .after_import import after_import
-from .cure import Cure
-from .thin_labels import LOADING, is_needed
+from .cure import Cure, installed_source
 
+LOADING = "mmseg.datasets.transforms.loading"
 ORIENTATION = 0x0112  # the EXIF tag
 _told: list[str | None] = []
 
@@ -26,7 +27,7 @@ class WideLabelsError(ValueError):
 
 
 def check_what_is_read(module: ModuleType) -> None:
-    """Lets `LoadAnnotations` name a label image that it would misread."""
+    """Lets `LoadAnnotations` name a label image that it would misread, and keep a single row."""
     names = vars(module)
     loader, decode = names["LoadAnnotations"], names["mmcv"].imfrombytes
     load = loader._load_seg_map
@@ -41,6 +42,8 @@ def check_what_is_read(module: ModuleType) -> None:
             load(self, results)
         except WideLabelsError as error:
             raise ValueError(f"{results['seg_map_path']} {error}") from None
+        if results["gt_seg_map"].ndim < 2:
+            results["gt_seg_map"] = results["gt_seg_map"].reshape(results["ori_shape"])
         refuse_other_size(results)
         tell_turned(results.get("img_path"))
 
@@ -103,7 +106,8 @@ def is_turned(picture: str | None) -> bool:
 
 CURE = Cure(
     name="label-files",
-    reason="mmseg cuts label images to 8 bits, and does not compare them with their pictures",
-    is_needed=is_needed,
+    reason="mmseg cuts label images to 8 bits, does not compare them with their pictures, and "
+    "squeezes them, so that those of one row, one column or one pixel fail",
+    is_needed=lambda: ".squeeze()" in installed_source(LOADING),
     apply=lambda: after_import(LOADING.__eq__, check_what_is_read),
 )

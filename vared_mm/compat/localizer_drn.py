@@ -36,10 +36,6 @@ def _make(name: str) -> ModuleType:
     return module
 
 
-def is_needed() -> bool:
-    return find_spec("mmaction") is not None and not is_shipped(f"{PACKAGE}.drn")
-
-
 def apply() -> None:
     stand_in(PACKAGE, ModuleType, is_package=True)
     stand_in(f"{PACKAGE}.drn", _make)
@@ -49,6 +45,6 @@ CURE = Cure(
     name="localizer-drn",
     reason="the mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, so "
     "`import mmaction.models` fails",
-    is_needed=is_needed,
+    is_needed=lambda: find_spec("mmaction") is not None and not is_shipped(f"{PACKAGE}.drn"),
     apply=apply,
 )

@@ -44,14 +44,9 @@ def name_steps(module: ModuleType) -> None:
     compose.__call__ = named
 
 
-def is_needed() -> bool:
-    """Whether errors still pass as they are."""
-    return "            data = t(data)\n" in installed_source(PIPELINE)
-
-
 CURE = Cure(
     name="named-steps",
     reason="mmengine tells neither the step of a pipeline that an assertion is of, nor the sample",
-    is_needed=is_needed,
+    is_needed=lambda: "            data = t(data)\n" in installed_source(PIPELINE),
     apply=lambda: after_import(PIPELINE.__eq__, name_steps),
 )

@@ -53,15 +53,11 @@ def name_lines(module: ModuleType) -> None:
     names[name].load_data_list = load_data_list
 
 
-def is_needed() -> bool:
-    """Whether the parts of a line are still taken without looking how many there are."""
-    return "filename, label = line_split\n" in installed_source(VIDEOS)
-
-
 CURE = Cure(
     name="video-lists",
     reason="mmaction names neither file nor line of a list that it cannot read, and takes an "
     "editor's mark for a part of the first name",
-    is_needed=is_needed,
+    # The parts of a line are taken without looking how many there are.
+    is_needed=lambda: "filename, label = line_split\n" in installed_source(VIDEOS),
     apply=lambda: after_import(SETS.__contains__, name_lines),
 )
