@@ -101,7 +101,7 @@ def masks_of(model, share):
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
-def test_bisection_meets_the_share_by_the_weights_of_least_magnitude_of_all(share):
+def test_the_share_is_met_by_the_weights_of_least_magnitude_of_all(share):
     model = toy.ToyRecognizer()
     with torch.no_grad():
         model.backbone[4].weight *= 3

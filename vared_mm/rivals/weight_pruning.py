@@ -19,8 +19,6 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.rivals.ghost import ghosts
 
-# How far below the wanted MACs a search may end, as a part of them.
-TOLERANCE = 1e-4
 # Of the weights; so many may be zero by chance, as at the start, or by rounding to half precision.
 FEW = 1e-3
 
@@ -113,25 +111,14 @@ def masks_for(
 
 
 def threshold_for(weights: Mapping[str, Tensor], uses: Mapping[str, int], most: float) -> float:
-    """The magnitude above which weights take `most` MACs, or less by `TOLERANCE`; by bisection.
-
-    0 where the weights that are not zero take no more.
-    """
-
-    def taken(threshold: float) -> int:
-        return sum(uses[name] * int((w.abs() > threshold).sum()) for name, w in weights.items())
-
-    if taken(0.0) <= most:
-        return 0.0
-    low, high = 0.0, max(float(weight.abs().max()) for weight in weights.values())
-    # Then the ends are the same number in float32; equal weights leave a gap that stays.
-    for _ in range(60):
-        middle = (low + high) / 2
-        came = taken(middle)
-        low, high = (middle, high) if came > most else (low, middle)
-        if (1 - TOLERANCE) * most <= came <= most:
-            break
-    return high
+    """The least magnitude above which weights take no more than `most` MACs; 0 where those that are
+    not zero take no more."""
+    magnitudes = torch.cat([weight.abs().flatten() for weight in weights.values()])
+    macs = torch.cat([torch.full_like(w, uses[n], dtype=torch.int64).flatten()
+                      for n, w in weights.items()])  # fmt: skip
+    falling, order = magnitudes.sort(descending=True)
+    fit = int((macs[order].cumsum(0) <= most).sum())
+    return float(falling[fit]) if fit < len(falling) else 0.0
 
 
 @torch.no_grad()
