@@ -18,7 +18,7 @@ from vared_mm.export.one_graph import refuse_gates, refuse_rows
 from vared_mm.export.snapshot import snapshot
 from vared_mm.export.targets import TARGETS, ExportError
 from vared_mm.export.trained import Settings
-from vared_mm.fast.prepare import apart
+from vared_mm.fast.same_answers import apart
 from vared_mm.method import DynamicConfig, make_dynamic
 from vared_mm.method.observe import dynamic_convs
 

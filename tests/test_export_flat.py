@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vared_mm.export.flat_conv import FlatConv, flattened, is_flat
-from vared_mm.fast.prepare import apart
+from vared_mm.fast.same_answers import apart
 
 FLAT = {
     "in space, strided": nn.Conv3d(4, 6, (1, 3, 3), (2, 2, 1), (0, 1, 1), (1, 1, 2), bias=False),

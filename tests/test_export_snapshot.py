@@ -17,7 +17,7 @@ from vared_mm.export.nearest_plain import fitted
 from vared_mm.export.paying import LayerTime, layer_times
 from vared_mm.export.snapshot import followed, snapshot
 from vared_mm.export.targets import TARGETS
-from vared_mm.fast.prepare import apart
+from vared_mm.fast.same_answers import apart
 from vared_mm.fast.static_twin import plain_conv, static_twin
 from vared_mm.method import DynamicConfig, VaRedConv2d, VaRedConv3d, make_dynamic
 from vared_mm.method.layer import _Dynamic

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.export.targets import ExportError
 from vared_mm.fast.engines import Network
-from vared_mm.fast.prepare import tensors_in
+from vared_mm.fast.same_answers import tensors_in
 from vared_mm.flops import loader_of
 from vared_mm.method.observe import dynamic_convs, record_cost
 from vared_mm.screen import tracked

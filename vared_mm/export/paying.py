@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vared_mm.export.fixed_conv import FixedConv, fixed
-from vared_mm.export.snapshot import Sizes, folded, followed
+from vared_mm.export.snapshot import Followed, Sizes, folded, followed
 from vared_mm.export.targets import Target, refused
 from vared_mm.fast.static_twin import plain_conv
 from vared_mm.method.observe import dynamic_convs
@@ -44,7 +44,7 @@ def layer_times(
     """Of those that rebuild something; the others compute all."""
     follow, found = followed(model), []
     for name, conv in tracked(dynamic_convs(model).items(), len(rows), "layers timed"):
-        norm, relu = (follow[name].norm, follow[name].relu) if name in follow else (None, False)
+        norm, relu = follow.get(name, Followed())
         its_norm = None if norm is None else copy.deepcopy(model.get_submodule(norm))
         chosen = fixed(conv, rows[name], sizes[name])
         if not isinstance(chosen, FixedConv):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -23,12 +22,11 @@ Forms = Mapping[str, Sequence[float] | nn.Module]
 Sizes = Mapping[str, Sequence[int]]
 
 
-@dataclass(frozen=True)
-class Followed:
+class Followed(NamedTuple):
     """What reads a convolution, and nothing else does: the name of its norm, and a ReLU."""
 
-    norm: str | None
-    relu: bool
+    norm: str | None = None
+    relu: bool = False
 
 
 def followed(model: nn.Module) -> dict[str, Followed]:
@@ -38,14 +36,13 @@ def followed(model: nn.Module) -> dict[str, Followed]:
     for _, graph in traced_parts(model):
         calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
         for chain in chains(graph):
-            norm = chain.norm
-            if norm is not None and calls[norm.target] > 1:
-                continue
-            parts = [None if n is None else graph.get_submodule(str(n.target)) for n in
-                     (chain.conv, norm)]  # fmt: skip
-            conv, its_norm = (None if m is None else names[m] for m in parts)
-            relu = chain.relu is not None and chain.add is None
-            found[str(conv)] = Followed(its_norm, relu)
+            norm = None
+            if chain.norm is not None:
+                if calls[chain.norm.target] > 1:
+                    continue
+                norm = names[graph.get_submodule(str(chain.norm.target))]
+            conv = names[graph.get_submodule(str(chain.conv.target))]
+            found[conv] = Followed(norm, chain.relu is not None and chain.add is None)
     return found
 
 
@@ -62,22 +59,18 @@ def snapshot(model: nn.Module, forms: Forms, sizes: Sizes) -> nn.Module:
     for name, conv in dict(new.named_modules()).items():
         if not isinstance(conv, _ConvNd):
             continue
-        norm_name = norms[name].norm if name in norms else None
+        norm_name, _ = norms.get(name, Followed())
         norm = None if norm_name is None else new.get_submodule(norm_name)
-        own: nn.Module = conv
+        own: Any = conv
         if isinstance(conv, _Dynamic):
-            own = in_place_of(conv, forms[name], sizes.get(name, ()))
+            own = forms[name]
+            if not isinstance(own, nn.Module):
+                own = fixed(conv, own, sizes.get(name, ()))
         taken[id(conv)], new_norm = folded(own, norm)
         if norm is not None:
             taken[id(norm)] = new_norm
     exchange(new, taken)
     return new
-
-
-def in_place_of(
-    conv: _Dynamic, form: Sequence[float] | nn.Module, size: Sequence[int]
-) -> nn.Module:
-    return form if isinstance(form, nn.Module) else fixed(conv, form, size)
 
 
 def folded(conv: nn.Module, norm: Any) -> tuple[nn.Module, nn.Module]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vared_mm.fast.gpu.captured import Captured
-from vared_mm.fast.prepare import prepare_for_inference, tensors_in
+from vared_mm.fast.prepare import prepare_for_inference
+from vared_mm.fast.same_answers import tensors_in
 from vared_mm.tensor_form import call_of
 
 Run = Callable[[Tensor], Tensor]

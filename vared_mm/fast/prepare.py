@@ -37,8 +37,6 @@ from vared_mm.fast.prepared_gate import PreparedGate, is_plain_gate
 from vared_mm.fast.recorded import Recorded
 from vared_mm.fast.recorder import unrepeatable
 from vared_mm.fast.same_answers import answers_of, refuse_other_answers
-from vared_mm.fast.same_answers import apart as apart
-from vared_mm.fast.same_answers import tensors_in as tensors_in
 from vared_mm.fast.squeeze_excite import fuse_squeeze_excite
 from vared_mm.fast.trial import Part, tried_parts
 from vared_mm.fast.unchanged import Unchanged, refuse_changes
