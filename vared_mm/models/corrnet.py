@@ -78,13 +78,9 @@ class CorrNet(R2Plus1d18):
                 "multiple of 4"
             )
         super().__init__(base_channels=base_channels, **settings)
-        unit = {
-            name: settings.get(name) or {"type": kind}
-            for name, kind in (("conv_cfg", "Conv3d"), ("norm_cfg", "BN3d"), ("act_cfg", "ReLU"))
-        }
         for stage, each in enumerate(CHANNELS_PER_GROUP):
             frames = -(-clip_len // 2**stage)
-            block = CorrelationBlock(base_channels * 2**stage, frames, each, unit)
+            block = CorrelationBlock(base_channels * 2**stage, frames, each, self.unit)
             self.add_module(f"correlation{stage + 1}", block)
         self.freeze()
 

@@ -81,10 +81,7 @@ def build_exchanged(
         # A preset's gate for each block is for the blocks that its own targets name.
         preset = {}
     settings = form.config.make(given if finished else {**preset, **(given or {})})
-    registry = registry_of(backbone["type"], toolbox)
-    # What it builds inside belongs to its toolbox too, whichever scope asked for it.
-    scope = {} if registry is MODELS else {"_scope_": registry.scope}
-    model = registry.build({**backbone, **scope})
+    model = built(backbone, toolbox)
     # Many backbones freeze their `frozen_stages` here alone, and not all return themselves. A gate
     # there could not learn, and an untrained one would spoil what the frozen weights compute.
     model.train()
@@ -100,6 +97,13 @@ def build_exchanged(
         f"{kind(backbone)}: {len(names)} convolutions are {form.config.becomes}{left}", "current"
     )
     return model
+
+
+def built(backbone: dict[str, Any], toolbox: str | None = None) -> nn.Module:
+    registry = registry_of(backbone["type"], toolbox)
+    # What it builds inside belongs to its toolbox too, whichever scope asked for it.
+    scope = {} if registry is MODELS else {"_scope_": registry.scope}
+    return registry.build({**backbone, **scope})
 
 
 def suits(form: Form, conv: nn.Module, settings: Targets) -> bool:

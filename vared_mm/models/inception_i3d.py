@@ -111,19 +111,18 @@ class InceptionI3d(StagedBackbone):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        _check_width(width)
-        if not -1 <= frozen_stages < len(STAGES):
+        super().__init__(frozen_stages, norm_eval, with_cp, init_cfg)
+        # Then the last block has 1024 * width channels, which is what the head has to be told, and
+        # every branch has one at least.
+        if width < 1 / 32 or (width * 64) % 1:
             raise ValueError(
-                f"frozen_stages={frozen_stages} is not a stage: -1 freezes nothing, "
-                f"0 to {len(STAGES) - 1} freeze the stages up to that one"
+                f"width={width} has to be a multiple of 1/64 from 1/32 on, e.g. 0.25 or 0.5"
             )
         unit: dict[str, Any] = {
             "conv_cfg": conv_cfg or {"type": "Conv3d"},
             "norm_cfg": norm_cfg or {"type": "BN3d", "eps": 1e-3},
             "act_cfg": act_cfg or {"type": "ReLU"},
         }
-        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
         stem, stem_out = round(64 * width), round(192 * width)
         self.conv1a_7x7 = ConvModule(in_channels, stem, 7, stride=(1, 2, 2), padding=3, **unit)
         self.pool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
@@ -151,15 +150,6 @@ class InceptionI3d(StagedBackbone):
 
     def stages(self) -> Sequence[Sequence[str]]:
         return STAGES
-
-
-def _check_width(width: float) -> None:
-    # Then the last block has 1024 * width channels, which is what the head has to be told, and
-    # every branch has one at least.
-    if width < 1 / 32 or (width * 64) % 1:
-        raise ValueError(
-            f"width={width} has to be a multiple of 1/64 from 1/32 on, e.g. 0.25 or 0.5"
-        )
 
 
 def _scale(widths: BlockWidths, width: float) -> BlockWidths:

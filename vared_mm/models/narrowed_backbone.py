@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.models.dynamic_backbones import registry_of
+from vared_mm.models.dynamic_backbones import built
 from vared_mm.settings import kind
 
 
@@ -27,9 +27,7 @@ def narrowed_backbone(backbone: dict[str, Any], widths: Mapping[str, Sequence[in
     Raises:
         ValueError: A layer that it has not, or not so wide.
     """
-    registry = registry_of(backbone["type"])
-    scope = {} if registry is MODELS else {"_scope_": registry.scope}
-    model = registry.build({**backbone, **scope})
+    model = built(backbone)
     layers = dict(model.named_modules())
     for name, sizes in widths.items():
         shape = tuple(getattr(getattr(layers.get(name), "weight", None), "shape", ()))

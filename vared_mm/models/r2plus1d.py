@@ -122,20 +122,14 @@ class R2Plus1d18(StagedBackbone):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(frozen_stages, norm_eval, with_cp, init_cfg)
         stages = range(len(BLOCKS))
         if base_channels < 1:
             raise ValueError(f"base_channels={base_channels} has to be at least 1")
         if not out_indices or not set(out_indices) <= set(stages):
             raise ValueError(f"out_indices={out_indices} has to name some of {list(stages)}")
-        if not -1 <= frozen_stages <= len(BLOCKS):
-            raise ValueError(
-                f"frozen_stages={frozen_stages} is not a stage: -1 freezes nothing, 0 the stem, "
-                f"1 to {len(BLOCKS)} the stages up to that one too"
-            )
         self.out_indices = tuple(out_indices)
-        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
-        unit: dict[str, Any] = {
+        self.unit = unit = {
             "conv_cfg": conv_cfg or {"type": "Conv3d"},
             "norm_cfg": norm_cfg or {"type": "BN3d"},
             "act_cfg": act_cfg or {"type": "ReLU"},

@@ -16,8 +16,17 @@ class StagedBackbone(BaseModule):
     returns the module.
     """
 
-    frozen_stages: int
-    norm_eval: bool
+    def __init__(
+        self, frozen_stages: int, norm_eval: bool, with_cp: bool, init_cfg: dict | list[dict] | None
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        last = len(self.stages()) - 1
+        if not -1 <= frozen_stages <= last:
+            raise ValueError(
+                f"frozen_stages={frozen_stages} is not a stage: -1 freezes nothing, 0 to {last} "
+                "freeze the stages up to that one"
+            )
+        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
 
     def stages(self) -> Sequence[Sequence[str]]:
         """The names of each stage's submodules, in the order of computation."""
