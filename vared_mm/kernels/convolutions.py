@@ -150,7 +150,7 @@ class Convolving:
         self.ndim, self.filters, self.inputs = weight.ndim, len(weight), weight.shape[1] * groups
         self.kernel, self.dilation = over_time(weight.shape[2:]), over_time(geometry.dilation)
         self.stride = over_time(geometry.stride)
-        self.padding = (*[0] * (5 - weight.ndim), *geometry.padding)
+        self.padding = over_time(geometry.padding, 0)
         self.reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)]
         self.kind = self.without_groups if groups == 1 else "depthwise"
         self.weight, self.moves = self.told_of(weight)
@@ -305,9 +305,9 @@ def beside() -> int:
     return 1 if kernels is None else kernels["vectors"]()
 
 
-def over_time(numbers: Sequence[int]) -> tuple[int, ...]:
-    """For (T, H, W), an image being a clip of one frame."""
-    return (1,) * (3 - len(numbers)) + tuple(numbers)
+def over_time(numbers: Sequence[int], still: int = 1) -> tuple[int, ...]:
+    """For (T, H, W), an image being a clip of one frame, for which a setting is `still`."""
+    return (still,) * (3 - len(numbers)) + tuple(numbers)
 
 
 def panels_of(weight: Tensor, row: int, maps: torch.dtype) -> Tensor:

@@ -20,6 +20,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.fused_conv import refuse_other_sizes
 from vared_mm.fast.packed_conv import as_channels_last, empty_maps, output_size, residual
 from vared_mm.fast.tf32 import rounds_to_tf32
+from vared_mm.kernels.convolutions import Geometry, over_time
 from vared_mm.method.layer import Pattern, _Dynamic
 
 # Input channels up to which the taps along W are read at once.
@@ -80,7 +81,7 @@ class PredicatedConv:
         out = empty_maps(x, tuple(y.shape))
         both = len(conv.widths) > 1 and len(conv.strides) > 1
         z = empty_maps(x, tuple(y.shape)) if both else y
-        size = clip_size(y)
+        size = over_time(y.shape[2:])
         told = {**self._told(gates, other), "out": out, "N": len(y), **named(size, "")}
         frames, image = size[0], size[1] * size[2]
         with torch.cuda.device_of(x):
@@ -123,17 +124,17 @@ class PredicatedConv:
 
     def _convolution(self, x: Tensor) -> dict[str, Any]:
         """What `compute` alone is told."""
-        conv, along = self.conv, taps_at_once(self.conv)
-        *others, columns = over_time(conv.kernel_size, 1)
+        conv, moves, along = self.conv, Geometry.of(self.conv), taps_at_once(self.conv)
+        *others, columns = over_time(conv.kernel_size)
         return {
             "weight": self.weight,
             "bias": self.weight if conv.bias is None else conv.bias.detach(),
-            **named(clip_size(x), "_IN"),
+            **named(over_time(x.shape[2:]), "_IN"),
             "C_IN": conv.in_channels,
             "KERNEL": (*others, columns // along),
-            "STRIDE": over_time(conv.stride, 1),
-            "PADDING": over_time(conv.padding, 0),
-            "DILATION": over_time(conv.dilation, 1),
+            "STRIDE": over_time(moves.stride),
+            "PADDING": over_time(moves.padding, 0),
+            "DILATION": over_time(moves.dilation),
             "ALONG": along,
             "DEPTHWISE": conv.groups > 1,
             "BIAS": conv.bias is not None,
@@ -141,18 +142,8 @@ class PredicatedConv:
         }
 
 
-def clip_size(maps: Tensor) -> tuple[int, ...]:
-    """(T, H, W), an image being a clip of one frame."""
-    return tuple(maps.shape[2:]) if maps.ndim == 5 else (1, *maps.shape[2:])
-
-
 def named(size: tuple[int, ...], ending: str) -> dict[str, int]:
     return {f"{axis}{ending}": length for axis, length in zip("THW", size, strict=True)}
-
-
-def over_time(setting: Any, still: int) -> tuple[int, ...]:
-    """A setting of a convolution over T, H, W; `still` is that over the one frame of an image."""
-    return (still,) * (3 - len(setting)) + tuple(setting)
 
 
 def is_skippable(conv: _Dynamic) -> bool:
