@@ -28,7 +28,6 @@ from vared_mm.export.trial import (
     timed_in_turn,
 )
 from vared_mm.fast.engines import Run
-from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
 from vared_mm.method.cost import counted_macs
 from vared_mm.report.policies import KEPT
@@ -133,8 +132,7 @@ def checked_router(target: Target, file: Path, router: Router, clips: Sequence[T
     scores = answers_to(clips, router.scores)
     # Of two that are equally good, another engine may take the other.
     best, taken = scores.amax(1), scores.gather(1, came[:, None].long())[:, 0]
-    what, so = f"the router in {target.engine}", "it is not kept"
-    refuse_difference(what, taken, best, tolerance_of(scores), so)
+    refuse_difference(f"the router in {target.engine}", taken, best, so="it is not kept")
     return came.long()
 
 

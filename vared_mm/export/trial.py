@@ -18,7 +18,6 @@ from vared_mm.export.clips import Best
 from vared_mm.export.targets import Target
 from vared_mm.fast.engines import Network, Run, prepared
 from vared_mm.fast.isolated import Job, isolated
-from vared_mm.fast.same_answers import tolerance_of
 from vared_mm.fast.sides import refuse_difference
 from vared_mm.screen import tracked
 from vared_mm.speed import Speed, in_turn
@@ -45,14 +44,13 @@ def checked(
         DifferentFunctionError: In float32 that is something else than the network in torch does.
     """
     run, wanted = target.exact(file), answers_to(clips, network)
-    tolerance = tolerance_of(wanted)
     what, so = f"the file in {target.engine}", "it is not kept"
-    refuse_difference(what, answers_to(clips, run), wanted, tolerance, so)
+    refuse_difference(what, answers_to(clips, run), wanted, so=so)
     if batches:
         # Of a single clip, that twice.
         ends = torch.tensor([0, len(clips) - 1])
         at_once = run(torch.cat([clips[i] for i in ends]))
-        refuse_difference("the file for a batch of 2", at_once, wanted[ends], tolerance, so)
+        refuse_difference("the file for a batch of 2", at_once, wanted[ends], so=so)
     return answers_to(clips, target.load(file))
 
 
