@@ -23,7 +23,6 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
@@ -32,7 +31,7 @@ from vared_mm.engine.channels_last_hook import channels_last
 from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.precision import computes_in_bfloat16
 from vared_mm.files import half_written, new_file, write_json
-from vared_mm.flops import build_model
+from vared_mm.flops import build_model, loader_of
 from vared_mm.launch import extra, last_checkpoint, run_tool, told_in_a_line
 from vared_mm.options import Parser
 from vared_mm.printing import console
@@ -71,12 +70,9 @@ def main() -> None:
         publish(results["dynamic"].checkpoint, args.publish)
     speeds = measure(results)
     show(results, speeds)
+    rates = {name: {form: asdict(speeds[name][form]) for form in FORMS} for name in results}
     report = {
-        name: {
-            **asdict(result),
-            "clips_per_s": {form: asdict(speeds[name][form]) for form in FORMS},
-        }
-        for name, result in results.items()
+        name: {**asdict(result), "clips_per_s": rates[name]} for name, result in results.items()
     }
     write_json("work_dirs/demo.json", {**report, "speed_measured_on": conditions()})
     print(f"work_dirs/demo.json holds the numbers; {time.time() - start:.0f} s")
@@ -131,13 +127,10 @@ def forward(model: BaseModel, inputs: list[torch.Tensor]) -> None:
             model(batch, **HEAD)
 
 
-def decoded(config: Config, model: BaseModel, batches: int = 4) -> list[torch.Tensor]:
-    """The first batches of the test set, preprocessed; clips spread over all classes."""
-    settings = config.test_dataloader.copy()
-    settings.update(batch_size=BATCH, num_workers=0, persistent_workers=False)
-    settings.sampler = dict(type="DefaultSampler", shuffle=True, seed=0)
-    loader = Runner.build_dataloader(settings)
-    return [model.data_preprocessor(batch)["inputs"] for batch in islice(loader, batches)]
+def decoded(config: Config, model: BaseModel) -> list[torch.Tensor]:
+    """Some batches of the test set, preprocessed; clips spread over all classes."""
+    loader = loader_of(config, BATCH, shuffle=True)
+    return [model.data_preprocessor(batch)["inputs"] for batch in islice(loader, 4)]
 
 
 def conditions() -> str:
