@@ -72,6 +72,7 @@ def benchmark(
     layers: dict[int, list[dict]] = {}
     beside: dict[int, list[dict]] = {}
     steps: list[StepRow] = []
+    origin = "random" if settings.shape else "the first of the test set in one random order"
     for batch in settings.batches:
         inputs = inputs_of(model, config, settings, batch)
         batch = len(inputs)  # The test set may have fewer.
@@ -93,7 +94,7 @@ def benchmark(
                     table = latency_table(network.model, partial(network, inputs))
                     layers[batch] = [layer.as_json() for layer in table]
         report = {
-            "conditions": {**conditions(settings), "inputs": origin_of(settings)},
+            "conditions": {**conditions(settings), "inputs": origin},
             "layers": layers, "layers_beside": beside,
             "rows": list(map(asdict, rows)), "training": list(map(asdict, steps)),
         }  # fmt: skip
@@ -232,10 +233,6 @@ def rows_of(
             clips_per_s=speed.median, speedup=speedup, ideal=ideal, efficiency=speedup / ideal,
         ))  # fmt: skip
     return rows
-
-
-def origin_of(settings: Settings) -> str:
-    return "random" if settings.shape else "the first of the test set in one random order"
 
 
 def conditions(settings: Settings) -> dict[str, Any]:

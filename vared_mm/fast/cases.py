@@ -31,14 +31,14 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
 
     Those of a rival, which decide for every position, are never told.
     """
-    if not dynamic_convs(model):
-        total = network_macs(model, inputs[:1])
-        own = "as the data wants"
-        return [Case(own, None, reached(model, inputs, None, total))] if gated_convs(model) else []
-    choices = choices_of(model, lambda: Network(model)(inputs[:1]))
-    batch = len(inputs)
-    total = network_macs(model, inputs[:1])
+    if not gated_convs(model):
+        return []
+    batch, total = len(inputs), network_macs(model, inputs[:1])
     plans: dict[str, Plan | None] = {}
+    if dynamic_convs(model):
+        choices = choices_of(model, lambda: Network(model)(inputs[:1]))
+    else:
+        shares = ["data"]
     for name in shares:
         if name == "data":
             plans["as the data wants"] = None
