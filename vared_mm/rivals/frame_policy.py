@@ -71,9 +71,9 @@ def chosen(scores: Tensor, tau: float | None) -> Tensor:
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
 
 
-def temperature(epoch: float, start: float = 5.0, decay: float = 0.045) -> float:
+def temperature(epoch: float) -> float:
     """τ of the Gumbel softmax."""
-    return start * math.exp(-decay * epoch)
+    return 5.0 * math.exp(-0.045 * epoch)
 
 
 def uneven_use(choices: Tensor) -> Tensor:
