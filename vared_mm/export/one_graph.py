@@ -59,10 +59,7 @@ def export_graph(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
 
 
 def refuse_rows(gates: Sequence[Mapping[str, Tensor]]) -> None:
-    """
-    Raises:
-        ExportError: One of a clip's gates decides more than once.
-    """
+    """Raises `ExportError` where one of a clip's gates decides more than once."""
     rows = max(answer.shape[2] for answer in gates[0].values())
     if rows > 1:
         raise ExportError(
@@ -72,10 +69,7 @@ def refuse_rows(gates: Sequence[Mapping[str, Tensor]]) -> None:
 
 
 def refuse_gates(model: nn.Module) -> None:
-    """
-    Raises:
-        ExportError: There are none, or too many.
-    """
+    """Raises `ExportError` where there are none, or too many."""
     count = len(set(leaders_of(model).values()))
     if not 0 < count <= GATES:
         raise ExportError(

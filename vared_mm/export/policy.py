@@ -59,10 +59,7 @@ def check_named(name: str, model: nn.Module) -> None:
 
 
 def refuse_no_gates(wanted: str, model: nn.Module) -> None:
-    """
-    Raises:
-        ValueError: There are none, whereas `wanted` they are.
-    """
+    """Raises `ValueError` where there are none, whereas `wanted` they are."""
     if not dynamic_convs(model):
         raise ValueError(
             f"{wanted} and the network has no gate: it is static, or VaRed is missing in its "

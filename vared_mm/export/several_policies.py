@@ -106,10 +106,7 @@ def slower_than_static(speeds: Mapping[str, Speed], nets: Mapping[str, Snapshot]
 
 
 def first_policies(of: Trained, count: int) -> list[Rows]:
-    """
-    Raises:
-        ExportError: The clips chose fewer.
-    """
+    """Raises `ExportError` where the clips chose fewer."""
     found = most_frequent(counted(of.seen.gates))
     if len(found) < count:
         fewer = f"--policies {len(found)}" if len(found) > 1 else "--policy most-frequent"

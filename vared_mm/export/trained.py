@@ -76,20 +76,14 @@ class Trained:
 
 
 def trained(model: BaseModel, config: Config, clips: int) -> Trained:
-    """
-    Raises:
-        ExportError: It cannot be looked at.
-    """
+    """Raises `ExportError` where it cannot be looked at."""
     network = network_of(model)
     every = look(network, clips_of(model, config, 2 * clips))
     return Trained(network, every.half(0), every.half(1))
 
 
 def refuse_rivals(model: nn.Module) -> None:
-    """
-    Raises:
-        ExportError: It decides by other gates than ours.
-    """
+    """Raises `ExportError` where it decides by other gates than ours."""
     ours = dynamic_convs(model)
     others = [conv for name, conv in gated_convs(model).items() if name not in ours]
     if others or hasattr(model, "record_cost"):

@@ -161,10 +161,7 @@ def timed_batch(model: BaseModel, config: Config, size: int) -> Tensor:
 
 
 def refuse_augmented(data: Any) -> None:
-    """
-    Raises:
-        ValueError: Of each sample of the batch there are several views.
-    """
+    """Raises `ValueError` where there are several views of each sample of the batch."""
     inputs = data.get("inputs") if isinstance(data, dict) else None
     if isinstance(inputs, list | tuple) and isinstance(inputs[0], list | tuple):
         raise ValueError(
@@ -174,20 +171,14 @@ def refuse_augmented(data: Any) -> None:
 
 
 def only_tensor(inputs: Any) -> Tensor:
-    """
-    Raises:
-        ValueError: They are several.
-    """
+    """Raises `ValueError` where they are several."""
     if not isinstance(inputs, Tensor):
         raise ValueError(f"a pass over one tensor is timed; inputs came as {type(inputs).__name__}")
     return inputs
 
 
 def refuse_windows(model: nn.Module, inputs: Tensor) -> None:
-    """
-    Raises:
-        ValueError: A segmentor predicts by windows, and no pass of it is over a whole image.
-    """
+    """Raises `ValueError` for a segmentor that predicts by windows, of which no pass is whole."""
     settings, size = getattr(model, "test_cfg", None) or {}, tuple(inputs.shape[-2:])
     if not str(settings.get("mode")).startswith("slide"):
         return

@@ -53,10 +53,7 @@ def cases_of(model: nn.Module, inputs: Tensor, shares: Sequence[str]) -> list[Ca
 
 
 def check_shares(model: nn.Module, shares: Sequence[str]) -> None:
-    """
-    Raises:
-        ValueError: One is none, or nothing tells it of this model.
-    """
+    """Raises `ValueError` where one is none, or nothing tells it of this model."""
     for name in shares if dynamic_convs(model) else ():
         if name not in ("data", "all"):
             share_named(name, model)
