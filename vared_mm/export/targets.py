@@ -174,11 +174,4 @@ def refused(network: nn.Module) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def needed(*packages: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise EngineError(
-            f"{' and '.join(packages)} cannot be imported ({error}); pip install 'vared_mm[export]'"
-        ) from error
+needed = partial(engines.needed, extra="export")

@@ -59,11 +59,9 @@ def compiled_network(network: Network, example: Tensor) -> Run:
 
 
 def onnxruntime(network: nn.Module, example: Tensor) -> Run:
-    try:
+    with needed("onnxruntime", extra="speed"):
         import onnx  # noqa: F401  (the exporter wants it)
         import onnxruntime as ort
-    except ImportError as error:
-        raise _missing("onnxruntime", error) from error
     refuse_half("onnxruntime", example)
     file = io.BytesIO()
     # The newer exporter would want onnxscript too.
@@ -96,10 +94,8 @@ def compiled_openvino(
     Args:
         more: Settings of its CPU plugin.
     """
-    try:
+    with needed("openvino", extra="speed"):
         import openvino as ov
-    except ImportError as error:
-        raise _missing("openvino", error) from error
     refuse_half("openvino", example)
     if example.is_cuda:
         raise EngineError("openvino is compared on the CPU alone; leave it out of --against")
@@ -191,5 +187,13 @@ def refuse_half(engine: str, example: Tensor) -> None:
         raise EngineError(f"{engine} is compared in float32 alone; it came with {example.dtype}")
 
 
-def _missing(name: str, error: ImportError) -> EngineError:
-    return EngineError(f"{name} cannot be imported ({error}); pip install 'vared_mm[speed]'")
+@contextmanager
+def needed(*packages: str, extra: str) -> Iterator[None]:
+    """Around their imports: what is missing is told with the extra that it is part of."""
+    try:
+        yield
+    except ImportError as error:
+        raise EngineError(
+            f"{' and '.join(packages)} cannot be imported ({error}); "
+            f"pip install 'vared_mm[{extra}]'"
+        ) from error
