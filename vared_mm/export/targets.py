@@ -63,8 +63,8 @@ class ExportError(ValueError):
 
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    with needed("onnx", "onnxscript"):
-        import onnx  # noqa: F401  (a single size of another target is written so too)
+    with needed("onnx", "onnxscript"):  # Of another target, a single size is written so too.
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     # It tells four times that torchvision, which nothing here needs, is not installed.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -79,8 +79,8 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def load_onnx(path: Path) -> Run:
-    with needed("onnxruntime"):
-        import onnxruntime as ort
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     # Errors alone: it warns of every weight that a branch does not use.
     options.log_severity_level = 3
@@ -94,8 +94,8 @@ def run_onnx(network: nn.Module, example: Tensor) -> Run:
 
 
 def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
-    with needed("openvino"):
-        import openvino as ov
+    import openvino as ov
+
     if len(example) == 1:
         # What chooses by torch.cond, which is `If` in ONNX.
         with TemporaryDirectory() as folder, refused(network):
@@ -113,14 +113,12 @@ def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def load_openvino(path: Path, precision: str | None = None) -> Run:
-    with needed("openvino"):
-        run = engines.answers_of(engines.compiled_for_latency(path, precision))
+    run = engines.answers_of(engines.compiled_for_latency(path, precision))
     return lambda x: run(x).clone()
 
 
 def openvino_precision() -> torch.dtype:
-    with needed("openvino"):
-        return torch.bfloat16 if engines.has_bfloat16() else torch.float32
+    return torch.bfloat16 if engines.has_bfloat16() else torch.float32
 
 
 def write_torch(network: nn.Module, example: Tensor, path: Path) -> None:
