@@ -1,6 +1,6 @@
 """What stands in for the `forward` of a convolution in a prepared model.
 
-Both forms take the input and, where the model adds one before its activation, a second tensor.
+All forms take the input and, where the model adds one before its activation, a second tensor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import Branch, packed_prefix
+from vared_mm.fast.branch import Branch, finished, packed_prefix
 from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.native_conv import packed
 from vared_mm.fast.packed_conv import (
@@ -26,6 +26,7 @@ from vared_mm.fast.recorder import current, unrecorded
 from vared_mm.fast.steps import Decision, Groups
 from vared_mm.kernels.convolutions import Geometry
 from vared_mm.method.layer import Pattern, _Dynamic, group_by_pattern
+from vared_mm.rivals.cgnet import _ChannelGated
 
 
 class StaticConv:
@@ -122,6 +123,24 @@ class DynamicConv:
             rows = rows_of(x, samples), gates[list(samples)]
             self.branch(pattern)(*rows, other, out, samples)
         return out
+
+
+class GatedParts:
+    """activate(norm(Yp + d · (Y - Yp)) + other), both parts of a convolution of CGNet."""
+
+    def __init__(self, conv: _ChannelGated, epilogue: Epilogue, maps: torch.dtype) -> None:
+        n, weight = conv.base, conv.weight.detach()
+        bias = None if conv.bias is None else conv.bias.detach()
+        self.conv, self.epilogue = conv, epilogue
+        self.first = packed(weight[:, :n], bias, Geometry.of(conv), maps)
+        self.rest = packed(weight[:, n:], None, Geometry.of(conv), maps)
+
+    def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        x, n = as_channels_last(x), self.conv.base
+        y = self.first(as_channels_last(x[:, :n]))
+        rest = self.rest(as_channels_last(x[:, n:]))
+        opened = self.conv.gate(y).detach().to(y.dtype)
+        return finished(y.addcmul(opened, rest), self.epilogue, other)
 
 
 def rows_of(x: Tensor, samples: Sequence[int]) -> Tensor:

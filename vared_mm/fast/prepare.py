@@ -23,8 +23,7 @@ from vared_mm.fast.epilogue import Epilogue
 from vared_mm.fast.expansion import fuse_expansions
 from vared_mm.fast.flat_calls import flat_function
 from vared_mm.fast.forms import form_of, in_places, names_needed
-from vared_mm.fast.fused_conv import DynamicConv, StaticConv
-from vared_mm.fast.gated_parts import GatedParts
+from vared_mm.fast.fused_conv import DynamicConv, GatedParts, StaticConv
 from vared_mm.fast.gpu.device_gate import DeviceGate
 from vared_mm.fast.gpu.predicated_conv import PredicatedConv, is_predicated
 from vared_mm.fast.graph import chains, fuse, fuse_silu
