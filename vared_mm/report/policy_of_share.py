@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,47 +32,41 @@ def policy_of_share(
         dense_macs: Of each plain convolution, by name.
         frames: T of what it answers.
     """
-    convs = dynamic_convs(model)
-    answers = policies.of_gates()
-    axes = {name: convs[name].axes for name in answers}
-    # (axes, S, Q)
-    parted = {
-        name: rows.T.reshape(len(axes[name]), -1, len(rows)) for name, (rows, _) in answers.items()
-    }
-    weights = {name: often for name, (_, often) in answers.items()}
-    leaders = leaders_of(model)
-    taken = {(name, axis): 0 for name in answers for axis in range(len(axes[name]))}
+    convs, leaders = dynamic_convs(model), leaders_of(model)
+    # Of each axis of each gate what it answers, (S, Q), and in how many clips, (Q,).
+    answers: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+    for name, (rows, often) in policies.of_gates().items():
+        axes = convs[name].axes
+        parts = rows.T.reshape(len(axes), -1, len(rows))
+        answers |= {(name, axis): (part, often) for axis, part in zip(axes, parts, strict=True)}
+    taken = dict.fromkeys(answers, 0)
 
     def share() -> float:
-        return sum(
-            macs * part_of(convs[name], path_of(leaders[name]), frames[name])
-            for name, macs in dense_macs.items()
-        ) / sum(dense_macs.values())
+        total = 0.0
+        for name, macs in dense_macs.items():
+            path = {axis: taken[leaders[name], axis] for axis in convs[name].axes}
+            total += macs * part_of(convs[name], path, frames[name])
+        return total / sum(dense_macs.values())
 
-    def path_of(name: str) -> dict[str, int]:
-        return {axis: taken[name, i] for i, axis in enumerate(axes[name])}
-
-    def losers(step: tuple[str, int]) -> float:
+    def losers(step: tuple[str, str]) -> float:
         """How many clips have an open path up to the one that is left."""
-        name, axis = step
-        return float(weights[name][(parted[name][axis, : taken[step] + 1] > 0).any(0)].sum())
+        paths, often = answers[step]
+        return float(often[(paths[: taken[step] + 1] > 0).any(0)].sum())
 
     steps = set(taken)
     while steps:
         step = min(steps, key=lambda one: (losers(one), one))
         taken[step] += 1
-        if taken[step] == parted[step[0]].shape[1] or share() < least:
+        if taken[step] == len(answers[step][0]) or share() < least:
             taken[step] -= 1
             steps.remove(step)
-    gates = {}
-    for name, rows in parted.items():
-        values = torch.zeros(rows.shape[:2])
-        for axis in range(len(axes[name])):
-            path = rows[axis, taken[name, axis]]
-            often = weights[name] * (path > 0)
-            values[axis, taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
-        gates[name] = {"values": values.flatten()}
-    return gates, share()
+    values: dict[str, list[Tensor]] = defaultdict(list)
+    for (name, axis), (paths, often) in answers.items():
+        path, own = paths[taken[name, axis]], torch.zeros(len(paths))
+        often = often * (path > 0)
+        own[taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
+        values[name].append(own)
+    return {name: {"values": torch.cat(own)} for name, own in values.items()}, share()
 
 
 def part_of(conv: Any, path: Mapping[str, int], frames: int) -> float:
