@@ -11,13 +11,12 @@ a_c = Σ_{i: k_i > c} V_c[i]. It goes into the filters, with V_t of the densest 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.static_twin import plain_conv
+from vared_mm.fast.static_twin import conv_of, plain_conv
 from vared_mm.method.equations import OpenPath, open_paths
 from vared_mm.method.layer import _Dynamic
 from vared_mm.method.prefix_conv import output_shape
@@ -69,20 +68,14 @@ class FixedConv(nn.Module):
 def first_filters(conv: _Dynamic, width: int, step: int, factors: Tensor) -> _ConvNd:
     """The plain convolution of at least the first `width` filters, times `factors` (width,), that
     computes every `step`-th frame. Of grouped ones it takes whole groups."""
-    filters, inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    filters = conv.out_channels // conv.groups
     groups = -(-width // filters)
     made = groups * filters if conv.groups > 1 else width
     stride = (conv.stride[0] * step, *conv.stride[1:])
-    kind: type[Any] = nn.Conv3d if conv.weight.ndim == 5 else nn.Conv2d
-    new = kind(
-        groups * inputs, made, conv.kernel_size, stride, symmetric(conv), conv.dilation,
-        groups, conv.bias is not None, conv.padding_mode, device="meta",
-    )  # fmt: skip
     factors = torch.cat([factors, factors.new_zeros(made - width)])
-    new.weight = scaled(conv.weight[:made], factors)
-    if conv.bias is not None:
-        new.bias = scaled(conv.bias[:made], factors)
-    return new.eval()
+    bias = None if conv.bias is None else scaled(conv.bias[:made], factors)
+    settings = stride, symmetric(conv), conv.dilation, groups, conv.padding_mode
+    return conv_of(scaled(conv.weight[:made], factors), bias, *settings)
 
 
 def symmetric(conv: _ConvNd) -> tuple[int, ...]:
@@ -154,12 +147,8 @@ def first(x: Tensor, count: int, dim: int = 1) -> Tensor:
 
 def depthwise_conv(phi: Tensor, weights: Tensor) -> _ConvNd:
     """Φ (C, 1, ...), times `weights` (C,), as a module."""
-    kind: type[Any] = nn.Conv3d if phi.ndim == 5 else nn.Conv2d
-    kernel = tuple(phi.shape[2:])
-    padding = tuple(side // 2 for side in kernel)
-    new = kind(len(phi), len(phi), kernel, 1, padding, 1, len(phi), False, device="meta")
-    new.weight = scaled(phi, weights.double())
-    return new.eval()
+    padding = tuple(side // 2 for side in phi.shape[2:])
+    return conv_of(scaled(phi, weights.double()), None, padding=padding, groups=len(phi))
 
 
 def fixed(conv: _Dynamic, row: Sequence[float], size: Sequence[int]) -> nn.Module:

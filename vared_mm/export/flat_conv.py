@@ -6,10 +6,10 @@ ONNX Runtime lays the weights of 2-D convolutions out for the processor and pass
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from torch import Tensor, nn
 
+from vared_mm.fast.static_twin import conv_of
 from vared_mm.method.surgery import exchange
 
 
@@ -20,17 +20,11 @@ class FlatConv(nn.Module):
         super().__init__()
         self.in_time = conv.kernel_size[0] > 1
         own = slice(0, 2) if self.in_time else slice(1, 3)
-        settings: list[Any] = [
-            getattr(conv, name)[own] for name in ("kernel_size", "stride", "padding", "dilation")
-        ]
+        names = ("stride", "padding", "dilation")
+        stride, padding, dilation = (getattr(conv, name)[own] for name in names)
         self.step = conv.stride[0]
-        kind: type[Any] = nn.Conv2d
-        self.flat = kind(
-            conv.in_channels, conv.out_channels, *settings, conv.groups, conv.bias is not None,
-            device="meta",
-        )  # fmt: skip
-        self.flat.weight = nn.Parameter(conv.weight.squeeze(4 if self.in_time else 2), False)
-        self.flat.bias = conv.bias
+        weight = nn.Parameter(conv.weight.squeeze(4 if self.in_time else 2), False)
+        self.flat = conv_of(weight, conv.bias, stride, padding, dilation, conv.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.in_time:

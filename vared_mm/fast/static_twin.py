@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vared_mm.method.gated_conv import GatedConv
@@ -23,11 +22,19 @@ def static_twin(model: nn.Module) -> nn.Module:
 
 
 def plain_conv(conv: _ConvNd) -> _ConvNd:
-    kind: type[Any] = nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
-    with torch.device("meta"):
-        plain = kind(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-            conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode,
-        )  # fmt: skip
-    plain.weight, plain.bias = conv.weight, conv.bias
-    return plain.train(conv.training)
+    settings = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
+    return conv_of(conv.weight, conv.bias, *settings).train(conv.training)
+
+
+def conv_of(
+    weight: Tensor, bias: Tensor | None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: int = 1, padding_mode: str = "zeros",
+) -> _ConvNd:  # fmt: skip
+    """A plain convolution in evaluation with these parameters."""
+    kind: type[Any] = nn.Conv3d if weight.ndim == 5 else nn.Conv2d
+    conv = kind(
+        weight.shape[1] * groups, len(weight), weight.shape[2:], stride, padding, dilation, groups,
+        bias is not None, padding_mode, device="meta",
+    )  # fmt: skip
+    conv.weight, conv.bias = weight, bias
+    return conv.eval()
