@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -37,20 +38,18 @@ def latency_table(prepared: nn.Module, run: Work, repeats: int = 10) -> list[Lay
     convs = dynamic_convs(prepared)
     names: dict[nn.Module, str] = {conv.gate: name for name, conv in convs.items()}
     inputs: dict[str, tuple[Tensor, ...]] = {}
-    handles = [
-        conv.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args}))
-        for name, conv in convs.items()
-    ]
-    try:
-        with torch.no_grad():
-            run()
-            return [
-                _latency(name, convs[name], _leader(convs[name], names), args, repeats)
-                for name, args in inputs.items()
-            ]
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def note(name: str, conv: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs[name] = args
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, conv in convs.items():
+            stack.enter_context(conv.register_forward_pre_hook(partial(note, name)))
+        run()
+        return [
+            _latency(name, convs[name], _leader(convs[name], names), args, repeats)
+            for name, args in inputs.items()
+        ]
 
 
 def _leader(conv: _Dynamic, names: Mapping[nn.Module, str]) -> str | None:

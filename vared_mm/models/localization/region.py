@@ -131,16 +131,13 @@ def region_losses(
             target[where] = iou(predicted[n][where], true)
             aim = torch.cat([truth[:, :2] - torch.stack(where[:0:-1], dim=1),
                              (truth[:, 2:] / anchors[where[0]]).log()], dim=1)  # fmt: skip
-            sums["loss_box"] = sums["loss_box"] + smooth_l1(offset[n][where], aim)
+            apart = F.smooth_l1_loss(offset[n][where], aim, reduction="sum")
+            sums["loss_box"] = sums["loss_box"] + apart / 2
             sums["loss_class"] = sums["loss_class"] + focal(classes[n][where], label, config.gamma)
         error = (weight * (confidence[n] - target).square()).sum() / 2
         sums["loss_object"] = sums["loss_object"] + error
     scale = {"loss_box": config.coordinates, "loss_object": 1.0, "loss_class": config.classes}
     return {name: scale[name] * total / len(raw) for name, total in sums.items()}
-
-
-def smooth_l1(one: Tensor, other: Tensor) -> Tensor:
-    return F.smooth_l1_loss(one, other, reduction="sum") / 2
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
