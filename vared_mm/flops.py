@@ -6,9 +6,6 @@ The unit is the MAC of convolutions and linear layers, counted while they run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -89,9 +86,10 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
 def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[str, float]]:
     """MACs that ran; of the dynamic convolutions, and what they are dense; dense GMACs by part."""
     counter = FlopCounterMode(display=False)
-    with counter, record_cost(model) as record, torch.no_grad(), by_part(model, counter) as parts:
+    with counter, record_cost(model) as record, torch.no_grad():
         answer_of(model, inputs)
     total, table = counter.get_total_flops() / 2, record.per_layer(1)
+    parts = by_part(model, counter)
     full, dense = float(table["full"].sum()), float(table["dense"].sum())
     parts["elsewhere"] = total - sum(parts.values())
     for i, conv in enumerate(record.names):
@@ -100,30 +98,18 @@ def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[s
     return total, full, dense, {name: macs / 1e9 for name, macs in parts.items() if macs}
 
 
-@contextmanager
-def by_part(model: nn.Module, counter: FlopCounterMode) -> Iterator[dict[str, float]]:
-    """MACs of each child of the model, counted at the outermost call of a module within it.
+def by_part(model: nn.Module, counter: FlopCounterMode) -> dict[str, float]:
+    """MACs of each child of the model, as of the outermost modules in it that were called:
+    MMSegmentation and MMDetection call `forward` of heads, past their hooks."""
+    flops = {name: sum(of.values()) for name, of in counter.get_flop_counts().items()}
 
-    MMSegmentation and MMDetection call `forward` of heads, past their hooks, but not of what is in
-    them.
-    """
-    parts: dict[str, float] = dict.fromkeys((name for name, _ in model.named_children()), 0.0)
-    before: list[float] = []
+    def macs(name: str, module: nn.Module) -> float:
+        if name in flops:
+            return flops[name] / 2
+        return sum(macs(f"{name}.{child}", part) for child, part in module.named_children())
 
-    def enter(module: nn.Module, args: tuple) -> None:
-        before.append(counter.get_total_flops() / 2)
-
-    def leave(name: str, module: nn.Module, args: tuple, answer: Any) -> None:
-        macs = counter.get_total_flops() / 2 - before.pop()
-        if not before:
-            parts[name] += macs
-
-    with ExitStack() as stack:
-        for name, child in model.named_children():
-            for module in child.modules():
-                stack.callback(module.register_forward_pre_hook(enter).remove)
-                stack.callback(module.register_forward_hook(partial(leave, name)).remove)
-        yield parts
+    whole = type(model).__name__
+    return {name: macs(f"{whole}.{name}", child) for name, child in model.named_children()}
 
 
 def loader_of(
