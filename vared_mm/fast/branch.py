@@ -98,7 +98,7 @@ class Branch:
             if prefix.serves(x):
                 return prefix.kernel(x, self.finish, gates, other)
         size = output_size(self.conv, x.shape[2:])
-        if not kernels_serve(x, self.conv):
+        if not kernel_serves(x, self.conv.dynamic.cheap_kernel):
             return self._by_torch(x, gates, other, size, out, samples)
         sample = math.prod((self.prefix.weight.shape[0], *size))
         if x.shape[0] * sample <= PIECE or (self.rebuilds_nothing and out is None):
@@ -208,10 +208,6 @@ def finished(y: Tensor, epilogue: Epilogue, other: Tensor | None) -> Tensor:
         # Not in place: `other` may be of more pixels, or of another type.
         y = y + other
     return y.relu_() if epilogue.relu else y
-
-
-def kernels_serve(x: Tensor, conv: _Dynamic) -> bool:
-    return kernel_serves(x, conv.dynamic.cheap_kernel)
 
 
 def rebuilding_of(

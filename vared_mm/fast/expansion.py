@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from vared_mm.fast.branch import kernels_serve, prefix_extent
+from vared_mm.fast.branch import prefix_extent
 from vared_mm.fast.fused_conv import DynamicConv, StaticConv
 from vared_mm.fast.graph import follows, only_user
 from vared_mm.fast.native_conv import NativeConv
 from vared_mm.fast.packed_conv import PackedConv, as_channels_last
 from vared_mm.fast.prepared_forward import has_hooks
 from vared_mm.kernels.convolutions import Convolving, Expander
+from vared_mm.kernels.rebuild import kernel_serves
 from vared_mm.method.layer import Pattern
 
 
@@ -82,7 +83,7 @@ class Expansion(nn.Module):
         conv = self.runs[0].conv
         k, _ = conv.extent(pattern)
         read, _ = prefix_extent(conv, k)
-        if read == conv.out_channels or not kernels_serve(x, conv):
+        if read == conv.out_channels or not kernel_serves(x, conv.dynamic.cheap_kernel):
             return None
         space = conv.dynamic.search_space
         return read if sum(pattern[:space]) == 1 else None

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -56,28 +57,24 @@ def forced(model: nn.Module) -> Iterator[Callable[[Plan | None], None]]:
         plan = new
         taken.clear()
 
-    def hook_of(name: str) -> Callable:
-        def force(module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
-            if plan is None:
-                return answer
-            forced, part = plan[name], answer.shape[0]
-            # Not `len`, and no slice of all: the hook is timed with the network.
-            if part != forced.shape[0]:
-                start = taken[name]
-                taken[name] = (start + part) % forced.shape[0]
-                forced = forced[start : start + part]
-            forced = forced.to(answer)
-            if isinstance(module, HandsOn):
-                module.hand_on(forced)
-            return forced
-
-        return force
+    def force(name: str, module: nn.Module, args: tuple, answer: Tensor) -> Tensor:
+        if plan is None:
+            return answer
+        forced, part = plan[name], answer.shape[0]
+        # Not `len`, and no slice of all: the hook is timed with the network.
+        if part != forced.shape[0]:
+            start = taken[name]
+            taken[name] = (start + part) % forced.shape[0]
+            forced = forced[start : start + part]
+        forced = forced.to(answer)
+        if isinstance(module, HandsOn):
+            module.hand_on(forced)
+        return forced
 
     with ExitStack() as stack:
         for name, conv in dynamic_convs(model).items():
-            if isinstance(conv.gate, FollowerGate):
-                continue
-            stack.callback(Look(conv.gate, hook_of(name), prepend=True).remove)
+            if not isinstance(conv.gate, FollowerGate):
+                stack.callback(Look(conv.gate, partial(force, name), prepend=True).remove)
         yield follow
 
 

@@ -100,9 +100,13 @@ def record_cost(model: nn.Module) -> Iterator[CostRecord]:
             yield record
         return
     record = CostRecord()
+
+    def note(name: str, conv: GatedConv, gate: nn.Module, args: tuple, answer: Tensor) -> None:
+        record.seen.append(Pass(name, conv, *conv.decision(args[0], answer)))
+
     with ExitStack() as stack:
         for name, conv in gated_convs(model).items():
-            stack.callback(Look(conv.gate, _note(name, conv, record)).remove)
+            stack.callback(Look(conv.gate, partial(note, name, conv)).remove)
             # What fuses convolutions leaves those alone that have hooks, and calls their gates
             # with their own input.
             stack.callback(conv.register_forward_hook(_nothing).remove)
@@ -111,13 +115,6 @@ def record_cost(model: nn.Module) -> Iterator[CostRecord]:
 
 def _nothing(*args: Any) -> None:
     """Compiled code may go past a convolution's own hooks; the gate's are always seen."""
-
-
-def _note(name: str, conv: GatedConv, record: CostRecord) -> Callable:
-    def note(gate: nn.Module, args: tuple, answer: Tensor) -> None:
-        record.seen.append(Pass(name, conv, *conv.decision(args[0], answer)))
-
-    return note
 
 
 @contextmanager
