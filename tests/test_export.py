@@ -49,15 +49,15 @@ def test_policies_are_the_mean_of_those_who_chose_them(tmp_path):
     model = nn.Sequential(VaRedConv3d(2, 4, 1))
     gates = two_clips()
     seen = gates, {"0": 100.0}, {"0": 8}
-    rows = policy.rows_named("most-frequent", model, *seen)
+    rows = policy.policy_named("most-frequent", model)(*seen)
     assert rows["0"] == pytest.approx([0, 0.5, 0, 0.7])
     assert policy.covered([rows], gates) == pytest.approx(2 / 3)
-    assert policy.rows_named("full", model, *seen) is None
-    assert policy.rows_named("share=1", model, *seen)["0"] == pytest.approx([0.9, 0, 0.7, 0])
-    assert policy.rows_named("share=0.2", model, *seen)["0"] == pytest.approx(rows["0"])
+    assert policy.policy_named("full", model)(*seen) is None
+    assert policy.policy_named("share=1", model)(*seen)["0"] == pytest.approx([0.9, 0, 0.7, 0])
+    assert policy.policy_named("share=0.2", model)(*seen)["0"] == pytest.approx(rows["0"])
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"choices": {"policy": rows}}))
-    assert policy.rows_named(str(file), model, *seen) == rows
+    assert policy.policy_named(str(file), model)(*seen) == rows
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_other_policies_are_refused(name, content, told, tmp_path):
         name = str(tmp_path / "policy.json")
         (tmp_path / "policy.json").write_text(content)
     with pytest.raises(ValueError, match=told):
-        policy.check_named(name, nn.Sequential(VaRedConv3d(2, 4, 1)))
+        policy.policy_named(name, nn.Sequential(VaRedConv3d(2, 4, 1)))
 
 
 def test_a_static_network_has_full_alone():
-    policy.check_named("full", nn.Conv2d(1, 1, 1))
+    policy.policy_named("full", nn.Conv2d(1, 1, 1))
     with pytest.raises(ValueError, match="the network has no gate: it is static"):
-        policy.check_named("most-frequent", nn.Conv2d(1, 1, 1))
+        policy.policy_named("most-frequent", nn.Conv2d(1, 1, 1))
 
 
 @pytest.mark.parametrize(

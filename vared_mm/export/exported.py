@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from mmengine.config import Config
 
 from vared_mm.export.one_graph import export_graph, refuse_gates
 from vared_mm.export.one_policy import export_policy
-from vared_mm.export.policy import check_named, refuse_no_gates
+from vared_mm.export.policy import policy_named, refuse_no_gates
 from vared_mm.export.several_policies import export_policies
 from vared_mm.export.trained import Settings, refuse_rivals, trained
 from vared_mm.flops import build_model
@@ -32,16 +34,15 @@ def export(config: Config, checkpoint: str, out: Path, settings: Settings) -> di
     settings.target.check()
     model = build_model(config, checkpoint)
     refuse_rivals(model)
+    write: Callable[..., dict[str, Any]]
     if settings.policies:
         refuse_no_gates(f"--policies is {settings.policies}", model)
+        write = export_policies
     elif settings.policy == "dynamic":
         refuse_gates(model)
+        write = export_graph
     else:
-        check_named(settings.policy, model)
+        write = partial(export_policy, policy_named(settings.policy, model))
     of = trained(model, config, settings.clips)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if settings.policies:
-        return export_policies(of, out, settings)
-    if settings.policy == "dynamic":
-        return export_graph(of, out, settings)
-    return export_policy(of, out, settings)
+    return write(of, out, settings)

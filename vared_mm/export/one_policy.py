@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vared_mm.export.fitted_snapshot import Snapshot, snapshot_of, write
 from vared_mm.export.paying import LayerTime, layer_times
-from vared_mm.export.policy import Rows, covered, of_convs, rows_named
+from vared_mm.export.policy import Choose, Rows, covered, of_convs
 from vared_mm.export.trained import Settings, Trained, conditions
 from vared_mm.export.trial import (
     answers_to,
@@ -32,9 +32,9 @@ from vared_mm.method.observe import forced_gates
 from vared_mm.screen import tracked
 
 
-def export_policy(of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
+def export_policy(choose: Choose, of: Trained, out: Path, settings: Settings) -> dict[str, Any]:
     seen = of.seen
-    policy = rows_named(settings.policy, of.model, seen.gates, seen.dense, seen.frames)
+    policy = choose(seen.gates, seen.dense, seen.frames)
     static = snapshot_of(of.model, None, [], of.seen)
     snap, layers = paying_snapshot(of, policy, settings)
     with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +18,33 @@ from vared_mm.report.policy_of_share import policy_of_share
 
 # The answers of each gate, by the convolution that asks it.
 Rows = dict[str, list[float]]
+# What the gates answered to each clip.
+Gates = Sequence[Mapping[str, Tensor]]
+# Of these, the MACs of the plain convolutions, and T of what they answer.
+Choose = Callable[[Gates, Mapping[str, float], Mapping[str, int]], Rows | None]
 
 
-def rows_named(
-    name: str,
-    model: nn.Module,
-    gates: Sequence[Mapping[str, Tensor]],
-    dense: Mapping[str, float],
-    frames: Mapping[str, int],
-) -> Rows | None:
-    """The policy that `--policy` names; None stands for full.
-
-    Args:
-        gates: What each clip's gates answered.
-        dense: MACs of the plain convolutions.
-        frames: T of what they answer.
+def policy_named(name: str, model: nn.Module) -> Choose:
+    """What tells, of clips, the policy that `--policy` names; None for full.
 
     Raises:
         ValueError: There is no such policy, or it is another model's.
     """
     if name == "full":
-        return None
-    if name == "most-frequent":
-        return most_frequent(counted(gates))[0]
-    if name.startswith("share="):
-        policy, _ = policy_of_share(model, counted(gates), dense, frames, number(name))
-        return {name: one["values"].tolist() for name, one in policy.items()}
-    return from_file(name, model)
-
-
-def check_named(name: str, model: nn.Module) -> None:
-    """What `rows_named` refuses, before any clip is looked at."""
-    if name == "full":
-        return
+        return lambda gates, dense, frames: None
     refuse_no_gates(f"--policy is {name}", model)
+    if name == "most-frequent":
+        return lambda gates, dense, frames: most_frequent(counted(gates))[0]
     if name.startswith("share="):
-        number(name)
-    elif name != "most-frequent":
-        from_file(name, model)
+        share = number(name)
+
+        def of_share(gates: Gates, dense: Mapping[str, float], frames: Mapping[str, int]) -> Rows:
+            policy, _ = policy_of_share(model, counted(gates), dense, frames, share)
+            return {name: one["values"].tolist() for name, one in policy.items()}
+
+        return of_share
+    rows = from_file(name, model)
+    return lambda gates, dense, frames: rows
 
 
 def refuse_no_gates(wanted: str, model: nn.Module) -> None:
@@ -67,7 +56,7 @@ def refuse_no_gates(wanted: str, model: nn.Module) -> None:
         )
 
 
-def counted(gates: Sequence[Mapping[str, Tensor]]) -> Policies:
+def counted(gates: Gates) -> Policies:
     return policies_of([{name: rows.numpy() for name, rows in one.items()} for one in gates])
 
 
@@ -131,9 +120,7 @@ def of_convs(rows: Rows, model: nn.Module) -> Rows:
     return {name: rows[leader] for name, leader in leaders_of(model).items()}
 
 
-def nearest(
-    policies: Sequence[Rows], gates: Sequence[Mapping[str, Tensor]]
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest(policies: Sequence[Rows], gates: Gates) -> tuple[np.ndarray, np.ndarray]:
     """Which of the policies has most paths as each clip opens them by itself, (clips,), of equals
     the first; and whether it has all of them so, (clips,)."""
     names = list(policies[0])
@@ -143,6 +130,6 @@ def nearest(
     return apart.argmin(1), apart.min(1) == 0
 
 
-def covered(policies: Sequence[Rows], gates: Sequence[Mapping[str, Tensor]]) -> float:
+def covered(policies: Sequence[Rows], gates: Gates) -> float:
     """Which part of the clips chooses one of the policies by itself."""
     return float(nearest(policies, gates)[1].mean())
