@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vared_mm.fast.engines import EngineError
-from vared_mm.fast.isolated import WorkerError, isolated, serve
+from vared_mm.fast.isolated import WorkerError, clocks_of, serve
 
 
 def quiet(hooks: ExitStack) -> dict:
@@ -48,7 +48,7 @@ def spinning(hooks: ExitStack) -> dict:
 
 @pytest.fixture(scope="module")
 def clocks():
-    with isolated({"engine X": quiet, "engine Y": spinning}, warm_up=1) as clocks:
+    with clocks_of({"engine X": quiet, "engine Y": spinning}, warm_up=1) as clocks:
         yield clocks
     assert multiprocessing.active_children() == []
 
@@ -110,7 +110,7 @@ def unfit(hooks: ExitStack) -> dict:
 def test_an_error_that_cannot_come_whole_comes_as_its_text():
     with (
         pytest.raises(WorkerError, match="TwoPartsError: cannot convert"),
-        isolated({"engine Z": unfit}, warm_up=0),
+        clocks_of({"engine Z": unfit}, warm_up=0),
     ):
         pass
 

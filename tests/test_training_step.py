@@ -30,7 +30,7 @@ def test_ratios_are_to_the_static_network_and_both_train(monkeypatch):
     ran = []
 
     @contextmanager
-    def told(jobs, warm_up):
+    def told(jobs, warm_up, apart):
         # As in a process of its own.
         for name, job in jobs.items():
             with torch.no_grad(), ExitStack() as stack:
@@ -42,7 +42,7 @@ def test_ratios_are_to_the_static_network_and_both_train(monkeypatch):
         seconds = {"static": [0.125, 0.1, 0.08], "dynamic": [0.1, 0.2, 0.125]}
         yield {name: iter(values).__next__ for name, values in seconds.items()}
 
-    monkeypatch.setattr("vared_mm.fast.isolated.isolated", told)
+    monkeypatch.setattr("vared_mm.fast.training_step.clocks_of", told)
     static, dynamic = training_steps(model, SGD, torch.randn(2, 2, 4, 6, 6), 3, 0)
     assert ran == [("static", True), ("dynamic", True)]
     assert (static.ms, static.time_ratio) == (pytest.approx(100), 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vared_mm.export.clips import Best
 from vared_mm.export.targets import Target
 from vared_mm.fast.engines import Network, Run, prepared
-from vared_mm.fast.isolated import Job, isolated
+from vared_mm.fast.isolated import Job, clocks_of
 from vared_mm.fast.sides import refuse_difference
 from vared_mm.screen import tracked
 from vared_mm.speed import Speed, in_turn
@@ -84,7 +84,7 @@ def timed_in_turn(
     """Each in a process of its own, over the same clips, one by one."""
     clips = clips[:TIMED]
     sides: dict[str, Job] = {side: partial(side_of, side, job, clips) for side, job in jobs.items()}
-    with isolated(sides, 1) as clocks:
+    with clocks_of(sides, 1) as clocks:
         return in_turn(clocks, len(clips), tracked(range(repeats), repeats, "rounds timed"))
 
 

@@ -35,36 +35,28 @@ class WorkerError(RuntimeError):
 
 
 @contextmanager
-def isolated(
-    jobs: Mapping[str, Job[Side]], warm_up: int
+def clocks_of(
+    jobs: Mapping[str, Job[Side]], warm_up: int, apart: bool = True
 ) -> Iterator[dict[Side, Callable[[], float]]]:
     """For each side what tells the seconds of a call after `warm_up` others, as `in_turn` wants it.
 
     Args:
         jobs: by name, what makes the sides of one process; they have to be picklable.
+        apart: Each in a process of its own, and not all in this one.
 
     Raises:
         WorkerError: if a process ends by itself; and what a job or a side raises.
     """
     with ExitStack() as stack:
+        if not apart:
+            runs = [side for job in jobs.values() for side in job(stack).items()]
+            yield {side: partial(timed, run, warm_up) for side, run in runs}
+            return
         clocks: dict[Side, Callable[[], float]] = {}
         for worker in [stack.enter_context(_Worker(name)) for name in jobs]:
             for side in worker.start(jobs[worker.name], warm_up):
                 clocks[side] = partial(worker.ask, side)
         yield clocks
-
-
-@contextmanager
-def clocks_of(
-    jobs: Mapping[str, Job[Side]], warm_up: int, apart: bool
-) -> Iterator[dict[Side, Callable[[], float]]]:
-    """As `isolated`, or, not `apart`, with all jobs in this process."""
-    with ExitStack() as stack:
-        if apart:
-            yield stack.enter_context(isolated(jobs, warm_up))
-            return
-        runs = [side for job in jobs.values() for side in job(stack).items()]
-        yield {side: partial(timed, run, warm_up) for side, run in runs}
 
 
 class _Worker:
