@@ -30,7 +30,7 @@ def ghostly(channels=5, **settings):
 
 def test_half_of_the_maps_are_convolved_and_the_others_made_of_each_of_them():
     conv = nn.Conv2d(1, 3, 3, padding=1)
-    made = GhostConv2d.from_conv(nn.Conv2d(4, 3, 3, padding=1), GhostConfig())
+    made = GhostConv2d(nn.Conv2d(4, 3, 3, padding=1), GhostConfig())
     assert (made.primary.out_channels, made.cheap.out_channels) == (2, 2)
     x = torch.randn(2, 4, 5, 5)
     y = made(x)
@@ -42,7 +42,7 @@ def test_half_of_the_maps_are_convolved_and_the_others_made_of_each_of_them():
 
 
 def test_it_costs_the_primary_filters_and_nine_for_each_of_the_others():
-    made = GhostConv3d.from_conv(nn.Conv3d(6, 9, 3, padding=1), GhostConfig(ratio=3))
+    made = GhostConv3d(nn.Conv3d(6, 9, 3, padding=1), GhostConfig(ratio=3))
     assert made.cheap.kernel_size == (1, 3, 3)
     with FlopCounterMode(display=False) as counter:
         made(torch.randn(1, 6, 4, 5, 5))
@@ -56,7 +56,7 @@ def test_filters_that_are_multiples_of_the_first_ones_start_as_they_were(bias):
     # Ratio 3: of two filters, each makes two more; the last of them is cut off.
     scales = torch.tensor([2.0, -0.5, 3.0]).view(-1, 1, 1, 1, 1)
     conv.weight.data[2:] = scales * conv.weight.data[[0, 0, 1]]
-    made = GhostConv3d.from_conv(conv, GhostConfig(ratio=3))
+    made = GhostConv3d(conv, GhostConfig(ratio=3))
     x = torch.randn(2, 4, 3, 6, 6)
     torch.testing.assert_close(made(x), conv(x))
 
@@ -64,7 +64,7 @@ def test_filters_that_are_multiples_of_the_first_ones_start_as_they_were(bias):
 def test_no_other_multiple_comes_nearer_to_a_filter():
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 2, 3, bias=False)
-    scale = GhostConv2d.from_conv(conv, GhostConfig()).cheap.weight[0, 0, 1, 1].item()
+    scale = GhostConv2d(conv, GhostConfig()).cheap.weight[0, 0, 1, 1].item()
     first, other = conv.weight.detach()
 
     def apart(multiple):

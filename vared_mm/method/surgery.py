@@ -55,19 +55,16 @@ def exchange_each(
     config: Settings,
     except_for: Collection[str],
     check: Callable[[nn.Module, Settings], None],
-    kinds: tuple[Any, Any],
+    make: tuple[Callable[..., nn.Module], Callable[..., nn.Module]],
 ) -> list[str]:
-    """As `make_dynamic`, for classes whose `from_conv` takes each convolution by itself.
+    """As `make_dynamic`, where each convolution is exchanged by itself.
 
     Args:
-        kinds: What takes the places of 2-D and of 3-D convolutions.
+        make: What makes of a 2-D and of a 3-D convolution, and the config, what takes its place.
     """
     matched = matching_convs(model, config, except_for)
     check_each(matched, config, check)
-    made = {
-        id(conv): kinds[isinstance(conv, nn.Conv3d)].from_conv(conv, config)
-        for conv in matched.values()
-    }
+    made = {id(conv): make[isinstance(conv, nn.Conv3d)](conv, config) for conv in matched.values()}
     exchange(model, made)
     return list(matched)
 

@@ -159,8 +159,8 @@ def make_cgnet(
     model lacks.
     """
     config = CGNetConfig.make(config)
-    kinds = CGConv2d, CGConv3d
-    return exchange_each(model, config, except_for, check_channel_gated, kinds)
+    make = CGConv2d.from_conv, CGConv3d.from_conv
+    return exchange_each(model, config, except_for, check_channel_gated, make)
 
 
 def check_channel_gated(conv: nn.Module, config: CGNetConfig) -> None:

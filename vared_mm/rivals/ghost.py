@@ -62,6 +62,9 @@ class _Ghost(nn.Module):
     A checkpoint of the plain network loads: `primary` takes its first filters, and `cheap` begins
     as the multiple of a primary map that comes nearest to the filter it stands for, in the least
     squares of their weights.
+
+    Raises:
+        UnsupportedConvError: The convolution has groups, or there is nothing to save.
     """
 
     kind: type[Any]
@@ -84,15 +87,6 @@ class _Ghost(nn.Module):
         self.to(conv.weight)
         self.load_state_dict(self.begin(conv.weight.detach(), conv.bias))
         self.train(conv.training)
-
-    @classmethod
-    def from_conv(cls, conv: _ConvNd, config: GhostConfig) -> _Ghost:
-        """The Ghost module that begins as `conv`, as near as it can.
-
-        Raises:
-            UnsupportedConvError: It has groups, or there is nothing to save.
-        """
-        return cls(conv, config)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("weight", "bias"):
