@@ -14,14 +14,6 @@ def i3d(n: int) -> dict[str, Any]:
     return {f"{BACKBONE}.width": n / 64, HEAD: 16 * n}
 
 
-def r2plus1d(n: int) -> dict[str, Any]:
-    return {f"{BACKBONE}.base_channels": n, HEAD: 8 * n}
-
-
-def x3d(widening: float) -> dict[str, Any]:
-    return {f"{BACKBONE}.gamma_b": widening, HEAD: int(128 * widening)}
-
-
 # Network: T H W of its clips.
 CLIPS = {"i3d": (16, 36, 48), "i3d_w12": (8, 48, 48), "r2plus1d": (8, 36, 48), "x3d": (8, 36, 48)}
 # Network: what makes it narrower, the widest first. Stages of X3D have multiples of 8 channels, so
@@ -29,8 +21,11 @@ CLIPS = {"i3d": (16, 36, 48), "i3d_w12": (8, 48, 48), "r2plus1d": (8, 36, 48), "
 NARROWER: dict[str, list[dict[str, Any]]] = {
     "i3d": [i3d(n) for n in range(15, 1, -1)],
     "i3d_w12": [i3d(n) for n in range(7, 1, -1)],
-    "r2plus1d": [r2plus1d(n) for n in range(7, 1, -1)],
-    "x3d": [*map(x3d, (2.0, 1.75, 1.5, 1.25, 1.0)), {f"{BACKBONE}.gamma_w": 0.25, HEAD: 144}],
+    "r2plus1d": [{f"{BACKBONE}.base_channels": n, HEAD: 8 * n} for n in range(7, 1, -1)],
+    "x3d": [
+        *({f"{BACKBONE}.gamma_b": n / 4, HEAD: 32 * n} for n in range(8, 3, -1)),
+        {f"{BACKBONE}.gamma_w": 0.25, HEAD: 144},
+    ],
 }
 
 
