@@ -80,27 +80,19 @@ def check(model: Any) -> None:
 
 
 def text_of(args: Any, config: Config, model: Any, narrow: Any, share: float) -> str:
-    backbone = {
-        k: None if k == "pretrained" else v
-        for k, v in config.model.backbone.items()
-        if k != "init_cfg"
-    }
+    backbone = {name: v for name, v in config.model.backbone.items() if name != "init_cfg"}
+    if "pretrained" in backbone:
+        backbone["pretrained"] = None
     widths = widths_of(narrow.backbone, model.backbone)
-    lines = "".join(f"            {name!r}: {sizes},\n" for name, sizes in widths.items())
+    narrowed = dict(_delete_=True, type="NarrowedBackbone", backbone=backbone, widths=widths)
+    head = dict(in_channels=channels_of(narrow, model))
+    load_from = str((args.out / "pruned.pth").resolve())
+    own = Config(dict(model=dict(backbone=narrowed, cls_head=head), load_from=load_from))
     # A shipped config may have been named from any folder.
     base = os.path.relpath(config.filename, args.out)
     return (
         f"# {Path(args.config).name} with fewer channels, {share:.3f} of its MACs: by "
-        "vared-mm prune-channels.\n"
-        f"_base_ = {base!r}\n"
-        "model = dict(\n"
-        "    backbone=dict(\n"
-        "        _delete_=True,\n"
-        "        type='NarrowedBackbone',\n"
-        f"        backbone={dict(backbone)!r},\n"
-        f"        widths={{\n{lines}        }}),\n"
-        f"    cls_head=dict(in_channels={channels_of(narrow, model)}))\n"
-        f"load_from = {str((args.out / 'pruned.pth').resolve())!r}\n"
+        f"vared-mm prune-channels.\n_base_ = {base!r}\n{own.pretty_text}"
     )
 
 
