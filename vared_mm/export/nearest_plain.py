@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +31,9 @@ class Fit:
         self.power = torch.zeros(conv.groups, filters + 1, filters + 1, dtype=torch.float64)
         self.product = torch.zeros(conv.groups, filters, filters + 1, dtype=torch.float64)
 
-    def see(self, x: Tensor, answer: Tensor) -> None:
-        y, wanted = (self._positions(maps) for maps in (self.conv.plain(x), answer))
+    def see(self, conv: nn.Module, args: tuple[Tensor, ...], answer: Tensor) -> None:
+        """A hook of the convolution."""
+        y, wanted = (self._positions(maps) for maps in (self.conv.plain(args[0]), answer))
         y = torch.cat([y, torch.ones_like(y[:, :1])], 1)
         self.power += (y @ y.mT).double()
         self.product += (wanted @ y.mT).double()
@@ -49,30 +49,23 @@ class Fit:
         conv, (mix, shift) = self.conv, mix.split([mix.shape[-1] - 1, 1], -1)
 
         def mixed(weight: Tensor) -> Tensor:
-            own = weight.detach().double().flatten(1) if weight.ndim > 1 else weight[:, None]
-            own = own.double().unflatten(0, (conv.groups, -1))
-            return (mix @ own).flatten(0, 1).reshape(weight.shape)
+            own = weight.detach().double().reshape(conv.groups, mix.shape[-1], -1)
+            return (mix @ own).reshape(weight.shape)
 
-        new = plain_conv(conv)
-        bias = shift.flatten()
-        if conv.bias is not None:
-            bias = bias + mixed(conv.bias.detach())
-        parts = {"weight": mixed(conv.weight), "bias": bias}
-        for name, value in parts.items():
-            value = value.to(conv.weight.dtype)
-            setattr(new, name, nn.Parameter(value, requires_grad=False))
-        return new.eval()
+        bias = shift.flatten() + (0 if conv.bias is None else mixed(conv.bias))
+        new = plain_conv(conv).eval()
+        new.weight, new.bias = (
+            nn.Parameter(value.to(conv.weight.dtype), requires_grad=False)
+            for value in (mixed(conv.weight), bias)
+        )
+        return new
 
 
 @contextmanager
 def fitted(model: nn.Module, names: Collection[str]) -> Iterator[dict[str, Fit]]:
     """Sees what the model's dynamic convolutions of these names read and answer."""
     fits = {name: Fit(conv) for name, conv in dynamic_convs(model).items() if name in names}
-
-    def hook_of(fit: Fit) -> Any:
-        return lambda conv, args, answer: fit.see(args[0], answer)
-
     with ExitStack() as stack:
         for fit in fits.values():
-            stack.callback(fit.conv.register_forward_hook(hook_of(fit)).remove)
+            stack.enter_context(fit.conv.register_forward_hook(fit.see))
         yield fits

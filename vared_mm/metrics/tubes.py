@@ -69,10 +69,9 @@ def link(
         scores: and of each of its boxes the scores of all classes (k, C).
     """
     config = config or LinkConfig()
-    classes = scores[0].shape[1] if len(scores) else 0
-    found: list[list[Tube]] = [[] for _ in range(classes)]
     numbers = np.asarray(frames)
     places, worth = padded(boxes, scores, config.min_score)
+    found: list[list[Tube]] = [[] for _ in worth]
     overlap = box_iou(places[:-1, :, None], places[1:, None])
     # The last place of a frame is the empty one, which is worth nothing and overlaps nothing.
     missing = places.shape[1] - 1
@@ -138,13 +137,11 @@ def filled(
 
     Gaps are filled in along straight lines, the ends of a stretched tube by its first and last box.
     """
-    if max_gap is None:
-        cuts, whole = np.array([], dtype=int), True
-    else:
-        cuts, whole = np.flatnonzero(np.diff(seen) > max_gap + 1) + 1, False
+    cuts = np.flatnonzero(np.diff(seen) > (np.inf if max_gap is None else max_gap + 1)) + 1
     tubes = []
     for part in np.split(np.arange(len(seen)), cuts):
-        first, last = (0, len(numbers) - 1) if whole else (seen[part[0]], seen[part[-1]])
+        whole = 0, len(numbers) - 1
+        first, last = whole if max_gap is None else (seen[part[0]], seen[part[-1]])
         frames = numbers[first : last + 1]
         here = boxes[part]
         if len(here) < len(frames):
