@@ -26,8 +26,8 @@ from vared_mm.rivals.weight_pruning import apply_masks, masks_for, record_uses, 
 class PruneWeightsHook(Hook):
     """Prunes any static network by global magnitude before the first step, and keeps it so.
 
-    The weights below one threshold become zero. Bisection finds it, so that Σ_l density_l · MACs_l
-    over the MACs of the network is `share`, for inputs of the size that training has. The first
+    The weights up to one threshold become zero: the least by which Σ_l density_l · MACs_l over the
+    MACs of the network is at most `share`, for inputs of the size that training has. The first
     convolution and the classifier are left out.
 
     After each step the pruned weights are made zero again, before they are averaged or saved. The
