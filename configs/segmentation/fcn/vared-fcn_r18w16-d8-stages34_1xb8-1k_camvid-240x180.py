@@ -1,5 +1,5 @@
-# Gates of three widths, divided by their sum, in the last two stages alone, where nine tenths of the
-# MACs are: docs/results.md tells what that gains.
+# Gates of three widths, divided by their sum, in the last two stages, which hold nine tenths of
+# what is dynamic elsewhere: docs/results.md tells what that gains.
 _base_ = 'vared-fcn_r18w16-d8_1xb8-1k_camvid-240x180.py'
 model = dict(
     backbone=dict(
