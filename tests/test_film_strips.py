@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
+from vared_mm.report.evaluated_clips import is_bgr
 from vared_mm.report.film_strips import FRAMES, Strip, evenly, film_strips, frames_seen
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -30,6 +32,20 @@ def test_the_frames_of_a_clip_in_every_layout(inputs):
 def test_an_image_in_opencvs_order_is_one_frame_in_rgb():
     packed = {"inputs": torch.from_numpy(clip(BLUE)[0].transpose(2, 0, 1).copy())}
     np.testing.assert_array_equal(frames_seen(packed, bgr=True), clip(RED))
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "load", "bgr"),
+    [
+        pytest.param(dict(bgr_to_rgb=True), "LoadImageFromFile", True, id="wants-rgb"),
+        pytest.param(dict(bgr_to_rgb=False), "mmdet.LoadImageFromFile", True, id="wants-bgr"),
+        pytest.param(dict(), "DecordDecode", False, id="frames"),
+    ],
+)
+def test_pictures_are_in_opencvs_order_whichever_the_network_wants(preprocessor, load, bgr):
+    data = dict(dataset=dict(pipeline=[dict(type=load)]))
+    config = Config(dict(model=dict(data_preprocessor=preprocessor), test_dataloader=data))
+    assert is_bgr(config) == bgr
 
 
 def test_what_the_pipeline_has_normalised_is_stretched_to_what_can_be_seen():

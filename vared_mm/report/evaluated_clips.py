@@ -20,6 +20,7 @@ from vared_mm.report.feature_maps import LayerMaps, chosen_layers, kept_maps
 from vared_mm.report.film_strips import Strip, frames_seen
 from vared_mm.report.plot_style import NoPictureError
 from vared_mm.report.result import Result, Samples
+from vared_mm.settings import kind, pipeline_of
 from vared_mm.shipped import here_or_shipped
 
 
@@ -117,4 +118,7 @@ def is_bgr(config: Config) -> bool:
     model = config.model.get("module") or config.model
     settings = model.get("data_preprocessor") or config.get("data_preprocessor") or {}
     # As MMSegmentation and MMDetection, and as MMAction2 names it.
-    return bool(settings.get("bgr_to_rgb") or settings.get("to_rgb"))
+    if settings.get("bgr_to_rgb") or settings.get("to_rgb"):
+        return True
+    # Networks may want that order, as those whose weights come from Caffe.
+    return "LoadImageFromFile" in map(kind, pipeline_of(config))
