@@ -117,6 +117,21 @@ def test_video_files_give_the_same_clips_as_frames(folder):
     np.testing.assert_allclose(test[3]["data_samples"].gt_instances.bboxes[0], (16, 32 / 6, 24, 16))
 
 
+def test_a_training_refuses_decoders_that_leave_boxes_in_shares(folder):
+    pipeline = [dict(type="mmaction.OpenCVDecode")]
+    with pytest.raises(ValueError, match="OpenCVDecode leaves boxes in shares of the frame"):
+        dataset(folder, pipeline=pipeline)
+    assert len(dataset(folder, subset="test", split=2, test_mode=True, pipeline=pipeline)) == 5
+
+
+def test_a_middle_crop_tells_where_it_is_in_the_frame(folder):
+    _, pipeline = key_frame_pipelines(clip_len=4, size=32)
+    pipeline.insert(-2, dict(type="CenterCrop", crop_size=(16, 32)))
+    test = dataset(folder, subset="test", split=2, test_mode=True, pipeline=pipeline)
+    told = test[0]["data_samples"].metainfo["crop_quadruple"]
+    assert told.tolist() == [0.25, 0, 0.5, 1]
+
+
 def test_an_interval_spreads_the_clip():
     results = dict(total_frames=100, frame=50, video="v")
     sampled = SampleAroundKeyFrame(4, intervals=3).transform(dict(results))

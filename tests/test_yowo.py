@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -25,7 +26,7 @@ from vared_mm.models.localization.region import (
     responsible,
     split_raw,
 )
-from vared_mm.models.localization.yowo import pooled_over_time
+from vared_mm.models.localization.yowo import in_original, pooled_over_time
 
 SIZES = torch.tensor(ANCHORS, dtype=torch.float64)
 
@@ -262,6 +263,28 @@ def test_a_clip_gives_losses_and_boxes_in_pixels_of_the_original_frame():
     torch.testing.assert_close(
         scaled[1].pred_instances.bboxes, plain[1].pred_instances.bboxes * factor
     )
+
+
+def test_of_a_crop_boxes_lie_in_the_frame_that_it_was_taken_from():
+    # The lower right quarter of 200 x 100 pixels, resized to 64 x 64.
+    found = InstanceData(bboxes=torch.tensor([[0.0, 0, 32, 64], [32, 16, 64, 48]]))
+    told = dict(original_shape=(100, 200), crop_quadruple=np.array([0.5, 0.5, 0.5, 0.5], "f"))
+    assert in_original(found, told, (64, 64)).bboxes.tolist() == [
+        [100, 50, 150, 100],
+        [150, 62.5, 200, 87.5],
+    ]
+
+
+def test_a_box_that_a_crop_cut_away_teaches_nothing():
+    model, clips = narrow().eval(), torch.randn(1, 3, 8, 64, 64)
+    gone = sample(((4.0, 4, 40, 60), (63, 8, 63, 20)), (1, 2))
+    with torch.no_grad():
+        wanted, losses = (model(clips, [one], mode="loss") for one in (sample(), gone))
+    assert losses == wanted
+    right = matched_box(model)[1]
+    raw = torch.full((1, 40, 2, 2), -20.0)
+    nothing = sample(((63.0, 8, 63, 20),), (2,))
+    assert right(raw, [nothing]).tolist() == [True]
 
 
 def test_both_pathways_of_slowfast_are_pooled_and_of_several_stages_the_last():

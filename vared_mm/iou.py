@@ -22,3 +22,8 @@ def iou(one: Tensor, other: Tensor, offset: float = 0) -> Tensor:
 def area(boxes: Tensor, offset: float) -> Tensor:
     x1, y1, x2, y2 = boxes.unbind(-1)
     return (x2 - x1 + offset) * (y2 - y1 + offset)
+
+
+def have_area(boxes: Tensor) -> Tensor:
+    """(K,) of boxes x1 y1 x2 y2 (K, 4); a crop leaves empty ones of what it cuts away."""
+    return (boxes[:, 2:] > boxes[:, :2]).all(dim=1)

@@ -14,6 +14,9 @@ from vared_mm.datasets.tables import AnnotationError
 from vared_mm.datasets.tube_annotations import SHOWN, TubeAnnotations, read_tubes
 from vared_mm.datasets.video_faults import fault_in, first_line, place_of
 
+# Decoders of MMAction2 that do nothing to boxes; what they are trained on would lie in one pixel.
+LEAVE_SHARES = {"ArrayDecode", "OpenCVDecode", "PIMSDecode", "PyAVDecode"}
+
 
 @DATASETS.register_module()
 class JHMDBDataset(BaseDataset):
@@ -57,6 +60,12 @@ class JHMDBDataset(BaseDataset):
         self.subset, self.split, self.every = subset, split, every
         self.filename_tmpl, self.suffix = filename_tmpl, suffix
         super().__init__(ann_file, data_prefix=data_prefix, **settings)
+        for step in () if self.test_mode else self.pipeline.transforms:
+            if (name := type(step).__name__) in LEAVE_SHARES:
+                raise ValueError(
+                    f"{name} leaves boxes in shares of the frame; wanted DecordDecode or "
+                    "RawFrameDecode in the pipeline of training, which make pixels of them"
+                )
 
     def load_data_list(self) -> list[dict[str, Any]]:
         tubes = read_tubes(self.ann_file)

@@ -15,7 +15,7 @@ from mmengine.registry import TRANSFORMS
 
 from vared_mm.datasets.clips import Pipeline
 
-META_KEYS = ("video", "frame", "truth", "img_shape", "original_shape")
+META_KEYS = ("video", "frame", "truth", "img_shape", "original_shape", "crop_quadruple")
 
 
 @TRANSFORMS.register_module()

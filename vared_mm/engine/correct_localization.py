@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vared_mm.iou import have_area
 from vared_mm.metrics.average_precision import box_iou
 from vared_mm.metrics.localization import CONFIDENT, OVERLAP
 
@@ -26,7 +27,8 @@ def matched_box(model: nn.Module) -> tuple[nn.Module, Callable[[Any, list[Any]],
 
     def right(raw: Tensor, samples: list[Any]) -> Tensor:
         boxes, confidence, class_probs = head.boxes(raw.detach().float(), samples[0].img_shape)
-        return found_right(boxes, confidence, class_probs, [s.gt_instances for s in samples])
+        truths = [s.gt_instances[have_area(s.gt_instances.bboxes)] for s in samples]
+        return found_right(boxes, confidence, class_probs, truths)
 
     return head, right
 

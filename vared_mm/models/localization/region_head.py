@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from vared_mm.iou import have_area
 from vared_mm.models.localization.region import (
     ANCHORS,
     RegionLossConfig,
@@ -73,6 +74,7 @@ class RegionHead(BaseModule):
         per_cell = pixels_per_cell(raw, size)
         for sample in samples:
             truth = sample.gt_instances
+            truth = truth[have_area(truth.bboxes)]
             label = truth.labels.to(raw.device).long()
             if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
                 raise ValueError(

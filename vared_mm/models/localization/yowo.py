@@ -107,9 +107,12 @@ def last_map(features: Any) -> Tensor:
 
 
 def in_original(instances: Any, metainfo: dict[str, Any], size: tuple[int, int]) -> Any:
-    """The boxes in pixels of the frame that was resized to `size`."""
+    """The boxes in pixels of the frame that was resized to `size`, or of which a part was: the
+    `crop_quadruple` of MMAction2's crops, x y w h in shares of the frame."""
     if "original_shape" in metainfo:
         (height, width), (rows, columns) = metainfo["original_shape"], size
-        scale = [width / columns, height / rows] * 2
-        instances.bboxes = instances.bboxes * instances.bboxes.new_tensor(scale)
+        x, y, w, h = map(float, metainfo.get("crop_quadruple", (0, 0, 1, 1)))
+        scale = instances.bboxes.new_tensor([w * width / columns, h * height / rows] * 2)
+        start = instances.bboxes.new_tensor([x * width, y * height] * 2)
+        instances.bboxes = instances.bboxes * scale + start
     return instances
