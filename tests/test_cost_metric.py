@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import around_forward
 from vared_mm.engine.cost_hook import CostWatch
-from vared_mm.engine.cost_metric import CostMetric, SampleCost, summarise
+from vared_mm.engine.cost_metric import CostMetric, SampleCost, summarise, together
 from vared_mm.method import DynamicError
 from vared_mm.method.observe import forced_gates, record_cost
+from vared_mm.report.evaluation_samples import samples_from
 
 DENSE = {"1": 8 * 4 * 27, "4": 8 * 8}  # MACs of the two dynamic convolutions for one position
 STATIC = 4 * 2  # of the stem
@@ -93,6 +94,31 @@ def test_average_minimum_and_maximum_by_hand():
     assert report["layers"][1]["share"] == pytest.approx({"avg": 7 / 12, "min": 0.25, "max": 1})
 
 
+def test_a_convolution_that_a_sample_does_without_costs_nothing_there():
+    # As a head of masks for an image in which no box is found; whichever sample comes first.
+    mask = SampleCost(
+        ["a", "b"], np.array([100.0, 300]), np.array([50.0, 150]), np.zeros(2), 10.0, 1,
+        gates={"a": np.ones((1, 1, 2)), "b": np.ones((1, 1, 2))}, frames=[1, 1],
+    )  # fmt: skip
+    other = SampleCost(
+        ["b"], np.array([300.0]), np.array([300.0]), np.zeros(1), 10.0, 1,
+        gates={"b": np.ones((1, 1, 2))}, frames=[1],
+    )  # fmt: skip
+    for costs in ([mask, other], [other, mask]):
+        report = summarise(costs)
+        assert report["share"] == pytest.approx({"avg": 0.75, "min": 0.5, "max": 1})
+        assert report["dense_gmacs"] == pytest.approx((410 + 310) / 2e9)
+        layers = {layer["name"]: layer for layer in report["layers"]}
+        assert layers["a"]["share"]["avg"] == 0.5
+        assert layers["a"]["dense_gmacs"] == pytest.approx(50e-9)
+        assert layers["b"]["share"]["avg"] == 0.75
+        samples = samples_from(["x", "y"], [(-1, -1, 1.0, 0.0)] * 2, costs)
+        assert sorted(samples.share) == [0.5, 1]
+        assert np.isnan(samples.layer_share).sum() == 1
+        assert samples.policies is None
+        assert together(costs).totals["paper"] == 520
+
+
 def test_views_of_a_video_count_as_their_mean():
     report = summarise([cost([200, 300], views=2)])
     assert report["share"]["avg"] == 500 / 800
@@ -140,10 +166,22 @@ class TwoStages(nn.Module):
         return data_samples
 
 
+class Teacher(nn.Module):
+    """As MMDetection's semi-supervised detectors hold one."""
+
+    def __init__(self):
+        super().__init__()
+        self.teacher = TwoStages()
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        return self.teacher(inputs, data_samples, mode)
+
+
 @torch.no_grad()
-def test_what_a_second_stage_computes_is_counted_for_each_image():
+@pytest.mark.parametrize("kind", ["TwoStages", "Teacher"])
+def test_what_a_second_stage_computes_is_counted_for_each_image(kind):
     torch.manual_seed(0)
-    model, told, ran = TwoStages(), [], []
+    model, told, ran = globals()[kind](), [], []
     around_forward(model, "predict", CostWatch(model))
     for image in torch.randn(3, 1, 3, 4, 4):
         with FlopCounterMode(display=False) as counter:

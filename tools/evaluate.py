@@ -24,6 +24,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.model import BaseModel
+from torch import nn
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
 from vared_mm.engine.around_forward import unwrapped
@@ -32,6 +33,7 @@ from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
 from vared_mm.launch import config_of, extra, processes, told_in_a_line
 from vared_mm.method.fixed_gate import has_one_policy
+from vared_mm.method.observe import dynamic_convs
 from vared_mm.options import KeyValues, Parser, positive
 from vared_mm.printing import visible
 
@@ -69,11 +71,18 @@ def one(config: Config, job: Evaluation, args: argparse.Namespace) -> None:
         if args.needs:
             print(needs_table(read_samples(job.folder), args.needs))
         if job.deals and not (result.choices and result.choices["judged"]):
-            chooses = result.choices and not has_one_policy(runner.model)
-            why = "fewer than two samples tell what is right" if chooses else "no gate chooses"
-            print(f"the choices are not judged, as {why if result.dynamic else 'it is static'}")
+            print(f"the choices are not judged, as {why_not_judged(result, runner.model)}")
     # The others wait, as they would slow down what is timed.
     barrier()
+
+
+def why_not_judged(result: Result, model: nn.Module) -> str:
+    if not result.dynamic:
+        return "it is static"
+    if has_one_policy(model) or not dynamic_convs(model):
+        return "no gate chooses"
+    few = "fewer than two samples tell what is right"
+    return few if result.choices else "not all samples ask the same gates"
 
 
 def budgets(config: Config, args: argparse.Namespace) -> list[Path]:

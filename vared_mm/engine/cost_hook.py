@@ -91,17 +91,19 @@ class CostWatch:
         self.model = unwrapped(model)
         self._frames = frames_of_view(self.model, steps)
         self._static: dict[tuple, tuple[float, float]] = {}
+        # Also within what holds a detector, as of a teacher and its student.
+        parts = {name.rpartition(".")[2] for name, _ in self.model.named_modules()}
+        self._varies = not parts.isdisjoint({"roi_head", "mask_head"})
 
     def __call__(self, stack: ExitStack, arguments: dict[str, Any]) -> Finish:
         inputs = input_tensors(model_inputs(arguments))
         shape = tuple(x.shape[1:] for x in inputs)
         # What is not dynamic costs the same for every input of one shape: counted once. But some
         # heads run on what others found; of a batch each has its mean.
-        varies = any(hasattr(self.model, head) for head in ("roi_head", "mask_head"))
         counter = None
         zeros: dict[str, int] = {}
         uses: dict[str, int] = {}
-        if varies or shape not in self._static:
+        if self._varies or shape not in self._static:
             counter = stack.enter_context(FlopCounterMode(display=False))
             zeros = zeros_of(self.model)
             uses = stack.enter_context(record_uses(self.model, zeros))
@@ -113,7 +115,7 @@ class CostWatch:
                     "CostHook tells each predicted data sample its cost, and wants a list of them "
                     f"from mode='predict'; came {type(samples).__name__}"
                 )
-            of_boxes = [name for name in record.names if name.startswith("roi_head.")]
+            of_boxes = [name for name in record.names if "roi_head" in name.split(".")]
             if of_boxes and len(samples) > 1:
                 raise DynamicError(
                     f"{of_boxes[0]} decides for each box, and how many boxes are of which image is "

@@ -6,7 +6,7 @@ The unit is the MAC. A sample is one clip, of several views of a video their mea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,10 +68,38 @@ def costs_of(results: Iterable[SampleCost | dict[str, Any]]) -> list[SampleCost]
     ]
 
 
+def aligned(costs: Sequence[SampleCost]) -> list[SampleCost]:
+    """All with the same convolutions: one that a sample does without, as a head of masks where no
+    box is found, costs nothing there."""
+    names = list(dict.fromkeys(name for cost in costs for name in cost.names))
+    frames = {n: t for cost in costs for n, t in zip(cost.names, cost.frames, strict=False)}
+    told = [frames[name] for name in names if name in frames]
+    return [
+        cost if cost.names == names else replace(in_places(cost, names), names=names, frames=told)
+        for cost in costs
+    ]
+
+
+def in_places(cost: SampleCost, names: Sequence[str]) -> SampleCost:
+    tables = []
+    for kind in KINDS:
+        own = dict(zip(cost.names, getattr(cost, kind), strict=True))
+        tables.append(np.array([own.get(name, 0.0) for name in names]))
+    dense, paper, full = tables
+    return replace(cost, dense=dense, paper=paper, full=full)
+
+
+def share_of(paper: np.ndarray, dense: np.ndarray, of_nothing: float = 1.0) -> np.ndarray:
+    """What runs nothing that could be left out computes all of it."""
+    return np.divide(paper, dense, out=np.full_like(dense, of_nothing), where=dense > 0)
+
+
 def together(costs: Sequence[SampleCost]) -> SampleCost:
     """That of a sample from those of its augmented views. Those of a video are more clips of it;
     those of an image are what it costs, as windows are, and `pixels` is the mean over them."""
+    costs = aligned(costs)
     sizes = [cost.pixels for cost in costs if cost.pixels]
+    gates = list(dict.fromkeys(name for cost in costs for name in cost.gates))
     return SampleCost(
         names=costs[0].names,
         frames=costs[0].frames,
@@ -79,7 +107,7 @@ def together(costs: Sequence[SampleCost]) -> SampleCost:
         zeros=sum(cost.zeros for cost in costs),
         views=1 if sizes else sum(cost.views for cost in costs),
         pixels=round(sum(sizes) / len(sizes)) if sizes else None,
-        gates={name: np.concatenate([c.gates[name] for c in costs]) for name in costs[0].gates},
+        gates={n: np.concatenate([c.gates[n] for c in costs if n in c.gates]) for n in gates},
         **{k: np.sum([getattr(c, k) for c in costs], axis=0) for k in ("dense", "paper", "full")},
     )
 
@@ -124,14 +152,16 @@ class CostMetric(BaseMetric):
 
 
 def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
-    """Average, maximum and minimum over the samples; `layers` the same of each convolution."""
+    """Average, maximum and minimum over the samples; `layers` the same of each convolution, and its
+    share over those that it ran for."""
+    costs = aligned(costs)
     views = np.array([cost.views for cost in costs])
     per_clip = {k: np.stack([getattr(c, k) for c in costs]) / views[:, None] for k in KINDS}
     totals = [cost.totals for cost in costs]
     whole = {k: np.array([total[k] for total in totals]) / views / 1e9 for k in KINDS}
     dense, paper = per_clip["dense"], per_clip["paper"]
-    # A static network computes all of what it could leave out: nothing.
-    share = paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs))
+    share = share_of(paper.sum(1), dense.sum(1))
+    ran = dense > 0
     per_megapixel = [
         1e6 * gmacs / cost.pixels
         for gmacs, cost in zip(whole["full"], costs, strict=True)
@@ -151,7 +181,7 @@ def summarise(costs: Sequence[SampleCost]) -> dict[str, Any]:
             {
                 "name": name,
                 "dense_gmacs": float(dense[:, i].mean() / 1e9),
-                "share": spread(paper[:, i] / dense[:, i]),
+                "share": spread(paper[ran[:, i], i] / dense[ran[:, i], i]),
                 "full_gmacs": spread(per_clip["full"][:, i] / 1e9),
             }
             for i, name in enumerate(costs[0].names)

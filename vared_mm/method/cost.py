@@ -190,7 +190,7 @@ def _rows(values: Tensor, samples: int) -> Tensor:
         raise DynamicError(
             f"{rows} rows of cost cannot belong to {samples} samples equally: a pass of the "
             "network was of some of them alone, as where a teacher and its student take a batch "
-            "each or samples run one by one"
+            "each or samples run one by one, or of boxes that were found in them"
         )
     return values.unflatten(-1, (samples, -1))
 

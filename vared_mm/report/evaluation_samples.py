@@ -18,7 +18,7 @@ from torch import nn
 
 from vared_mm.datasets.folders import is_hidden
 from vared_mm.engine.check_labels_hook import decode_head, is_labelled
-from vared_mm.engine.cost_metric import SampleCost
+from vared_mm.engine.cost_metric import SampleCost, aligned, share_of
 from vared_mm.engine.jhmdb_metric import frame_result
 from vared_mm.files import read_names
 from vared_mm.metrics.localization import FrameResult, recall_and_classification
@@ -196,7 +196,9 @@ def as_list(value: Any) -> Any:
 def samples_from(
     files: Sequence[str], told: Sequence[Answer], costs: Sequence[SampleCost]
 ) -> Samples:
-    """Of N samples; costs of several views are those of one clip, their mean."""
+    """Of N samples; costs of several views are those of one clip, their mean. Policies are told
+    where all samples ask the same gates."""
+    costs = aligned(costs)
     views = np.array([cost.views for cost in costs], float)
     dense, paper = (
         np.stack([getattr(cost, kind) for cost in costs]) for kind in ("dense", "paper")
@@ -204,20 +206,21 @@ def samples_from(
     totals = [cost.totals for cost in costs]
     label, predicted, correct, loss = zip(*told, strict=True)
     gates = [cost.gates for cost in costs]
+    same = all(one.keys() == gates[0].keys() for one in gates)
     return Samples(
         file=np.array(files, dtype=np.str_),
         label=np.array(label, np.int64),
         predicted=np.array(predicted, np.int64),
         correct=np.array(correct, np.float64),
-        share=paper.sum(1) / dense.sum(1) if dense.shape[1] else np.ones(len(costs)),
+        share=share_of(paper.sum(1), dense.sum(1)),
         paper_gmacs=np.array([total["paper"] for total in totals]) / views / 1e9,
         full_gmacs=np.array([total["full"] for total in totals]) / views / 1e9,
         layer_names=np.array(costs[0].names, dtype=np.str_),
         layer_dense=dense / views[:, None],
-        layer_share=paper / dense,
+        layer_share=share_of(paper, dense, np.nan),
         loss=np.array(loss, np.float64),
         layer_frames=np.array(costs[0].frames, np.int64) if costs[0].frames else None,
-        **(policy_arrays(policies_of(gates)) if gates[0] else {}),
+        **(policy_arrays(policies_of(gates)) if gates[0] and same else {}),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,10 +23,9 @@ CHOICES = tuple(2.0**-i for i in range(7))
 
 
 def mean_shares(layer_share: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
-    """(L, G) means of (N, L) over the samples of each group, NaN of a group without any."""
-    nothing = np.full(layer_share.shape[1], np.nan)
-    means = [layer_share[g.places].mean(0) if len(g.places) else nothing for g in groups]
-    return np.stack(means, 1)
+    """(L, G) means of (N, L) over the samples of each group that ran them, NaN without any."""
+    shares = pd.DataFrame(layer_share)
+    return np.stack([shares.iloc[group.places].mean() for group in groups], 1)
 
 
 def heat_map(shares: np.ndarray, layers: Sequence[str], groups: Sequence[Group]) -> Figure:

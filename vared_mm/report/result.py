@@ -121,7 +121,7 @@ class Samples:
         paper_gmacs, full_gmacs: (N,) of the network.
         layer_names: (L,) strings.
         layer_dense: (N, L) MACs of the plain convolutions.
-        layer_share: (N, L) r/R.
+        layer_share: (N, L) r/R, NaN where it did not run.
         loss: (N,), NaN where nothing tells it.
         policy, policy_answers, gate_names, gate_answers, gate_counts: As `Policies` has them:
             (N, V), (P, K), (K,), and twice (Q, K).
