@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from vared_mm.flops import bounds, build_model
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.rivals.channel_pruning import widths_of, without_channels
 from vared_mm.tensor_form import answer_of, input_of

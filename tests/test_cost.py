@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vared_mm.fast import prepare_for_inference
 from vared_mm.method import DynamicConfig, DynamicError, VaRedConv3d, make_dynamic
 from vared_mm.method.cost import CostRecord, Pass, efficiency_loss, expected_ratio
+from vared_mm.method.flop_counter import FlopCounter
 from vared_mm.method.observe import forced_gates, record_cost
 
 cases = pytest.mark.parametrize("name", CASES)
@@ -291,6 +292,39 @@ def test_what_is_no_row_of_numbers_is_not_forced(choices):
     wanted = r"is forced on 0; wanted 2 numbers from 0 up for each of .* as \(0, 1, 0, 1\)"
     with pytest.raises(DynamicError, match=wanted), forced_gates(net, choices):
         raise AssertionError("the block has begun")
+
+
+T, E = 10, 16  # steps, and numbers of each
+ATTENTION = T * 4 * E * E + 2 * T * T * E  # linear layers before and behind, and two products
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.MultiheadAttention(E, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.heads(x, x, x, need_weights=False)
+
+
+@pytest.mark.parametrize("inference", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "wanted"),
+    [
+        pytest.param(Attending, ATTENTION, id="attention"),
+        pytest.param(
+            lambda: nn.TransformerEncoderLayer(E, 4, 32, batch_first=True),
+            ATTENTION + 2 * T * E * 32,
+            id="transformer",
+        ),
+        pytest.param(lambda: nn.LSTM(E, 8, batch_first=True), T * 32 * (E + 8), id="lstm"),
+    ],
+)
+def test_layers_whose_inference_torch_leaves_out_are_counted(layer, wanted, inference):
+    with torch.set_grad_enabled(not inference), FlopCounter() as counter:
+        layer().eval()(torch.randn(1, T, E))
+    assert counter.get_total_flops() == 2 * wanted
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_a_convolution_with_one_axis_takes_that_one_s_choices():

@@ -15,13 +15,13 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import around_forward, unwrapped
 from vared_mm.engine.cost_hook import CostWatch, views_summed
 from vared_mm.engine.cost_metric import summarise
 from vared_mm.fast.same_answers import chosen
 from vared_mm.method.fixed_gate import has_one_policy
+from vared_mm.method.flop_counter import FlopCounter
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.screen import tracked
@@ -85,7 +85,7 @@ def bounds(model: BaseModel, shape: tuple[int, ...]) -> dict[str, Any]:
 
 def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[str, float]]:
     """MACs that ran; of the dynamic convolutions, and what they are dense; dense GMACs by part."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounter()
     with counter, record_cost(model) as record, torch.no_grad():
         answer_of(model, inputs)
     total, table = counter.get_total_flops() / 2, record.per_layer(1)
@@ -98,7 +98,7 @@ def count(model: BaseModel, inputs: Tensor) -> tuple[float, float, float, dict[s
     return total, full, dense, {name: macs / 1e9 for name, macs in parts.items() if macs}
 
 
-def by_part(model: nn.Module, counter: FlopCounterMode) -> dict[str, float]:
+def by_part(model: nn.Module, counter: FlopCounter) -> dict[str, float]:
     """MACs of each child of the model, as of the outermost modules in it that were called:
     MMSegmentation and MMDetection call `forward` of heads, past their hooks."""
     flops = {name: sum(of.values()) for name, of in counter.get_flop_counts().items()}

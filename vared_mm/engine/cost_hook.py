@@ -13,7 +13,6 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import (
     Finish,
@@ -27,6 +26,7 @@ from vared_mm.engine.cost_metric import CostMetric, SampleCost, together
 from vared_mm.engine.views import by_view, frames_of_view
 from vared_mm.files import write_json
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.flop_counter import FlopCounter
 from vared_mm.method.observe import record_cost
 from vared_mm.rivals.weight_pruning import record_uses, zero_macs, zeros_of
 from vared_mm.settings import steps_of
@@ -104,7 +104,7 @@ class CostWatch:
         zeros: dict[str, int] = {}
         uses: dict[str, int] = {}
         if self._varies or shape not in self._static:
-            counter = stack.enter_context(FlopCounterMode(display=False))
+            counter = stack.enter_context(FlopCounter())
             zeros = zeros_of(self.model)
             uses = stack.enter_context(record_uses(self.model, zeros))
         record = stack.enter_context(record_cost(self.model))

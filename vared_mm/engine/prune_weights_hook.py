@@ -13,11 +13,11 @@ from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.engine.around_forward import evaluating, refuse_twice, unwrapped
 from vared_mm.method.config import is_within
 from vared_mm.method.errors import DynamicError
+from vared_mm.method.flop_counter import FlopCounter
 from vared_mm.method.observe import gated_convs
 from vared_mm.rivals.weight_pruning import apply_masks, masks_for, record_uses, zero_macs, zeros_of
 
@@ -113,7 +113,7 @@ def counted(model: BaseModel, data_batch: Any) -> tuple[dict[str, int], float]:
     with (
         evaluating(model),
         torch.no_grad(),
-        FlopCounterMode(display=False) as counter,
+        FlopCounter() as counter,
         record_uses(model) as uses,
     ):
         model.val_step(copy.deepcopy(data_batch))

@@ -22,7 +22,7 @@ from vared_mm.export.trial import (
     rows_of,
     timed_in_turn,
 )
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 from vared_mm.method.frozen import leaders_of
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.screen import tracked

@@ -27,7 +27,7 @@ from vared_mm.export.trial import (
     rows_of,
     timed_in_turn,
 )
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 from vared_mm.method.observe import forced_gates
 from vared_mm.screen import tracked
 

@@ -29,7 +29,7 @@ from vared_mm.export.trial import (
 )
 from vared_mm.fast.engines import Run
 from vared_mm.fast.sides import refuse_difference
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 from vared_mm.report.policies import KEPT
 from vared_mm.screen import tracked
 from vared_mm.speed import Speed

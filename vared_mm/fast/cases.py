@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vared_mm.fast.engines import Network
 from vared_mm.fast.forced_shares import Plan, choices_of, everything_open, forced, plan_for
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 from vared_mm.method.observe import dynamic_convs, gated_convs, record_cost
 
 # Average GMACs by those of the dense network, of the paper's tables.

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.flop_counter import FlopCounterMode
 
 from vared_mm.method.errors import DynamicError
 from vared_mm.method.gate import FollowerGate
@@ -261,13 +260,6 @@ def dense_macs(conv: _ConvNd, shape: tuple[int, ...]) -> int:
     """C(f)."""
     kernel = (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
     return math.prod(shape[1:]) * kernel
-
-
-def counted_macs(run: Callable[..., object], *inputs: Any) -> float:
-    """Those of convolutions and linear layers in `run(*inputs)`, as torch counts them."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(*inputs)
-    return counter.get_total_flops() / 2
 
 
 def grouped(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterable[list[Item]]:

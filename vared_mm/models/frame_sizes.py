@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from vared_mm.method.flop_counter import FlopCounter
 from vared_mm.method.observe import gated_convs
 from vared_mm.models.localization.yowo import last_map
 
@@ -33,7 +33,7 @@ def channels_and_macs(net: nn.Module, size: int) -> tuple[int, int]:
         )
     twin = copy.deepcopy(net).to("meta")
     twin.eval()  # MMAction2's ResNet returns nothing from it
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounter() as counter:
         frames = torch.empty(1, 3, size, size, device="meta")
         try:
             features = features_at(twin, frames, size)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vared_mm.method.cost import counted_macs
+from vared_mm.method.flop_counter import counted_macs
 
 # Each layer keeps a sixteenth of its channels at least.
 MOST = 15 / 16
