@@ -1,5 +1,8 @@
 """The identifying figures of the networks, and the range that the gates can choose from."""
 
+import re
+import sys
+
 import pytest
 import torch
 from command_lines import tool_of
@@ -219,6 +222,21 @@ def test_the_dense_cost_of_images_of_several_sizes_is_told_as_a_mean_alone(capsy
     )
     assert [cell.strip() for cell in dense[2:5]] == ["4.00", "", ""]
     assert [cell.strip() for cell in paper[2:5]] == ["2.00", "1.00", "3.00"]
+
+
+@pytest.mark.parametrize(("side", "tells"), [(48, True), (32, False)])
+def test_of_a_picture_that_is_predicted_by_windows_a_pass_over_all_is_told_as_one(
+    tmp_path, monkeypatch, capsys, side, tells
+):
+    slide = dict(mode="slide", crop_size=(32, 32), stride=(16, 16))
+    scenes(tmp_path, **{"model.test_cfg": slide}).dump(tmp_path / "net.py")
+    told = ["get_flops.py", str(tmp_path / "net.py"), "--shape", str(side), str(side)]
+    monkeypatch.setattr(sys, "argv", told)
+    tool_of("get_flops").main()
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("--shape 32 32 tells what a window takes" in out) == tells
+    # The backbone of a network so small, in digits that tell something.
+    assert re.search(r"dense, backbone: 0\.0[1-9]\d+ GMACs", out)
 
 
 def macs_of(model, shape, name):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from rich.table import Table
 
 import vared_mm  # noqa: F401  (its cures come before any toolbox)
+from vared_mm.fast.benchmark import window_of
 from vared_mm.files import new_file, write_json
 from vared_mm.flops import bounds, build_model, measured
 from vared_mm.launch import config_of, told_in_a_line
@@ -40,6 +41,12 @@ def main() -> None:
     by_shape = args.data is None
     report = bounds(model, tuple(args.shape)) if by_shape else measured(model, config, args.data)
     show(report)
+    if by_shape and (window := window_of(model, args.shape[-2:])):
+        print(
+            "This is one pass, but so large a picture is predicted by windows of "
+            f"{window[0]} x {window[1]}: --shape {window[0]} {window[1]} tells what a window "
+            "takes, --data N what pictures do"
+        )
     if args.json:
         write_json(args.json, report)
 
@@ -47,15 +54,20 @@ def main() -> None:
 def show(report: dict) -> None:
     table = Table("GMACs per clip", "avg", "min", "max")
     # Of images of other sizes another one, and only the mean is kept.
-    table.add_row("dense", f"{report['dense_gmacs']:.2f}")
+    table.add_row("dense", text_of(report["dense_gmacs"]))
     for name in ("paper", "full"):
         cells = [report[f"{name}_gmacs"][key] for key in ("avg", "min", "max")]
-        table.add_row(name, *("needs --data" if c is None else f"{c:.2f}" for c in cells))
+        table.add_row(name, *("needs --data" if c is None else text_of(c) for c in cells))
     screen = console()
     screen.print(table)
     for name, gmacs in report.get("parts_gmacs", {}).items():
-        screen.print(f"  dense, {name}: {gmacs:.3f} GMACs")
+        screen.print(f"  dense, {name}: {text_of(gmacs)} GMACs")
     screen.print(f"  parameters: {report['params_m']:.2f} M")
+
+
+def text_of(gmacs: float) -> str:
+    """Of small networks three digits that tell something."""
+    return f"{gmacs:.2f}" if gmacs >= 1 else f"{gmacs:.3g}"
 
 
 if __name__ == "__main__":

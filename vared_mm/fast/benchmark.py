@@ -177,18 +177,24 @@ def only_tensor(inputs: Any) -> Tensor:
     return inputs
 
 
-def refuse_windows(model: nn.Module, inputs: Tensor) -> None:
-    """Raises `ValueError` for a segmentor that predicts by windows, of which no pass is whole."""
-    settings, size = getattr(model, "test_cfg", None) or {}, tuple(inputs.shape[-2:])
+def window_of(model: nn.Module, size: Sequence[int]) -> tuple[int, int] | None:
+    """By which a segmentor predicts pictures of `size` (H, W); None where it takes them whole."""
+    settings = getattr(model, "test_cfg", None) or {}
     if not str(settings.get("mode")).startswith("slide"):
-        return
-    window = tuple(settings["crop_size"])
-    if any(least < side for least, side in zip(window, size, strict=True)):
+        return None
+    height, width = settings["crop_size"]
+    return (height, width) if height < size[0] or width < size[1] else None
+
+
+def refuse_windows(model: Any, inputs: Tensor) -> None:
+    """Raises `ValueError` for a segmentor that predicts by windows, of which no pass is whole."""
+    size = tuple(inputs.shape[-2:])
+    if window := window_of(model, size):
         raise ValueError(
-            f"a {type(model).__name__} of test_cfg.mode={settings['mode']!r} predicts by windows "
-            f"of {window[0]} x {window[1]}, and what is timed is one pass, which would be over "
-            f"{size[0]} x {size[1]}; vared-mm benchmark --shape {window[0]} {window[1]} times one "
-            "over a window"
+            f"a {type(model).__name__} of test_cfg.mode={model.test_cfg['mode']!r} predicts by "
+            f"windows of {window[0]} x {window[1]}, and what is timed is one pass, which would be "
+            f"over {size[0]} x {size[1]}; vared-mm benchmark --shape {window[0]} {window[1]} times "
+            "one over a window"
         )
 
 
