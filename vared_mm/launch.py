@@ -287,7 +287,7 @@ def check_runner(config: Config) -> None:
     if named != "Runner":
         raise SystemExit(
             f"error: runner_type is {named}, and this trains by mmengine's Runner alone, whatever "
-            "`strategy` says; leave them out, or train by MMAction2's own tools/train.py"
+            "`strategy` says; leave them out, or train with MMAction2's own tool"
         )
 
 
