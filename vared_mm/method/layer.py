@@ -201,7 +201,8 @@ class _Dynamic(GatedConv):
     def cheap_operations(self) -> tuple[list[Tensor], list[Tensor]]:
         """Φ of the channel axis and of the time axis."""
         # By name, and not as parameters, which `DataParallel`, FSDP and pruning put elsewhere.
-        return [*self.cheap.channel], [*self.cheap.time]
+        # The compiler of torch 2.10 fails to unpack a ParameterList by a star.
+        return list(self.cheap.channel), list(self.cheap.time)
 
     def extent(self, pattern: Pattern) -> tuple[int, int]:
         """The largest open share: (channels computed, temporal stride factor R)."""
