@@ -259,6 +259,18 @@ def test_the_policy_of_as_many_macs_counts_more_policies_than_are_kept():
     assert list(opened.values()) == [[True, False, True, False]] * 3
 
 
+@pytest.mark.parametrize(
+    ("normalised", "wanted"), [(True, [1, 0, 1, 0]), (False, [0.6, 0, 0.7, 0])]
+)
+def test_the_one_path_of_a_policy_is_as_wide_as_the_gate_would_open_it(normalised, wanted):
+    settings = dict(normalised=normalised)
+    model = nn.ModuleDict({"a": VaRedConv3d(2, 4, 1, dynamic=settings)})
+    # Beside the first path of each axis its second one is open too.
+    policies = policies_of([{"a": np.array([[[0.6, 0.4, 0.7, 0.3]]])}])
+    gates, _ = policy_of_share(model, policies, {"a": 1.0}, {"a": 8}, 1.0)
+    assert gates["a"]["values"].tolist() == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(("channels", "frames"), [(8, 8), (8, 1), (8, 3), (5, 5), (6, 7)])
 @torch.no_grad()
 def test_the_share_of_a_policy_is_what_the_network_takes(channels, frames):

@@ -64,7 +64,9 @@ def policy_of_share(
     for (name, axis), (paths, often) in answers.items():
         path, own = paths[taken[name, axis]], torch.zeros(len(paths))
         often = often * (path > 0)
-        own[taken[name, axis]] = np.average(path, weights=often) if often.any() else 1
+        # Of numbers that are divided by their sum, one alone is 1.
+        is_one = convs[name].dynamic.normalised or not often.any()
+        own[taken[name, axis]] = 1 if is_one else np.average(path, weights=often)
         values[name].append(own)
     return {name: {"values": torch.cat(own)} for name, own in values.items()}, share()
 
