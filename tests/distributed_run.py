@@ -1,5 +1,5 @@
-"""Tests the toy and trains it, in as many processes as torchrun started: one step on all clips, and
-two on half of them each with taught gates, or pruned.
+"""Tests the toy, shifts its gates to a budget and trains it, in as many processes as torchrun
+started: one step on all clips, and two on half of them each with taught gates, or pruned.
 """
 
 import json
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 import toy
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from torch import nn
 
 import vared_mm  # noqa: F401
+from vared_mm.report import budget
 
 torch.set_num_threads(1)
 wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False)
@@ -50,6 +52,20 @@ gate = runner.model.module.backbone[1].gate
 nn.init.normal_(gate.weight2, std=3, generator=torch.Generator().manual_seed(0))
 metrics = runner.test()
 summary = runner.test_evaluator.metrics[1].summary
+
+looked = []
+test_step = toy.ToyRecognizer.test_step
+toy.ToyRecognizer.test_step = lambda *of: looked.append(len(of[1]["inputs"])) or test_step(*of)
+start, shifted = (Path(sys.argv[1], name) for name in ("start.pth", "shifted.pth"))
+if is_main_process():
+    torch.save({"state_dict": runner.model.module.state_dict()}, start)
+torch.distributed.barrier()
+settings = toy.runner_settings("unused", {})
+config = Config({key: settings[key] for key in ("model", "val_dataloader")})
+found = budget.write_at_budgets(config, start, {0.7: shifted})[0.7]
+found = of_each_process((*found, sum(looked)))
+toy.ToyRecognizer.test_step = test_step
+
 nn.init.zeros_(gate.weight2)
 runner.train()
 
@@ -72,6 +88,10 @@ zeros = of_each_process((pruned.model.module.backbone[1].weight == 0).flatten().
 
 if is_main_process():
     result = dict(metrics=metrics, summary=summary, beta=gate.beta.tolist(), zeros=zeros)
+    result["budget"] = found
+    betas = [torch.load(file, weights_only=True)["state_dict"]["backbone.1.gate.beta"]
+             for file in (start, shifted)]  # fmt: skip
+    result["moved"] = (betas[1] - betas[0]).tolist()
     result["alike"] = all(one == weights[0] for one in weights)
     saved = torch.load(Path(taught.work_dir, "iter_2.pth"), weights_only=True)["state_dict"]
     result["saved"] = all(torch.equal(saved[f"backbone.1.gate.{k}"], v) for k, v in state.items())

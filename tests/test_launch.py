@@ -25,6 +25,7 @@ from mmengine.registry import (
 )
 from torch.utils.data import DataLoader
 
+from vared_mm import launch
 from vared_mm.datasets.video_guard import BrokenVideoError
 from vared_mm.launch import (
     RANKS,
@@ -301,6 +302,21 @@ def test_no_process_group_and_no_thread_of_it_outlives_the_work(monkeypatch, fai
         assert fails
     assert not torch.distributed.is_initialized()
     assert not gloo_threads()
+
+
+@pytest.mark.parametrize(("launcher", "has_gpu"), [("pytorch", True), ("slurm", False)])
+def test_processes_know_of_each_other_before_the_work_also_where_mmengine_starts_them(
+    monkeypatch, launcher, has_gpu
+):
+    begun = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(launch, "set_multi_processing", lambda **settings: begun.append(settings))
+    monkeypatch.setattr(
+        launch, "init_dist", lambda *named, **settings: begun.append([*named, settings])
+    )
+    env = dict(mp_cfg=dict(opencv_num_threads=2), dist_cfg=dict(timeout=60))
+    with processes(Config(dict(launcher=launcher, env_cfg=env))):
+        assert begun == [dict(opencv_num_threads=2, distributed=True), [launcher, dict(timeout=60)]]
 
 
 # One process for all tools, as to import torch and the toolboxes takes the time.

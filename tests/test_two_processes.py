@@ -1,4 +1,4 @@
-"""Two processes do what one does: training, test, taught gates, pruning."""
+"""Two processes do what one does: training, test, taught gates, pruning, another budget."""
 
 import json
 import subprocess
@@ -43,3 +43,12 @@ def test_both_processes_prune_the_same_weights_as_one_does(results):
     (alone,), (first, second) = (result["zeros"] for result in results)
     assert first == second == alone
     assert 300 < sum(alone) < len(alone) == 864
+
+
+def test_both_processes_find_the_shift_that_one_does_and_each_runs_half_of_the_clips(results):
+    ((shift, share, clips),) = results[0]["budget"]
+    for of_each in results[1]["budget"]:
+        assert of_each == [shift, pytest.approx(share), clips / 2]
+    assert abs(share - 0.7) < 0.1
+    for result in results:
+        assert result["moved"] == pytest.approx([shift, 0, shift, 0], abs=1e-6)

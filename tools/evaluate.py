@@ -31,7 +31,7 @@ from vared_mm.engine.around_forward import unwrapped
 from vared_mm.fast.benchmark import Settings
 from vared_mm.fast.engines import ENGINES
 from vared_mm.files import new_folder, read_names
-from vared_mm.launch import config_of, extra, processes, told_in_a_line
+from vared_mm.launch import check_launcher, config_of, extra, processes, told_in_a_line
 from vared_mm.method.fixed_gate import has_one_policy
 from vared_mm.method.observe import dynamic_convs
 from vared_mm.options import KeyValues, Parser, positive
@@ -50,6 +50,7 @@ with extra("report"):
 def main() -> None:
     args = parsed()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    check_launcher(args.launcher)
     config = config_of(args.config, args.cfg_options)
     config.launcher = args.launcher
     names = tuple(read_names(args.classes)) if args.classes else None
@@ -86,7 +87,7 @@ def why_not_judged(result: Result, model: nn.Module) -> str:
 
 
 def budgets(config: Config, args: argparse.Namespace) -> list[Path]:
-    """The checkpoints at each budget, which the main process makes."""
+    """The checkpoints at each budget, which the main process writes."""
     made: list[Path] = []
     for checkpoint in args.checkpoints:
         # In a folder of its own: several runs have checkpoints of one name.
@@ -95,11 +96,10 @@ def budgets(config: Config, args: argparse.Namespace) -> list[Path]:
             share: job.folder / f"{checkpoint.stem}-budget_{share:g}.pth" for share in args.budget
         }
         made += outs.values()
-        if is_main_process():
-            for target, found in write_at_budgets(config, checkpoint, outs).items():
-                print(
-                    f"{outs[target]}: β {found.shift:+.2f}, share {found.share:.3f} in validation"
-                )
+        for target, found in write_at_budgets(config, checkpoint, outs).items():
+            told = f"{outs[target]}: β {found.shift:+.2f}, share {found.share:.3f} in validation"
+            if is_main_process():
+                print(told)
     barrier()
     return made
 

@@ -25,9 +25,10 @@ import torch
 import torch.distributed.nn
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier
+from mmengine.dist import barrier, init_dist
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.utils.dl_utils import set_multi_processing
 
 from vared_mm.commands import as_command
 from vared_mm.files import remove_halves
@@ -251,7 +252,7 @@ def processes(config: Config) -> Iterator[None]:
     last one is Python's, which ends it without the interpreter's lock: a model's would keep that,
     and wait for threads that wait for it.
     """
-    start_without_gpu(config)
+    join(config)
     try:
         yield
         # The first process holds the store that the others still talk to.
@@ -269,9 +270,16 @@ def processes(config: Config) -> Iterator[None]:
             del group
 
 
-def start_without_gpu(config: Config) -> None:
-    """Without GPUs, joins torchrun's processes over gloo; mmengine's own start asks for GPUs."""
+def join(config: Config) -> None:
+    """As mmengine's Runner would later, before any work. Without GPUs over gloo, where that start
+    asks for GPUs."""
+    if config.launcher == "none":
+        return
     if config.launcher != "pytorch" or torch.cuda.is_available():
+        env = config.get("env_cfg", {})
+        # Before the group, which would choose how worker processes begin.
+        set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
+        init_dist(config.launcher, **env.get("dist_cfg", {}))
         return
     torch.distributed.init_process_group("gloo")
     unused = config.get("find_unused_parameters", False)

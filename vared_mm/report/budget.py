@@ -1,23 +1,24 @@
 """Any budget from one checkpoint: all gates are opened or closed further, by the same shift of β.
 
-The shift is found by bisection on the validation set. Shares are of the MACs of the dynamic
-convolutions, in [0, 1]. What comes out is a checkpoint like any other.
+The shift is found by bisection on the validation set, of which each of several processes runs its
+part. Shares are of the MACs of the dynamic convolutions, in [0, 1]. What comes out is a checkpoint
+like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
 
 from vared_mm.files import half_written
 from vared_mm.flops import build_model
@@ -40,7 +41,8 @@ class Shifted(NamedTuple):
 def write_at_budgets(
     config: Config, checkpoint: Path, outs: Mapping[float, Path]
 ) -> dict[float, Shifted]:
-    """Writes `checkpoint` once for each mean share of `outs`, shifted as near to it as it goes.
+    """Writes `checkpoint` once for each mean share of `outs`, shifted as near to it as it goes; all
+    processes look, and the main one writes.
 
     Raises:
         ValueError: The model is static, or its gates do not reach all of them; nothing is written.
@@ -52,8 +54,9 @@ def write_at_budgets(
         raise ValueError(f"{checkpoint} has no gates that ask the input, and so no other budget")
     begun = [gate.beta.detach().clone() for gate in gates]
     settings = config.get("val_dataloader") or config.test_dataloader
-    # The usual sampler would give this process, which alone looks, no more than its part.
-    settings = {**settings, "persistent_workers": False, "sampler": {"type": in_turn}}
+    # Each sample once, whatever the number of processes.
+    sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": False}
+    settings = {**settings, "persistent_workers": False, "sampler": sampler}
     loader = Runner.build_dataloader(settings)
 
     def share(shift: float) -> float:
@@ -61,7 +64,7 @@ def write_at_budgets(
         return mean_share(model, loader)
 
     found = shifts_for(share, outs)
-    for target, out in outs.items():
+    for target, out in outs.items() if is_main_process() else ():
         shift_all(gates, begun, found[target].shift)
         out.parent.mkdir(parents=True, exist_ok=True)
         weights = weights_to_cpu(model.state_dict())
@@ -108,18 +111,18 @@ def shifts_for(share: Callable[[float], float], targets: Iterable[float]) -> dic
     return {target: nearest(target) for target in targets}
 
 
-def in_turn(dataset: Sized, seed: int | None = None) -> Sampler:
-    """All samples, also in one process of several."""
-    return SequentialSampler(dataset)
-
-
 def mean_share(model: BaseModel | nn.Module, loader: Any) -> float:
-    """Over all samples."""
+    """Over the samples of all processes."""
     total, samples = 0.0, 0
+    batches = (
+        tracked(loader, len(loader), "looking for the budget") if is_main_process() else loader
+    )
     with torch.no_grad():
-        for data in tracked(loader, len(loader), "looking for the budget"):
+        for data in batches:
             with record_cost(model) as record:
                 count = len(model.test_step(data))  # type: ignore[operator]
             total += float(record.share(count).sum())
             samples += count
-    return total / samples
+    sums = torch.tensor([total, samples], dtype=torch.float64)
+    all_reduce(sums)
+    return float(sums[0] / sums[1])
