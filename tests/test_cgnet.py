@@ -52,6 +52,11 @@ def test_a_position_above_its_threshold_reads_all_channels_and_another_the_first
     assert by_hand()(x).flatten().tolist() == [7.0, 0.5]
 
 
+def test_channels_beyond_those_that_its_filters_read_are_refused_and_not_passed_over():
+    with pytest.raises(DynamicError, match=r"CGConv2d takes a batch \(N, 4, H, W\); came \(1, 6,"):
+        by_hand()(torch.ones(1, 6, 1, 2))
+
+
 def test_the_gradient_of_a_threshold_is_that_of_the_sigmoid_times_what_the_gate_lets_in():
     conv, x = by_hand(), torch.tensor([2.0, 1, 1, 3]).view(1, 4, 1, 1)
     conv(x).sum().backward()

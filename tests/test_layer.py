@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 
 import pytest
 import torch
@@ -205,10 +206,13 @@ def test_nan_input_stays_nan_in_training_as_in_a_plain_convolution():
     assert dynamic.train()(x).isnan().any()
 
 
-def test_an_unbatched_input_is_refused():
+def test_what_is_no_batch_or_of_other_channels_is_refused():
     dynamic, _, x = make_case("3x3x3")
-    with pytest.raises(DynamicError, match=r"batch of 5 dimensions, \(N, C, T, H, W\); came \(3,"):
-        dynamic(x[0])
+    c, kind = x.shape[1], type(dynamic).__name__
+    for other in (x[0], x[:, 1:], torch.cat([x, x], 1)):
+        told = re.escape(f"{kind} takes a batch (N, {c}, T, H, W); came {tuple(other.shape)}")
+        with pytest.raises(DynamicError, match=told):
+            dynamic(other)
 
 
 class Elsewhere(nn.Conv3d):

@@ -69,6 +69,11 @@ class GatedConv(_ConvNd):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             raise DynamicError(NO_TRACE)
+        if x.ndim != self.weight.ndim or x.shape[1] != self.in_channels:
+            raise DynamicError(
+                f"{type(self).__name__} takes a batch (N, {self.in_channels}, "
+                f"{'T, ' * (self.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
+            )
         return uncompiled(self._forward, x) if is_watched else self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -109,11 +109,6 @@ class _Dynamic(GatedConv):
         return self.dynamic
 
     def _forward(self, x: Tensor) -> Tensor:
-        if x.ndim != self.weight.ndim:
-            raise DynamicError(
-                f"a dynamic convolution takes a batch of {self.weight.ndim} dimensions, "
-                f"(N, C, {'T, ' * (self.weight.ndim == 5)}H, W); came {tuple(x.shape)}"
-            )
         if not x.shape[0]:
             return self.plain(x)
         gates = self.gate(x)
