@@ -13,15 +13,15 @@ from vared_mm.compat import label_files
 SIZE = (4, 6)
 
 
-def read(folder, labels, orientation=1, scale=None):
-    """What a pipeline makes of a picture of 4 x 6 pixels and its labels."""
+def read(folder, labels, orientation=1, scale=None, size=SIZE):
+    """What a pipeline makes of a picture and its labels."""
     from mmcv.transforms import LoadImageFromFile, Resize
     from mmseg.datasets.transforms import LoadAnnotations
 
     picture, file = folder / "street.jpg", folder / "street.png"
     exif = Image.Exif()
     exif[label_files.ORIENTATION] = orientation
-    Image.new("RGB", SIZE[::-1]).save(picture, exif=exif)
+    Image.new("RGB", size[::-1]).save(picture, exif=exif)
     if isinstance(labels, Image.Image):
         labels.save(file)
     else:
@@ -49,6 +49,13 @@ def test_labels_of_8_bits_are_read_whatever_holds_them(value, kind, whole, tmp_p
     assert (found.dtype, found.shape, set(found.flat)) == (np.uint8, SIZE, {whole})
 
 
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
+def test_a_picture_of_one_row_or_column_keeps_it_in_its_labels(size, tmp_path):
+    assert (
+        read(tmp_path, np.full(size, 7, np.uint8), size=size).tolist() == np.full(size, 7).tolist()
+    )
+
+
 def test_a_palette_is_no_colour(tmp_path):
     labels = Image.fromarray(np.full(SIZE, 3, np.uint8)).convert("P")
     assert read(tmp_path, labels).shape == SIZE
@@ -66,9 +73,12 @@ def test_a_picture_that_is_resized_first_keeps_the_labels_of_its_file(tmp_path):
             r"street.png has labels of type .*int.* like 257, which 8 bits do not hold",
         ),
         (np.zeros((8, 12), np.uint8), r"street.png gives labels of shape \(8, 12\), .* \(4, 6\)"),
+        # As many as the picture has pixels, and as a column of it has.
+        (np.zeros((1, 24), np.uint8), r"street.png gives labels of shape \(1, 24\), .* \(4, 6\)"),
+        (np.zeros((4, 1), np.uint8), r"street.png gives labels of shape \(4, 1\), .* \(4, 6\)"),
         (np.zeros((*SIZE, 3), np.uint8), r"shape \(4, 6, 3\); .* the colours of the classes\?"),
     ],
-    ids=["16 bits", "size", "colours"],
+    ids=["16 bits", "size", "row", "column", "colours"],
 )
 def test_labels_that_would_be_misread_are_named(labels, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -22,6 +22,13 @@ ORIENTATION = 0x0112  # the EXIF tag
 _told: list[str | None] = []
 
 
+class Rows(np.ndarray):
+    """Labels (H, W), or (H, W, 1), of which a single row or column stays one."""
+
+    def squeeze(self, axis: Any = None) -> Any:
+        return self[..., 0] if self.ndim > 2 and self.shape[2] == 1 else self
+
+
 class WideLabelsError(ValueError):
     """Labels that 8 bits do not hold."""
 
@@ -35,15 +42,14 @@ def check_what_is_read(module: ModuleType) -> None:
     def imfrombytes(*args: Any, **kwargs: Any) -> Any:
         labels = decode(*args, **kwargs)
         refuse_wide(labels)
-        return labels
+        return labels.view(Rows)
 
     def load_seg_map(self: Any, results: dict[str, Any]) -> None:
         try:
             load(self, results)
         except WideLabelsError as error:
             raise ValueError(f"{results['seg_map_path']} {error}") from None
-        if results["gt_seg_map"].ndim < 2:
-            results["gt_seg_map"] = results["gt_seg_map"].reshape(results["ori_shape"])
+        results["gt_seg_map"] = np.asarray(results["gt_seg_map"])
         refuse_other_size(results)
         tell_turned(results.get("img_path"))
 
