@@ -85,6 +85,17 @@ def test_labels_that_would_be_misread_are_named(labels, message, tmp_path):
         read(tmp_path, labels)
 
 
+@pytest.mark.parametrize("backend", ["pillow", "cv2"])
+@pytest.mark.parametrize("content", [b"no image", b""], ids=["text", "nothing"])
+def test_a_label_image_that_is_none_is_named(content, backend, tmp_path):
+    from mmseg.datasets.transforms import LoadAnnotations
+
+    file = tmp_path / "street.png"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"street\.png cannot be read as an image"):
+        LoadAnnotations(imdecode_backend=backend)({"seg_map_path": str(file)})
+
+
 def test_labels_of_a_photo_that_is_turned_as_it_is_read_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"street.jpg has \(6, 4\) \(its EXIF tag turns it"):
         read(tmp_path, np.zeros(SIZE, np.uint8), orientation=6)

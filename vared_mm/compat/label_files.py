@@ -2,7 +2,8 @@
 
 Labels of 16 bits then become other classes, and those of another size, or of a photo that its EXIF
 tag turns as it is read, are trained on where they do not belong. Those of a single row or column
-lose it, and packing fails with "The dim of value must be 2 or 3, but got 0".
+lose it, and packing fails with "The dim of value must be 2 or 3, but got 0". A file that is no
+image fails without its name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .after_import import after_import
 from .cure import Cure, installed_source
 
 LOADING = "mmseg.datasets.transforms.loading"
+NO_IMAGE = "cannot be read as an image"
 ORIENTATION = 0x0112  # the EXIF tag
 _told: list[str | None] = []
 
@@ -29,8 +31,8 @@ class Rows(np.ndarray):
         return self[..., 0] if self.ndim > 2 and self.shape[2] == 1 else self
 
 
-class WideLabelsError(ValueError):
-    """Labels that 8 bits do not hold."""
+class LabelsError(ValueError):
+    """Labels that cannot be read, or that 8 bits do not hold."""
 
 
 def check_what_is_read(module: ModuleType) -> None:
@@ -40,15 +42,20 @@ def check_what_is_read(module: ModuleType) -> None:
     load = loader._load_seg_map
 
     def imfrombytes(*args: Any, **kwargs: Any) -> Any:
-        labels = decode(*args, **kwargs)
+        try:
+            labels = decode(*args, **kwargs)
+        except Exception as error:  # of OpenCV or PIL
+            raise LabelsError(NO_IMAGE) from error
+        if labels is None:
+            raise LabelsError(NO_IMAGE)
         refuse_wide(labels)
         return labels.view(Rows)
 
     def load_seg_map(self: Any, results: dict[str, Any]) -> None:
         try:
             load(self, results)
-        except WideLabelsError as error:
-            raise ValueError(f"{results['seg_map_path']} {error}") from None
+        except LabelsError as error:
+            raise ValueError(f"{results['seg_map_path']} {error}") from error.__cause__
         results["gt_seg_map"] = np.asarray(results["gt_seg_map"])
         refuse_other_size(results)
         tell_turned(results.get("img_path"))
@@ -63,7 +70,7 @@ def refuse_wide(labels: np.ndarray) -> None:
         return
     wrong = labels[labels != labels.astype(np.uint8)]
     if wrong.size:
-        raise WideLabelsError(
+        raise LabelsError(
             f"has labels of type {labels.dtype} like {wrong[0]}, which 8 bits do not hold; "
             "wanted whole numbers from 0 to 255, each the class of its pixel alone"
         )
@@ -112,8 +119,9 @@ def is_turned(picture: str | None) -> bool:
 
 CURE = Cure(
     name="label-files",
-    reason="mmseg cuts label images to 8 bits, does not compare them with their pictures, and "
-    "squeezes them, so that those of one row, one column or one pixel fail",
+    reason="mmseg does not name label images that cannot be read, cuts them to 8 bits, does not "
+    "compare them with their pictures, and squeezes them, so that those of one row, one column or "
+    "one pixel fail",
     is_needed=lambda: ".squeeze()" in installed_source(LOADING),
     apply=lambda: after_import(LOADING.__eq__, check_what_is_read),
 )
