@@ -295,6 +295,13 @@ def test_a_step_that_asserts_something_of_a_sample_is_told_with_it_in_a_line(wor
         next(iter(DataLoader(Cropped([1]), num_workers=workers)))
 
 
+def test_a_picture_without_a_byte_is_named(tmp_path):
+    (picture := tmp_path / "street.jpg").touch()
+    read = Compose([dict(type="mmcv.LoadImageFromFile")])
+    with pytest.raises(ValueError, match=r"LoadImageFromFile does not take .*street\.jpg: OpenCV"):
+        read(dict(img_path=str(picture)))
+
+
 # Our configs by name
 
 
