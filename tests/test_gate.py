@@ -19,6 +19,7 @@ from vared_mm.method.gate import (
     BlockGate,
     FollowerGate,
     Gate,
+    decide_by_definition,
     pooled_maps,
     soft_gate,
 )
@@ -34,6 +35,15 @@ def test_with_all_closed_the_largest_opens_at_the_floor_for_that_sample_alone():
     z = torch.tensor([[-0.5, -0.1, -3.0], [0.2, -0.1, -3.0]])
     v = soft_gate(z, floor=0.01, leak=0.1)
     torch.testing.assert_close(v, torch.tensor([[0, 0.01, 0], [math.tanh(0.2), 0, 0]]))
+
+
+@pytest.mark.parametrize("kind", ["training", "kernel", "definition"])
+def test_where_tanh_is_the_same_for_all_the_largest_number_before_it_opens(kind):
+    gate = Gate(5, 2, DynamicConfig(search_space=3)).train(kind == "training")
+    gate.beta.data = torch.tensor([-14.0, -12, -10, -11, -20, -19])
+    x, told = torch.randn(2, 5, 4, 4), (*gate.parameters_read(), *gate.settings_read())
+    v = decide_by_definition(x, *told) if kind == "definition" else gate(x)
+    torch.testing.assert_close(v, torch.tensor([[0, 0, 0.01, 0.01, 0, 0]]).expand(2, 6))
 
 
 def test_a_closed_gate_passes_a_tenth_of_tanh_s_gradient_and_forward_stays_exact():

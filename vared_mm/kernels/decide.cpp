@@ -81,6 +81,7 @@ extern "C" void decide(const Map *x, float *answer, long samples, long channels,
     if (change)
         change_of = means<true>(x, maps, side, pixels - frame, pixels, frame * side, threads);
     std::vector<float> h(hidden);
+    std::vector<double> z(choices);
     for (long n = 0; n < samples; n++) {
         for (long i = 0; i < hidden; i++) {
             const float *row = weight1 + i * inputs;
@@ -91,9 +92,11 @@ extern "C" void decide(const Map *x, float *answer, long samples, long channels,
         for (long axis = 0; axis < axes; axis++, answer += choices) {
             for (long i = 0; i < choices; i++) {
                 const long row = axis * choices + i;
-                answer[i] = std::tanh(dot(weight2 + row * hidden, h.data(), hidden) + beta[row]);
+                z[i] = dot(weight2 + row * hidden, h.data(), hidden) + beta[row];
+                answer[i] = std::tanh(z[i]);
             }
-            float *largest = std::max_element(answer, answer + choices);
+            // Far below zero, several answers are -1.
+            float *largest = answer + (std::max_element(z.begin(), z.end()) - z.begin());
             if (*largest <= 0) *largest = floor;
             for (long i = 0; i < choices; i++) answer[i] = answer[i] < 0 ? 0 : answer[i];
             const float sum = std::accumulate(answer, answer + choices, 0.f);

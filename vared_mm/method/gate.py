@@ -49,7 +49,8 @@ def soft_gate(z: Tensor, floor: float, leak: float, normalised: bool = False) ->
     value = t.detach() if learns else t
     # The largest keeps its value or takes the floor. NaN is neither open nor closed: it stays,
     # for whoever reads the gate to refuse.
-    largest, place = value.max(-1, keepdim=True)
+    place = z.argmax(-1, keepdim=True)  # Far below zero, t is -1 for several.
+    largest = value.amax(-1, keepdim=True)
     v = value.relu().scatter_(-1, place, torch.where(largest <= 0, floor, largest))
     if learns:
         passed = F.leaky_relu(t, leak)

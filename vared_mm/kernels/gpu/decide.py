@@ -48,11 +48,13 @@ def decide(
         for path in tl.static_range(PATHS):
             row = axis * PATHS + path
             weights = tl.load(weight2 + row * HIDDEN + i, mask=i < HIDDEN, other=0)
-            gate = tanh(tl.reduce(weights * hidden, 0, added) + tl.load(beta + row))
+            z = tl.reduce(weights * hidden, 0, added) + tl.load(beta + row)
+            gate = tanh(z)
             # NaN stays, and takes no floor.
             opened += is_open(gate).to(tl.int32)
-            place = tl.where(gate > largest, path, place)
-            largest = tl.maximum(gate, largest)
+            # Far below zero, several gates are -1.
+            place = tl.where(z > largest, path, place)
+            largest = tl.maximum(z, largest)
             gates = tl.where(choice == path, tl.where(gate <= 0, 0.0, gate), gates)
         gates = tl.where((opened == 0) & (choice == place), floor, gates)
         if NORMALISED:
