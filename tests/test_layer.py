@@ -229,6 +229,13 @@ class MmcvConv3d(nn.Conv3d):
 
 MmcvConv3d.__module__ = "mmcv.cnn.bricks.wrappers"
 
+
+def with_own(name, value):
+    conv = nn.Conv2d(4, 4, 3)
+    setattr(conv, name, value)
+    return conv
+
+
 REFUSED = {
     "transposed": (
         VaRedConv3d,
@@ -246,6 +253,24 @@ REFUSED = {
         nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
         {},
         "hooks or parametrizations",
+    ),
+    "own forward": (
+        VaRedConv2d,
+        with_own("forward", lambda x: 2 * x),
+        {},
+        "something else than Conv2d",
+    ),
+    "own product": (
+        VaRedConv2d,
+        with_own("_conv_forward", lambda x, weight, bias: 2 * x),
+        {},
+        "something else than Conv2d",
+    ),
+    "buffer": (
+        VaRedConv2d,
+        with_own("mask", nn.Buffer(torch.ones(4))),
+        {},
+        "holds 'mask' beside its weight and bias",
     ),
     "wrong dimensions": (VaRedConv2d, nn.Conv3d(4, 4, 3), {}, "VaRedConv2d is made from a Conv2d"),
 }

@@ -259,3 +259,31 @@ def test_exclusions_that_name_no_target_or_leave_none_say_so(exclude, message):
     with pytest.raises(NoMatchingModuleError, match=message):
         make_dynamic(model, DynamicConfig(targets=r"\d\.conv[13]", exclude=exclude))
     assert repr(model) == before
+
+
+class Past(nn.Module):
+    """Calls its convolutions by what torch does not know of."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.a, self.b = nn.Conv3d(3, 8, 1), nn.Conv3d(8, 8, 1)
+        self.calls = held(self)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda model: [model.a, model.b],
+        lambda model: {"first": (model.a, model.b)},
+        lambda model: model.b.forward,
+    ],
+    ids=["list", "dict", "method"],
+)
+def test_a_convolution_that_is_called_past_torch_is_no_target(held):
+    for make in (make_dynamic, make_cgnet, make_ghost):
+        model = nn.Sequential(Past(held))
+        before = repr(model)
+        with pytest.raises(UnsupportedConvError, match=r"calls of 0 \(Past\) holds a convolution"):
+            make(model, dict(targets=r"0\.b") | ({"cheap_kernel": 1} if make is make_ghost else {}))
+        assert repr(model) == before
+    assert make_dynamic(nn.Sequential(Past(lambda model: [nn.ReLU()])), dict(targets=r"0\.b"))

@@ -34,7 +34,9 @@ def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether its class computes what torch's convolution does, and nothing else."""
     kind, base = type(conv), nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
     own = kind.forward is not base.forward or kind._conv_forward is not base._conv_forward
-    return not own or kind.__module__ in _PLAIN_ELSEWHERE
+    # Of its own, beside its class, as what makes a trained network's images tile gives it.
+    replaced = {"forward", "_conv_forward"} & vars(conv).keys()
+    return not replaced and (not own or kind.__module__ in _PLAIN_ELSEWHERE)
 
 
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
@@ -59,6 +61,10 @@ def check_exchange(conv: nn.Module, config: Targets) -> None:
     if hasattr(conv, "parametrizations") or any(getattr(conv, name) for name in _HOOKS):
         reason = "it has hooks or parametrizations, which would be lost; remove them first"
         refuse(conv, config, reason)
+    held = [*conv._parameters, *conv._buffers, *conv._modules]
+    if more := [name for name in held if name not in ("weight", "bias")]:
+        reason = f"it holds {more[0]!r} beside its weight and bias, which would be lost"
+        refuse(conv, config, f"{reason}; leave it out of the targets")
 
 
 def refuse(conv: nn.Module, config: Targets, reason: str) -> NoReturn:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
+from types import MethodType
 from typing import Any, TypeVar
 
 from torch import nn
@@ -154,7 +155,20 @@ def _leaders(matched: dict[str, _ConvNd], config: DynamicConfig) -> dict[str, _C
 
 
 def exchange(model: nn.Module, made: Mapping[int, nn.Module]) -> None:
-    """Puts what was made for each module, by its id, in its place, or in all of its places."""
+    """Puts what was made for each module, by its id, in its place, or in all of its places.
+
+    Raises:
+        UnsupportedConvError: A module holds one where torch does not know of it, and would go on
+            with what was there.
+    """
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute != "_modules" and any(id(one) in made for one in within(value)):
+                raise UnsupportedConvError(
+                    f"{attribute} of {name or 'the model'} ({type(module).__name__}) holds a "
+                    "convolution past torch, which would stay as it was and be called in the place "
+                    "of the new one; hold it in an nn.ModuleList or nn.ModuleDict, or by its name"
+                )
     places = [
         (parent, name, made[id(child)])
         for parent in model.modules()
@@ -163,3 +177,15 @@ def exchange(model: nn.Module, made: Mapping[int, nn.Module]) -> None:
     ]
     for parent, name, new in places:
         setattr(parent, name, new)
+
+
+def within(value: Any) -> Iterator[Any]:
+    """The value, what is in it, if it is a list or the like, and whose method it is."""
+    yield value
+    if isinstance(value, MethodType):
+        yield value.__self__
+    elif isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        for one in value:
+            yield from within(one)
