@@ -212,6 +212,12 @@ def test_an_image_costs_what_all_its_augmented_views_do(tmp_path):
     assert 0.4 < both["share"]["avg"] <= 1
 
 
+def test_of_a_set_smaller_than_asked_for_all_samples_are_measured(tmp_path):
+    config = scenes(tmp_path)
+    model = build_model(config)
+    assert [measured(model, config, n)["samples"] for n in (1, 2, 100)] == [1, 2, 2]
+
+
 def test_the_dense_cost_of_images_of_several_sizes_is_told_as_a_mean_alone(capsys):
     spread = {"avg": 2.0, "min": 1.0, "max": 3.0}
     report = dict(dense_gmacs=4.0, paper_gmacs=spread, full_gmacs=spread, params_m=1.0)

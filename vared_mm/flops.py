@@ -6,6 +6,7 @@ The unit is the MAC of convolutions and linear layers, counted while they run.
 from __future__ import annotations
 
 import copy
+from itertools import islice
 from typing import Any
 
 import torch
@@ -137,15 +138,16 @@ def loader_of(
 
 
 def measured(model: BaseModel, config: Config, samples: int) -> dict[str, Any]:
-    """Average, minimum and maximum over the first `samples` of the config's test set."""
-    loader = loader_of(config, num_batch_per_epoch=samples)
+    """Average, minimum and maximum over the first `samples` of the config's test set, or all."""
+    loader = loader_of(config)
+    count = min(samples, len(loader))
     watch = CostWatch(model, steps_of(loader.dataset))
     end = around_forward(unwrapped(model), "predict", watch)
     try:
         with torch.no_grad(), views_summed(model):
             costs = [
                 sample.mac_cost
-                for batch in tracked(loader, min(samples, len(loader)), "samples")
+                for batch in tracked(islice(loader, count), count, "samples")
                 for sample in model.test_step(batch)
             ]
     finally:
