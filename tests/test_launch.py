@@ -48,7 +48,7 @@ from vared_mm.report.policy_pictures import CLASSES, KINDS
 def test_what_a_user_can_cause_ends_with_a_line(error):
     with pytest.raises(SystemExit, match="^error: a b$"), told_in_a_line():
         raise error("a\n\tb")
-    for fault in (TypeError, KeyError, RuntimeError):
+    for fault in (TypeError, KeyError, RuntimeError, AssertionError):
         with pytest.raises(fault), told_in_a_line():
             raise fault("model")
 
@@ -83,6 +83,7 @@ class FaultyHook(Hook):
         (dict(type="FaultyHook"), "missing 1 required positional argument: 'weight'"),
         (dict(weight=3), 'must contain the key "type"'),
         (dict(type=3), "type must be a str"),
+        (dict(type="EMAHook", begin_iter=-1), "begin_iter: -1"),
         ("FaultyHook", "cfg should be a dict"),
     ],
 )
@@ -249,6 +250,21 @@ def test_settings_that_are_near_to_none_or_in_the_config_are_taken(tmp_path, key
     (tmp_path / "net.py").write_text("model = models2 = dict(backbone=dict(depth=18))")
     config = config_of(str(tmp_path / "net.py"), {key: 1})
     assert reduce(getattr, key.split("."), config) == 1
+
+
+@pytest.mark.parametrize(("options", "unread"), [
+    ({"data_root": "b", "epochs": 5}, "data_root, epochs"),
+    ({"custom_imports.imports": "mine"}, "custom_imports"),
+    ({"model.depth": 34, "compile": True, "load_from": "a.pth"}, None),
+])  # fmt: skip
+def test_a_setting_that_changes_nothing_is_told(tmp_path, monkeypatch, options, unread):
+    told = []
+    monkeypatch.setattr("vared_mm.launch.print_log", lambda text, *_: told.append(text))
+    (tmp_path / "net.py").write_text("data_root = 'a'\nepochs = 9\nmodel = dict(file=data_root)")
+    config = config_of(str(tmp_path / "net.py"), options)
+    assert config.model.file == "a"
+    wanted = [f"--cfg-options sets {unread}, which mmengine's Runner does not"] if unread else []
+    assert [text.partition(" read:")[0] for text in told] == wanted
 
 
 @pytest.mark.parametrize(("file", "keys"), [

@@ -26,7 +26,7 @@ import torch.distributed.nn
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, init_dist
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.utils.dl_utils import set_multi_processing
 
@@ -77,7 +77,8 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
     quiet(MMLogger.get_current_instance())
     try:
         config = Config.fromfile(file)
-        unknown = {key.partition(".")[0] for key in options or {}} - set(config)
+        given = dict.fromkeys(key.partition(".")[0] for key in options or {})
+        unknown = given.keys() - set(config)
         config.merge_from_dict(options or {})
     # A config is code, which may end in any way.
     except Exception as error:
@@ -87,11 +88,25 @@ def config_of(file: str, options: dict[str, Any] | None = None) -> Config:
         ) from error
     for key in unknown:
         refuse_misspelt(key)
+    if unread := [key for key in given if key not in READ]:
+        print_log(
+            f"--cfg-options sets {', '.join(unread)}, which mmengine's Runner does not read: what "
+            "the config made of it stays as it was. To change that, name the settings that hold "
+            "it, as test_dataloader.dataset.ann_file or train_cfg.max_epochs", "current",
+            logging.WARNING,
+        )  # fmt: skip
     if isinstance(hooks := config.get("custom_hooks"), Mapping):
         raise SystemExit(f"error: custom_hooks is {dict(hooks)}; wanted a list of such dicts")
     if isinstance(files := config.get("load_from"), list | tuple):
         raise SystemExit(f"error: load_from is {list(files)}; wanted one checkpoint")
     return config
+
+
+# Of a config, what mmengine's Runner takes and looks up.
+READ = {
+    *signature(Runner).parameters, "activation_checkpointing", "compile", "efficient_conv_bn_eval",
+    "find_unused_parameters", "model_wrapper_cfg", "runner_type", "strategy", "sync_bn",
+}  # fmt: skip
 
 
 def refuse_misspelt(key: str) -> None:
@@ -123,8 +138,8 @@ def told_in_a_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, KeyError | TypeError) and not is_of_config(error):
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if not isinstance(error, OSError | ValueError) and not is_of_config(error):
             raise
         into_log_file(error)
         raise SystemExit(f"error: {visible(' '.join(said_by(error).split()))}") from error
@@ -138,10 +153,12 @@ OF_CONFIG = re.compile(
 
 
 def is_of_config(error: Exception) -> bool:
-    """Whether mmengine raised it while it built what a config names, for its type or keys."""
+    """Whether it was raised while mmengine built what a config names, for its type or keys, or as
+    what was built asserts something of its settings."""
     files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
     is_building = any(Path(file).match("mmengine/registry/*.py") for file in files)
-    return is_building and OF_CONFIG.search(str(error)) is not None
+    wanted = r"\S" if isinstance(error, AssertionError) else OF_CONFIG
+    return is_building and re.search(wanted, str(error)) is not None
 
 
 def said_by(error: Exception) -> str:
