@@ -225,6 +225,13 @@ def test_a_backbone_without_a_convolution_says_so():
         build("mmaction", "VaRedBackbone", dict(backbone=dict(type="OnlyLinear")))
 
 
+@pytest.mark.parametrize("given", [2, False, "conv.*"])
+def test_settings_that_are_no_dict_are_refused(given):
+    for name, option in (("VaRed", "dynamic"), ("CGNet", "cgnet"), ("Ghost", "ghost")):
+        with pytest.raises(ValueError, match=f"{option} is {given!r}; wanted a dict of settings"):
+            build("mmaction", f"{name}InceptionI3d", {"width": 0.125, option: given})
+
+
 @pytest.mark.parametrize("space", [0, 5])
 def test_a_search_space_that_does_not_exist_is_refused_in_the_config(space):
     with pytest.raises(ValueError, match=f"search_space is {space}; wanted one of"):

@@ -120,13 +120,13 @@ def test_widths_between_round_the_branches_and_keep_the_sum(width):
     assert all(m.out_channels >= 1 for m in model.modules() if isinstance(m, nn.Conv3d))
 
 
-@pytest.mark.parametrize("width", [0, -1.0, 0.3, 1.05, 1 / 64])
+@pytest.mark.parametrize("width", [0, -1.0, 0.3, 1.05, 1 / 64, "half"])
 def test_a_width_that_splits_a_channel_is_refused(width):
     with pytest.raises(ValueError, match="multiple of 1/64 from 1/32 on"):
         InceptionI3d(width=width)
 
 
-@pytest.mark.parametrize("stage", [-2, 5])
+@pytest.mark.parametrize("stage", [-2, 5, "all"])
 def test_a_stage_that_does_not_exist_cannot_be_frozen(stage):
     with pytest.raises(ValueError, match="0 to 4 freeze the stages"):
         InceptionI3d(frozen_stages=stage)

@@ -116,6 +116,7 @@ def test_a_clip_of_another_length_than_the_filters_is_refused():
     ("settings", "message"),
     [
         (dict(base_channels=0), "at least 1"),
+        (dict(base_channels="few"), "at least 1"),
         (dict(out_indices=(4,)), r"some of \[0, 1, 2, 3\]"),
         (dict(frozen_stages=5), "0 to 4 freeze the stages"),
         (dict(type="CorrNet", base_channels=6), "multiple of 4"),

@@ -58,7 +58,7 @@ class Targets:
         """From what a config file holds: nothing, a mapping, or the finished settings."""
         if isinstance(settings, cls):
             return settings
-        given: Any = settings or {}
+        given: Any = {} if settings is None else settings
         if not isinstance(given, Mapping):
             raise ValueError(f"{cls.option} is {settings!r}; wanted a dict of settings")
         known = [field.name for field in fields(cls)]

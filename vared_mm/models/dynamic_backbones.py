@@ -75,6 +75,8 @@ def build_exchanged(
         toolbox: Where a type without a scope is looked for first; else in the current scope.
     """
     finished = isinstance(given, form.config)
+    if not finished and not isinstance(given, Mapping | None):
+        form.config.make(given)  # Which refuses it.
     named = finished or "targets" in (given or {})
     preset = form.presets.get(kind(backbone), {})
     if named and not finished and "(?P<block>" not in str(given["targets"]):

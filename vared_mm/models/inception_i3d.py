@@ -17,6 +17,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vared_mm.method.config import is_within
 from vared_mm.models.staged_backbone import StagedBackbone
 
 # Output channels of the four branches of a block, at width 1:
@@ -114,9 +115,9 @@ class InceptionI3d(StagedBackbone):
         super().__init__(frozen_stages, norm_eval, with_cp, init_cfg)
         # Then the last block has 1024 * width channels, which is what the head has to be told, and
         # every branch has one at least.
-        if width < 1 / 32 or (width * 64) % 1:
+        if not is_within(width, 1 / 32) or (width * 64) % 1:
             raise ValueError(
-                f"width={width} has to be a multiple of 1/64 from 1/32 on, e.g. 0.25 or 0.5"
+                f"width={width!r} has to be a multiple of 1/64 from 1/32 on, e.g. 0.25 or 0.5"
             )
         unit: dict[str, Any] = {
             "conv_cfg": conv_cfg or {"type": "Conv3d"},

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vared_mm.method.config import is_whole
 from vared_mm.models.staged_backbone import StagedBackbone
 
 BLOCKS = (2, 2, 2, 2)
@@ -124,8 +125,8 @@ class R2Plus1d18(StagedBackbone):
     ) -> None:
         super().__init__(frozen_stages, norm_eval, with_cp, init_cfg)
         stages = range(len(BLOCKS))
-        if base_channels < 1:
-            raise ValueError(f"base_channels={base_channels} has to be at least 1")
+        if not is_whole(base_channels, 1):
+            raise ValueError(f"base_channels={base_channels!r} has to be a number, at least 1")
         if not out_indices or not set(out_indices) <= set(stages):
             raise ValueError(f"out_indices={out_indices} has to name some of {list(stages)}")
         self.out_indices = tuple(out_indices)

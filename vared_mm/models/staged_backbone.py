@@ -8,6 +8,8 @@ from mmengine.model import BaseModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
+from vared_mm.method.config import is_whole
+
 
 class StagedBackbone(BaseModule):
     """A backbone whose first `frozen_stages` + 1 stages are not trained; -1 trains all.
@@ -21,9 +23,9 @@ class StagedBackbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         last = len(self.stages()) - 1
-        if not -1 <= frozen_stages <= last:
+        if not is_whole(frozen_stages, -1) or frozen_stages > last:
             raise ValueError(
-                f"frozen_stages={frozen_stages} is not a stage: -1 freezes nothing, 0 to {last} "
+                f"frozen_stages={frozen_stages!r} is not a stage: -1 freezes nothing, 0 to {last} "
                 "freeze the stages up to that one"
             )
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
