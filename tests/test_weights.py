@@ -277,3 +277,16 @@ def test_a_metric_without_its_hook_is_refused_before_the_training(tmp_path, metr
         runner.train()
     assert runner.iter == 0
     refuse_lacking([HOOKS.build(dict(type=hook))], [METRICS.build(dict(type=metric))])
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_no_sample_of_an_evaluation_is_left_out(tmp_path, part):
+    settings = toy.runner_settings(tmp_path, dynamic={}, hooks=[dict(type="CostHook")])
+    loader = settings[f"{part}_dataloader"]
+    loader["drop_last"] = True
+    told = f"{part}_dataloader has drop_last=True, by which 2 of 10 samples would be left out"
+    with pytest.raises(ValueError, match=told):
+        getattr(TrainingRunner(**settings), dict(val="train", test="test")[part])()
+    loader["batch_size"] = 5
+    settings["experiment_name"] += "-whole"
+    assert TrainingRunner(**settings).test()["cost/share"] == 1

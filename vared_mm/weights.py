@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop
 from torch import Tensor, nn
 
 from vared_mm.engine.around_forward import unwrapped
@@ -47,6 +47,16 @@ class LabelledRunner(QuietRunner):
         average_views(unwrapped(self.model), built.metrics)
         return built
 
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        built = super().build_val_loop(loop)
+        refuse_left_out("val_dataloader", getattr(built, "dataloader", None))
+        return built
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        built = super().build_test_loop(loop)
+        refuse_left_out("test_dataloader", getattr(built, "dataloader", None))
+        return built
+
     def call_hook(self, fn_name: str, **settings: Any) -> None:
         # What hooks take of one, as EMAHook does, and passes over where names are others.
         if fn_name == "after_load_checkpoint":
@@ -63,6 +73,19 @@ def refuse_lacking(hooks: Iterable[Any], metrics: Iterable[Any]) -> None:
                 f"{type(metric).__name__} measures what {wanted} attaches to predictions, and "
                 f"there is none; add dict(type={wanted!r}) to custom_hooks"
             )
+
+
+def refuse_left_out(name: str, loader: Any) -> None:
+    """Metrics would be of a part of the samples, and records tell of all."""
+    batches: Any = getattr(loader, "batch_sampler", None)
+    if not getattr(batches, "drop_last", False):
+        return
+    samples = len(batches.sampler)
+    if left := samples % batches.batch_size:
+        raise ValueError(
+            f"{name} has drop_last=True, by which {left} of {samples} samples would be left out; "
+            "measure all of them, with drop_last=False"
+        )
 
 
 class CheckedRunner(LabelledRunner):

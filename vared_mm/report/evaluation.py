@@ -153,6 +153,8 @@ def resumable(config: Config, job: Evaluation, folder: Path) -> Config:
     )
     config.test_evaluator = with_types(config.test_evaluator, "CostMetric")
     config.load_from, config.resume, config.work_dir = str(job.checkpoint), False, str(folder)
+    # Chunks are of all samples.
+    config.test_dataloader.drop_last = False
     # One process may evaluate several checkpoints, and mmengine keeps loggers by name.
     config.experiment_name = uuid.uuid4().hex
     if "visualizer" in config:
