@@ -117,6 +117,8 @@ def test_layers_are_those_that_match_or_up_to_four_that_skip_most_in_their_order
     assert chosen_layers(layers, np.array([1, 0.5, 1, 1, 0.25, 1]), None) == ["b", "e"]
     assert chosen_layers(layers, np.ones(6), None) == ["a"]
     assert chosen_layers(layers, share, "[af]") == ["a", "f"]
+    with pytest.raises(ValueError, match=r"--layers '\(' is not a regular expression: missing \)"):
+        chosen_layers(layers, share, "(")
     with pytest.raises(ValueError, match="--layers 'x' matches the full name of none of the 6"):
         chosen_layers(layers, share, "x")
 

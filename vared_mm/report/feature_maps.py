@@ -49,7 +49,10 @@ def chosen_layers(layers: Sequence[str], share: np.ndarray, pattern: str | None)
     if pattern is None:
         least = np.argsort(share, kind="stable")[:LAYERS]
         return [layers[i] for i in sorted(least) if share[i] < 1] or [layers[least[0]]]
-    names = [name for name in layers if re.fullmatch(pattern, name)]
+    try:
+        names = [name for name in layers if re.fullmatch(pattern, name)]
+    except re.error as error:
+        raise ValueError(f"--layers {pattern!r} is not a regular expression: {error}") from error
     if not names:
         raise ValueError(
             f"--layers {pattern!r} matches the full name of none of the {len(layers)} dynamic "
