@@ -1,6 +1,7 @@
 """The runs behind docs/results.md: which commands they are, what is kept, and what is told."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -310,6 +311,21 @@ def test_runs_of_other_steps_are_not_taken_for_these(calls, clips, monkeypatch):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0")
     with pytest.raises(SystemExit, match=r"holds runs with .*'steps': 400.*give another --out"):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--steps", "800")
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    (("--steps", "0"), "--steps: wanted a whole number from 1 on; came '0'"),
+    (("--start-steps", "-5"), "--start-steps: wanted a whole number from 1 on; came '-5'"),
+    (("--seeds", "0", "-1"), r"--seeds is \[0, -1\]; wanted whole numbers from 0 on"),
+])  # fmt: skip
+def test_what_no_training_has_is_refused_before_the_first_one(
+    calls, clips, monkeypatch, capsys, options, told
+):
+    with pytest.raises(SystemExit):
+        start(monkeypatch, clips, *options)
+    assert re.search(told, capsys.readouterr().err)
+    assert not calls
+    assert not Path("work_dirs").exists()
 
 
 def test_runs_on_other_clips_of_the_same_name_are_not_taken_for_these(calls, clips, monkeypatch):

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from vared_mm.fewer_channels import CLIPS, narrower
 from vared_mm.files import new_folder, read_names, write_json, write_text
 from vared_mm.launch import extra, last_checkpoint, run_tool, told_in_a_line
-from vared_mm.options import Parser
+from vared_mm.options import Parser, positive
 
 with extra("report"):
     from vared_mm.report.evaluation_samples import size_of
@@ -162,11 +162,11 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
-        "--start-steps", type=int, default=400,
+        "--start-steps", type=positive, default=400,
         help="of the static network that all forms start from; default: %(default)s",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=int, default=400, help="of each form's training; default: %(default)s"
+        "--steps", type=positive, default=400, help="of each form's training; default: %(default)s"
     )
     parser.add_argument(
         "--start-options", nargs="+", default=[], metavar="KEY=VALUE",
@@ -185,6 +185,8 @@ def parse() -> argparse.Namespace:
         "--out", type=new_folder, help="default: work_dirs/study/<name of the folder>"
     )
     args = parser.parse_args()
+    if min(args.seeds) < 0:
+        parser.error(f"--seeds is {args.seeds}; wanted whole numbers from 0 on")
     if not Path("configs/small").is_dir():
         raise SystemExit(
             "there is no configs/small here; call the study in the repository's folder"
