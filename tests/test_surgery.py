@@ -287,3 +287,27 @@ def test_a_convolution_that_is_called_past_torch_is_no_target(held):
             make(model, dict(targets=r"0\.b") | ({"cheap_kernel": 1} if make is make_ghost else {}))
         assert repr(model) == before
     assert make_dynamic(nn.Sequential(Past(lambda model: [nn.ReLU()])), dict(targets=r"0\.b"))
+
+
+@pytest.mark.parametrize("make", [make_dynamic, make_cgnet])
+def test_what_torch_s_layers_start_by_is_a_start_for_all_that_is_new(make):
+    def made(device):
+        with torch.device(device):
+            model = nn.Sequential(nn.Conv3d(4, 8, 3), nn.Conv2d(4, 8, 3))
+        make(model, {})
+        return model
+
+    model, reference = made("meta").to_empty(device="cpu"), made("cpu")
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.fill_(7)
+    for network in (model, reference):
+        torch.manual_seed(0)
+        for module in network.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    torch.testing.assert_close(model.state_dict(), reference.state_dict(), rtol=0, atol=0)
+    start = {"gate.beta": 0.8, "cheap.time.0": 0.0, "gate.threshold": 1.0}
+    for name, value in model.state_dict().items():
+        for ending in start.keys() & {name[2:]}:
+            assert float(value.flatten()[0]) == pytest.approx(start[ending])

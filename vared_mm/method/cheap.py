@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -23,13 +24,20 @@ class CheapOperations(nn.Module):
         self.channel, self.time = nn.ParameterList(), nn.ParameterList()
         if "channel" in axes:
             for k in widths(c, config.search_space)[1:]:
-                weight = conv.weight.new_empty(c - k, 1, *kernel)
-                self.channel.append(nn.Parameter(nn.init.normal_(weight, std=1e-2 / side)))
+                self.channel.append(nn.Parameter(conv.weight.new_empty(c - k, 1, *kernel)))
         if "time" in axes:
             for r in strides(config.search_space)[1:]:
-                weight = conv.weight.new_zeros(r - 1, c, 1, *kernel)
-                weight[..., side // 2, side // 2] = 1
-                self.time.append(nn.Parameter(weight))
+                self.time.append(nn.Parameter(conv.weight.new_empty(r - 1, c, 1, *kernel)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """To the start, as torch's own layers do it."""
+        for weight in self.channel:
+            nn.init.normal_(weight, std=1e-2 / weight.shape[-1])
+        for weight in self.time:
+            middle = weight.shape[-1] // 2
+            nn.init.zeros_(weight)[..., middle, middle] = 1
 
     def extra_repr(self) -> str:
         return f"channel: {[tuple(w.shape) for w in self.channel]}, time: " + (

@@ -224,16 +224,23 @@ class Gate(nn.Module):
         super().__init__()
         self.axes, self.floor, self.leak = axes, config.floor, config.leak
         self.change, self.normalised = config.pool == "change", config.normalised
-        hidden, answers = config.gate_hidden, axes * config.search_space
+        hidden, self.start = config.gate_hidden, config.gate_start * axes
         self.weight1 = nn.Parameter(torch.empty(hidden, in_channels * (1 + self.change)))
         self.norm = nn.BatchNorm1d(hidden)
-        self.weight2 = nn.Parameter(torch.zeros(answers, hidden))
-        self.beta = nn.Parameter(torch.tensor(config.gate_start * axes))
+        self.weight2 = nn.Parameter(torch.empty(len(self.start), hidden))
+        self.beta = nn.Parameter(torch.empty(len(self.start)))
         self.logits = nn.Identity()  # In training z comes by here, where hooks see it.
-        nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
+        self.reset_parameters()
         self.float()  # Whatever the default is.
         # `load_state_dict(assign=True)` takes a checkpoint's tensors as they are.
         self.register_load_state_dict_post_hook(_in_single)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """To the start, as torch's own layers do it; the norm has a function of its own."""
+        nn.init.kaiming_uniform_(self.weight1, a=math.sqrt(5))
+        nn.init.zeros_(self.weight2)
+        self.beta.copy_(self.beta.new_tensor(self.start))
 
     def forward(self, x: Tensor) -> Tensor:
         if is_plain_norm(self.norm):

@@ -68,10 +68,15 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int, dimensions: int, config: CGNetConfig) -> None:
         super().__init__()
-        self.slope = config.slope
+        self.slope, self.start = config.slope, float(config.threshold)
         kind = nn.BatchNorm3d if dimensions == 5 else nn.BatchNorm2d
         self.norm = kind(channels, affine=False)
-        self.threshold = nn.Parameter(torch.full((channels,), float(config.threshold)))
+        self.threshold = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """To the start, as torch's own layers do it; the norm has a function of its own."""
+        nn.init.constant_(self.threshold, self.start)
 
     def forward(self, y: Tensor) -> Tensor:
         above = self.norm(y) - self.threshold.view(-1, *[1] * (y.ndim - 2))
