@@ -17,7 +17,7 @@ from vared_mm.datasets.motion_clips import MotionClipsConfig, make_motion_clips
 from vared_mm.engine.scores import average_views, one_score_a_class
 from vared_mm.flops import build_model
 from vared_mm.infer.recognition import infer
-from vared_mm.weights import CheckedRunner
+from vared_mm.runners import CheckedRunner
 
 RECOGNITION = Path(__file__).parent.parent / "configs" / "recognition"
 NARROW = "vared-r2plus1d_r18_8xb12-8x8x1-120e_mini-kinetics200-rgb.py"

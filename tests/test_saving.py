@@ -8,8 +8,8 @@ import toy
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 
+from vared_mm.runners import TrainingRunner
 from vared_mm.saving import KeepingHook
-from vared_mm.weights import TrainingRunner
 
 
 class EndedError(Exception):

@@ -24,8 +24,8 @@ from vared_mm.fast import prepare_for_inference
 from vared_mm.fast.benchmark import refuse_augmented
 from vared_mm.launch import extra, processes, read_config, told_in_a_line
 from vared_mm.options import run_parser
+from vared_mm.runners import CheckedRunner
 from vared_mm.tensor_form import answer_of, call_of
-from vared_mm.weights import CheckedRunner
 
 with extra("report"):
     import pandas as pd

@@ -22,7 +22,7 @@ from vared_mm.files import check_kept, half_written, new_file, write_json
 from vared_mm.launch import extra, processes, read_config, told_in_a_line
 from vared_mm.options import run_parser
 from vared_mm.report.evaluation_key import settings_digest
-from vared_mm.weights import CheckedRunner
+from vared_mm.runners import CheckedRunner
 
 
 @told_in_a_line()

@@ -24,7 +24,7 @@ from vared_mm.launch import (
 )
 from vared_mm.method.config import is_whole
 from vared_mm.options import run_parser
-from vared_mm.weights import TrainingRunner
+from vared_mm.runners import TrainingRunner
 
 
 @told_in_a_line()

@@ -36,8 +36,8 @@ from vared_mm.report.result import (
     write_samples,
 )
 from vared_mm.report.same_model import filled
+from vared_mm.runners import CheckedRunner
 from vared_mm.settings import kind
-from vared_mm.weights import CheckedRunner
 
 
 @dataclass(frozen=True)
