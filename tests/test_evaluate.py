@@ -1,22 +1,20 @@
-"""An evaluation tells what tools/test.py tells, however often it is interrupted or shared out."""
+"""An evaluation tells what tools/test.py tells, also where it is shared out."""
 
 import copy
 import os
 import subprocess
 import sys
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import toy
 from command_lines import tool_of
+from evaluations import job, toy_config, weights
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from results_by_hand import result_of, samples_of
 from test_localization_run import small
@@ -30,16 +28,13 @@ from vared_mm.engine import CostHook
 from vared_mm.fast.benchmark import Settings
 from vared_mm.flops import build_model
 from vared_mm.report.comparison import common_accuracy
-from vared_mm.report.evaluation import Evaluation, evaluate, resumable
+from vared_mm.report.evaluation import evaluate, resumable
 from vared_mm.report.evaluation_key import weights_digest
 from vared_mm.report.evaluation_loop import chunks_of, packed_results
-from vared_mm.report.evaluation_samples import (
-    right_label,
-    task_of,
-)
+from vared_mm.report.evaluation_samples import right_label, task_of
 from vared_mm.report.evaluation_speed import speeds
 from vared_mm.report.policies import KEPT
-from vared_mm.report.result import read_result, read_samples, write_result
+from vared_mm.report.result import read_result, read_samples
 
 EVALUATE = Path(__file__).parents[1] / "tools" / "evaluate.py"
 tool = tool_of("evaluate")
@@ -74,12 +69,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _no_config_is_formatted(monkeypatch):
-    """mmengine formats a run's config four times, which takes as long as these runs."""
-    monkeypatch.setattr(Config, "pretty_text", "")
-
-
 def recognition(folder):
     return Config.fromfile(folder / "clips.py")
 
@@ -97,19 +86,6 @@ def segmentation(folder):
     return config
 
 
-def weights(config, path, seed=0):
-    """A checkpoint whose gates tell inputs apart."""
-    torch.manual_seed(seed)
-    model = build_model(config)
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if name.endswith("gate.weight2"):
-            nn.init.normal_(parameter, std=3, generator=generator)
-    meta = {"cfg": "train_cfg = dict(max_epochs=3)"}
-    torch.save({"state_dict": model.state_dict(), "meta": meta}, path)
-    return path
-
-
 def plain_test(config, checkpoint, work_dir):
     """What tools/test.py does."""
     config = copy.deepcopy(config)
@@ -118,11 +94,6 @@ def plain_test(config, checkpoint, work_dir):
     if "visualizer" in config:
         config.visualizer.name = config.experiment_name
     return Runner.from_cfg(config).test()
-
-
-def job(folder, checkpoint, **settings):
-    settings = {"chunk": 4, **settings}
-    return Evaluation("some/where/net.py", {}, checkpoint, folder / "out", **settings)
 
 
 @pytest.mark.parametrize("make", [recognition, localization, segmentation])
@@ -161,75 +132,6 @@ def test_chunk_by_chunk_it_tells_the_numbers_of_the_plain_test(folder, tmp_path,
         assert 100 * samples.correct.mean() == pytest.approx(wanted["aAcc"], abs=0.006)
 
 
-def toy_config(folder, **settings):
-    """10 clips in batches of 2, a model of microseconds."""
-    hooks = [dict(type="CostHook")]
-    config = Config(toy.runner_settings(folder, dynamic={}, hooks=hooks, **settings))
-    config.test_dataloader.batch_size = 2
-    return config
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """The batches that the toy has run; at the number `fail_at` it is interrupted."""
-
-    class Count:
-        batches, fail_at = 0, None
-
-    step = toy.ToyRecognizer.test_step
-
-    def counting(self, data):
-        if Count.batches == Count.fail_at:
-            raise KeyboardInterrupt
-        Count.batches += 1
-        return step(self, data)
-
-    monkeypatch.setattr(toy.ToyRecognizer, "test_step", counting, raising=False)
-    return Count
-
-
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, counted):
-    config = toy_config(tmp_path)
-    checkpoint = weights(config, tmp_path / "w.pth")
-    whole = evaluate(config, job(tmp_path / "whole", checkpoint))[1]
-    assert counted.batches == 5
-    counted.batches, counted.fail_at = 0, 3  # in the second chunk of two batches
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(config, job(tmp_path, checkpoint))
-    counted.fail_at = None
-    result = evaluate(config, job(tmp_path, checkpoint))[1]
-    assert counted.batches == 3 + 3
-    assert result.metrics == whole.metrics
-    assert result.cost == whole.cost
-    # All is there by now, and is told again without running anything.
-    again = evaluate(config, job(tmp_path, checkpoint))[1]
-    assert (counted.batches, again.metrics) == (6, result.metrics)
-
-
-def other_data(config):
-    config.test_dataloader.dataset.indices = 9
-
-
-def other_metric(config):
-    config.test_evaluator = [dict(type="ToyAccuracy", prefix="toy")]
-
-
-def other_model(config):
-    config.model.loss_weight = 2.0
-
-
-def test_a_damaged_chunk_is_made_again(tmp_path, counted):
-    config = toy_config(tmp_path)
-    checkpoint = weights(config, tmp_path / "w.pth")
-    whole = evaluate(config, job(tmp_path, checkpoint))[1]
-    first, second, _ = sorted((job(tmp_path, checkpoint).folder / "chunks").glob("*/*.pt"))
-    first.write_bytes(b"")
-    second.write_bytes(second.read_bytes()[:-1])
-    again = evaluate(config, job(tmp_path, checkpoint))[1]
-    assert counted.batches == 5 + 4
-    assert again.metrics == whole.metrics
-
-
 def test_scores_that_are_no_numbers_end_an_evaluation(tmp_path):
     config = toy_config(tmp_path)
     state = torch.load(weights(config, tmp_path / "w.pth"))["state_dict"]
@@ -240,75 +142,6 @@ def test_scores_that_are_no_numbers_end_an_evaluation(tmp_path):
     assert right_label(dict(gt_label=torch.tensor([0]), pred_score=torch.tensor([torch.nan, 1])))[
         :2
     ] == (0, -1)
-
-
-@pytest.mark.parametrize("change", [other_data, other_metric, other_model])
-def test_chunks_of_another_data_set_or_setting_are_not_mixed_in(tmp_path, counted, change):
-    config = toy_config(tmp_path)
-    checkpoint = weights(config, tmp_path / "w.pth")
-    evaluate(config, job(tmp_path, checkpoint))
-    change(config)
-    other = evaluate(config, job(tmp_path, checkpoint))[1]
-    assert counted.batches == 10
-    assert other.data.samples == (9 if change is other_data else 10)
-    chunks = job(tmp_path, checkpoint).folder / "chunks"
-    assert len(list(chunks.iterdir())) == 1, "what no result stands on is removed"
-
-
-def test_chunks_of_key_frames_of_a_video_that_was_exchanged_are_not_mixed_in(
-    tmp_path, counted, monkeypatch
-):
-    (tmp_path / "v.mp4").touch()
-    file = {"video": "v", "filename": str(tmp_path / "v.mp4")}
-    monkeypatch.setattr(toy.ToyClips, "get_data_info", lambda self, i: {**file, "frame": i + 1})
-    config = toy_config(tmp_path)
-    checkpoint = weights(config, tmp_path / "w.pth")
-    evaluate(config, job(tmp_path, checkpoint))
-    os.utime(tmp_path / "v.mp4", (1, 1))
-    evaluate(config, job(tmp_path, checkpoint))
-    assert counted.batches == 10
-
-
-def test_a_checkpoint_that_is_overwritten_is_evaluated_anew_in_the_place_of_the_old(
-    tmp_path, counted
-):
-    config = toy_config(tmp_path)
-    old = evaluate(config, job(tmp_path, weights(config, tmp_path / "w.pth")))[1]
-    new = evaluate(config, job(tmp_path, weights(config, tmp_path / "w.pth", seed=1)))[1]
-    assert counted.batches == 10
-    assert new.cost["share"] != old.cost["share"]
-    (left,) = (tmp_path / "out").rglob("result.json")
-    assert read_result(left).cost == new.cost
-
-
-SPEED = {"static": {"median": 5.0, "low": 4.0, "high": 6.0}, "conditions": {"batch": 8}}
-
-
-@pytest.mark.parametrize("change", [None, other_data, other_metric, other_model, "weights", "gpu"])
-def test_the_speed_is_kept_where_the_same_is_evaluated_again_without_it(tmp_path, change):
-    config = toy_config(tmp_path)
-    checkpoint = weights(config, tmp_path / "w.pth")
-    former = evaluate(config, job(tmp_path, checkpoint))[1]
-    place = {"device": "a GPU"} if change == "gpu" else {}
-    write_result(job(tmp_path, checkpoint).folder, replace(former, speed=SPEED, **place))
-    if change == "weights":
-        weights(config, checkpoint, seed=1)
-    elif callable(change):
-        change(config)
-    again = evaluate(config, job(tmp_path, checkpoint))[1]
-    assert again.speed == (None if change else SPEED)
-    assert read_result(job(tmp_path, checkpoint).folder) == again
-
-
-def test_checkpoints_of_one_name_and_options_have_folders_of_their_own(tmp_path):
-    one, two = tmp_path / "w.pth", tmp_path / "b" / "w.pth"
-    tasks = [
-        job(tmp_path, one),
-        job(tmp_path, two),
-        replace(job(tmp_path, one), options={"a": 1}),
-    ]
-    assert len({each.folder for each in tasks}) == 3
-    assert {each.folder.parent for each in tasks} == {tmp_path / "out" / "net"}
 
 
 def test_two_processes_tell_what_one_tells(tmp_path):
@@ -390,18 +223,6 @@ def test_the_next_checkpoint_loads_as_the_first_did():
     assert any("HistoryBuffer" in one for one in allowed)
     packed_results([])
     assert set(map(str, torch.serialization.get_safe_globals())) == allowed
-
-
-@DATASETS.register_module()
-class Listed(BaseDataset):
-    """Samples as the config lists them."""
-
-    def __init__(self, samples, **settings):
-        self.samples = samples
-        super().__init__(**settings)
-
-    def load_data_list(self):
-        return [dict(sample) for sample in self.samples]
 
 
 class Odd:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from test_evaluate import Listed
+from evaluations import Listed
 
 from vared_mm.report.evaluation_samples import (
     describe,

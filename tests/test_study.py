@@ -2,18 +2,14 @@
 
 import json
 import re
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command_lines import tool_of
-from mmengine.config import Config
-from results_by_hand import result_of, samples_of
+from results_by_hand import result
 
-from vared_mm.flops import bounds, build_model
-from vared_mm.report.result import Result, write_result
+from vared_mm.report.result import write_result
 
 ROOT = Path(__file__).parents[1]
 study = tool_of("study")
@@ -28,75 +24,7 @@ def clips(tmp_path):
     return folder
 
 
-DENSE = [("i3d", 16, 0.1840), ("r2plus1d", 8, 0.05719), ("x3d", 8, 0.02772)]
-
-
-def result(top1: float, average: float, least: float) -> Result:
-    ends = {"avg": average, "min": least, "max": 0.9}
-    kinds = dict.fromkeys(("paper_gmacs", "full_gmacs", "share"), ends)
-    samples = samples_of(["a.mp4", "b.mp4"], [0, 1], [], np.ones(2))
-    cost = {"dense_gmacs": 0.8, "layers": [], **kinds}
-    return result_of(samples, metrics={"acc/top1": top1}, cost=cost)
-
-
 RESULT = result(0.5, 0.5, 0.5)
-
-
-def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(tmp_path):
-    for seed, of_seed in enumerate([result(0.70, 0.5, 0.4), result(0.80, 0.7, 0.3)]):
-        write_result(tmp_path / f"i3d-dynamic-{seed}", of_seed)
-    line = study.report(tmp_path).splitlines()[-1]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    # 0.1 apart: each is 0.05 from the mean, so the deviation of two is 0.05·√2 = 0.0707.
-    assert cells[:4] == ["i3d", "dynamic", "2", "75.0 ± 7.1"]
-    assert cells[4:7] == ["0.800", "0.600 ± 0.141", "0.300 to 0.900"]
-    # 1 - 0.6 / 0.8 = 25 %.
-    assert cells[7] == "25.0 ± 17.7"
-    assert cells[9] == "0.600 ± 0.141"
-    rows = json.loads((tmp_path / "results.json").read_text())
-    assert [(row["seed"], row["top1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
-
-
-def test_a_mean_of_some_seeds_tells_how_many_they_are(tmp_path):
-    for seed, top1 in enumerate([0.5, 0.7, None]):
-        write_result(tmp_path / f"i3d-dynamic-{seed}", result(top1, 0.5, 0.5))
-    write_result(tmp_path / "i3d-cgnet-0", result(None, 0.5, 0.5))
-    (tmp_path / "i3d-speed-0.json").write_text(json.dumps(dict(speeds={
-        "x/i3d-static-0": dict(median=100.0), "x/i3d-dynamic-0": dict(median=110.0),
-    })))  # fmt: skip
-    lines = [line.split("|")[3:] for line in study.report(tmp_path).splitlines()[2:]]
-    told = [[line[i].strip() for i in (0, 1, -2)] for line in lines]
-    assert told == [["3", "60.0 ± 14.1 (2 of 3)", "1.10 (1 of 3)"], ["1", "–", "–"]]
-
-
-def test_the_table_says_that_a_pruned_network_takes_the_time_of_the_dense_one(tmp_path):
-    pruned = result(0.7, 0.8, 0.8)
-    half = {"avg": 0.4, "min": 0.4, "max": 0.4}
-    cost = {**pruned.cost, "paper_gmacs": half, "zero_gmacs": 0.4}
-    write_result(tmp_path / "i3d-pruned-0", replace(pruned, cost=cost))
-    write_result(tmp_path / "i3d-static-0", result(0.7, 0.8, 0.8))
-    table = study.report(tmp_path)
-    line, note = table.splitlines()[-3], table.splitlines()[-1]
-    assert [cell.strip() for cell in line.split("|")][6:11:4] == ["0.800", "0.400"]
-    assert note.startswith("pruned: the GMACs by formula leave out weights that are zero; they are")
-    assert "static:" not in table
-
-
-def test_the_table_tells_how_many_times_the_static_form_of_the_seed_a_form_does_per_second(
-    tmp_path,
-):
-    for seed, rates in enumerate([(100.0, 110.0), (200.0, 260.0)]):
-        speeds = {}
-        for form, rate in zip(("static", "dynamic"), rates, strict=True):
-            write_result(tmp_path / f"i3d-{form}-{seed}", RESULT)
-            speeds[f"x/i3d-{form}-{seed}"] = dict(median=rate)
-        (tmp_path / f"i3d-speed-{seed}.json").write_text(json.dumps(dict(speeds=speeds)))
-    write_result(tmp_path / "i3d-cgnet-0", RESULT)
-    last = [line.split("|")[-2].strip() for line in study.report(tmp_path).splitlines()[2:]]
-    # 1.1 and 1.3 are 0.1 from their mean, so the deviation of two is 0.1·√2.
-    assert last == ["1.00 ± 0.00", "1.20 ± 0.14", "–"]
-    rows = json.loads((tmp_path / "results.json").read_text())
-    assert [row.get("per_second") for row in rows] == [None, 110.0, 260.0, 100.0, 200.0]
 
 
 @pytest.fixture
@@ -214,23 +142,6 @@ def test_options_of_the_start_are_its_alone(calls, clips, monkeypatch):
         start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7")
 
 
-@pytest.mark.parametrize(
-    ("network", "whole"), [*((name, dense) for name, _, dense in DENSE), ("i3d_w12", 0.0487)]
-)
-def test_the_narrow_form_has_about_the_macs_that_it_may(network, whole, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    run = study.Run(network, "narrow", 0)
-    options = study.narrower(network, run.config, 0.6 * whole)
-    values = {key: float(value) for key, value in (one.split("=") for one in options)}
-    config = Config.fromfile(run.config)
-    config.merge_from_dict({k: v if v % 1 else int(v) for k, v in values.items()})
-    model = build_model(config)
-    # The head takes what the backbone gives: it runs.
-    # Of I3D, 11 of 16 channels have 0.606 of the MACs and 10 have 0.535; the others step alike.
-    macs = bounds(model, study.CLIPS[network])["dense_gmacs"]
-    assert macs == pytest.approx(0.6 * whole, rel=0.05)
-
-
 def test_the_pruned_form_takes_the_macs_of_the_dynamic_one_by_formula(calls, clips, monkeypatch):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "7", "--forms", "dynamic", "pruned",
           "--dynamic-options", "custom_hooks.0.weight=3.0")  # fmt: skip
@@ -242,18 +153,6 @@ def test_the_pruned_form_takes_the_macs_of_the_dynamic_one_by_formula(calls, cli
         ("tools/test.py", "configs/small/pruned_i3d.py",
          ("--cfg-options", "custom_hooks.0.share=0.6250")),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("network", list(study.CLIPS))
-def test_a_pruned_config_is_the_static_one_with_its_hook_first(network):
-    static, pruned = (
-        Config.fromfile(ROOT / "configs" / "small" / f"{form}{network}.py")
-        for form in ("", "pruned_")
-    )
-    assert pruned.model == static.model
-    hook, *others = pruned.custom_hooks
-    assert hook.type == "PruneWeightsHook"
-    assert others == static.custom_hooks
 
 
 def test_the_channel_pruned_form_goes_on_from_what_is_left_of_the_start(calls, clips, monkeypatch):
@@ -352,16 +251,6 @@ def test_a_set_is_known_by_its_clips_too(calls, clips, monkeypatch):
     assert json.loads(file.read_text())["clips"] == study.Clips(clips).digest != kept["clips"]
 
 
-def test_runs_that_were_tested_on_other_clips_are_told_in_no_table(tmp_path):
-    for seed, clips in enumerate(["abc", "abc", "def"]):
-        data = replace(RESULT.data, fingerprint=clips)
-        write_result(tmp_path / f"i3d-static-{seed}", replace(RESULT, data=data))
-    told = r"2 different .*: i3d-static-0, i3d-static-1 on \[abc\]; i3d-static-2 on \[def\]; remove"
-    with pytest.raises(ValueError, match=told):
-        study.report(tmp_path)
-    assert not (tmp_path / "results.md").exists()
-
-
 @pytest.mark.parametrize("name", ["notes", "i3d-static-best", "my-net-0"])
 def test_other_folders_are_no_runs(calls, clips, monkeypatch, name):
     start(monkeypatch, clips, "--networks", "i3d", "--seeds", "0", "--forms", "static")
@@ -386,32 +275,6 @@ def test_a_folder_without_lists_is_refused_with_what_makes_one(tmp_path, monkeyp
         SystemExit, match=r"has no train.txt, val.txt, classes.txt; vared-mm small-clips"
     ):
         start(monkeypatch, tmp_path)
-
-
-# MACs at 8 or 16 x 36 x 48, dense and at the cheapest choice of every gate.
-@pytest.mark.parametrize("form", ["", "vared_"])
-@pytest.mark.parametrize(("network", "frames", "dense"), DENSE)
-def test_every_narrow_network_builds_and_its_dynamic_form_is_dense_the_same(
-    form, network, frames, dense
-):
-    config = Config.fromfile(ROOT / "configs" / "small" / f"{form}{network}.py")
-    report = bounds(build_model(config), (frames, 36, 48))
-    assert report["dense_gmacs"] == pytest.approx(dense, rel=1e-3)
-    assert (report["paper_gmacs"]["min"] < 0.9 * dense) == bool(form)
-
-
-# At 8 x 48 x 48: dense, with the gates open and with them closed.
-@pytest.mark.parametrize(
-    ("form", "dense", "least"), [("cgnet_", 0.04868, 0.01739), ("ghost_", 0.02593, 0.02593)]
-)
-def test_the_rivals_of_i3d_w12_cost_what_they_do_by_hand(form, dense, least):
-    config = Config.fromfile(ROOT / "configs" / "small" / f"{form}i3d_w12.py")
-    report = bounds(build_model(config), (8, 48, 48))
-    assert report["dense_gmacs"] == report["full_gmacs"]["max"] == pytest.approx(dense, rel=1e-3)
-    assert report["paper_gmacs"]["max"] == pytest.approx(dense, rel=1e-3)
-    assert report["paper_gmacs"]["min"] == pytest.approx(least, rel=1e-3)
-    # What gates close is computed too.
-    assert report["full_gmacs"]["min"] == report["full_gmacs"]["max"]
 
 
 def test_rivals_start_as_all_do_and_have_no_options_of_the_dynamic_forms(calls, clips, monkeypatch):
@@ -443,12 +306,3 @@ def test_a_form_that_a_network_has_not_is_told_before_the_first_training(calls, 
     with pytest.raises(SystemExit, match="no channel-pruned form of arnet_r18 and no narrow form"):
         start(monkeypatch, clips, "--networks", "arnet_r18", "--forms", "narrow", "channel-pruned")
     assert not calls
-
-
-def test_a_network_of_fewer_channels_saves_macs_of_the_static_one(tmp_path):
-    small = result(0.7, 0.2, 0.2)
-    small = replace(small, cost={**small.cost, "dense_gmacs": 0.2})
-    write_result(tmp_path / "i3d-static-0", result(0.7, 0.8, 0.8))
-    write_result(tmp_path / "i3d-ghost-0", small)
-    # 1 - 0.2 / 0.8 = 75 %.
-    assert study.report(tmp_path).splitlines()[-1].split("|")[8].strip() == "75.0"
