@@ -34,9 +34,7 @@ def is_plain(conv: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether its class computes what torch's convolution does, and nothing else."""
     kind, base = type(conv), nn.Conv3d if isinstance(conv, nn.Conv3d) else nn.Conv2d
     own = kind.forward is not base.forward or kind._conv_forward is not base._conv_forward
-    # Of its own, beside its class, as what makes a trained network's images tile gives it.
-    replaced = {"forward", "_conv_forward"} & vars(conv).keys()
-    return not replaced and (not own or kind.__module__ in _PLAIN_ELSEWHERE)
+    return not own or kind.__module__ in _PLAIN_ELSEWHERE
 
 
 def check_conv(conv: nn.Module, config: DynamicConfig) -> None:
@@ -52,7 +50,9 @@ def check_exchange(conv: nn.Module, config: Targets) -> None:
         refuse(conv, config, "it already is")
     if not isinstance(conv, nn.Conv2d | nn.Conv3d):
         refuse(conv, config, "wanted an nn.Conv2d or nn.Conv3d")
-    if not is_plain(conv):
+    # Of its own, beside its class, as what makes a trained network's images tile gives it.
+    replaced = {"forward", "_conv_forward"} & vars(conv).keys()
+    if replaced or not is_plain(conv):
         base = "Conv3d" if isinstance(conv, nn.Conv3d) else "Conv2d"
         refuse(conv, config, f"it computes something else than {base}; leave it out of the targets")
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
